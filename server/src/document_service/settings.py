@@ -1,0 +1,190 @@
+"""The settings of the service: one frozen value, made once at start from the environment and the flags.
+
+Every setting has a default that works on one machine. A wrong value stops the start with its name, what was
+wrong and what is allowed (contract §6). ``document-service settings`` prints each with its value and source.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+PREFIX = "DOCUMENT_SERVICE_"
+
+
+class SettingError(Exception):
+    """A setting has a value that the service cannot start with; the text names it and what is allowed."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read ``90``, ``90s``, ``15m``, ``12h`` or ``400d`` as a time span; a bare number is seconds.
+
+    Raises:
+        ValueError: the text is none of these, or not positive.
+    """
+    match = re.fullmatch(r"(\d+)\s*(s|m|h|d|)", text.strip())
+    if match is None or int(match[1]) == 0:
+        raise ValueError("allowed is a positive whole number with s, m, h or d, such as 15m or 400d")
+    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    return timedelta(seconds=int(match[1]) * unit)
+
+
+def _parse_url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if urlsplit(text).scheme not in schemes:
+            raise ValueError(f"allowed is a URL that starts with {' or '.join(s + ':' for s in schemes)}")
+        return text
+
+    return parse
+
+
+def _parse_port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise ValueError("allowed is a whole number from 0 to 65535 (0 picks a free port)")
+    return int(text)
+
+
+def _parse_positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise ValueError("allowed is a whole number from 1")
+    return int(text)
+
+
+def _parse_clamd(text: str) -> str:
+    if not re.fullmatch(r"unix:/.+|tcp:[^:]+:\d{1,5}", text):
+        raise ValueError("allowed is unix:/path/to/clamd.sock or tcp:host:port")
+    return text
+
+
+def _parse_level(text: str) -> str:
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("allowed is DEBUG, INFO, WARNING or ERROR")
+    return text.upper()
+
+
+def _setting(default: Any, parse: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"parse": parse, "meaning": meaning, "secret": secret})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator may choose. Durations are ``timedelta``; sizes are bytes."""
+
+    data_dir: Path = _setting(
+        Path("document-service-data"), Path, "folder of the embedded database, the objects and the local issuer"
+    )
+    database_url: str | None = _setting(
+        None,
+        _parse_url("postgresql", "postgres"),
+        "PostgreSQL as its owner role, with password; unset: the service runs its own",
+        secret=True,
+    )
+    object_store_url: str | None = _setting(
+        None, _parse_url("file", "s3"), "where sealed objects live; unset: a folder under the data folder"
+    )
+    key_dir: Path | None = _setting(
+        None, Path, "folder of the tenants' keys; keep it apart from backups; unset: under the data folder"
+    )
+    oidc_issuer: str | None = _setting(
+        None, _parse_url("http", "https"), "issuer of bearer tokens; unset: a local issuer for one machine"
+    )
+    oidc_audience: str = _setting("document-service", str, "audience that a bearer token must name")
+    clamd: str | None = _setting(
+        None, _parse_clamd, "the virus scanner; unset: no uploads are taken (503 SCANNER_UNAVAILABLE)"
+    )
+    public_url: str | None = _setting(
+        None, _parse_url("http", "https"), "address that devices reach; unset: signed URLs are relative"
+    )
+    host: str = _setting("127.0.0.1", str, "address that the HTTP API listens on")
+    port: int = _setting(3020, _parse_port, "port that the HTTP API listens on")
+    workers: int = _setting(
+        max(1, os.cpu_count() or 1), _parse_positive, "typesetting processes; one per core is best"
+    )
+    signed_url_ttl: timedelta = _setting(
+        timedelta(minutes=15), parse_duration, "life of a signed download URL"
+    )
+    dedup_window: timedelta = _setting(
+        timedelta(days=400), parse_duration, "how long a clientMutationId is remembered"
+    )
+    cache_ttl: timedelta = _setting(
+        timedelta(days=7), parse_duration, "how long a device may show a cached document"
+    )
+    log_level: str = _setting("INFO", _parse_level, "least severe log entries that are written")
+
+    @property
+    def keys(self) -> Path:
+        """The key folder in force."""
+        return self.key_dir or self.data_dir / "keys"
+
+    @property
+    def objects(self) -> str:
+        """The object store's URL in force."""
+        return self.object_store_url or (self.data_dir.resolve() / "objects").as_uri()
+
+
+@dataclass(frozen=True, slots=True)
+class SettingValue:
+    """One line of ``document-service settings``."""
+
+    name: str
+    value: str
+    source: str
+    meaning: str
+
+
+def load(
+    environment: Mapping[str, str], flags: Mapping[str, str | None] | None = None
+) -> tuple[Settings, list[SettingValue]]:
+    """Build the settings from flags (strings, first) and environment; also say where each value came from.
+
+    Raises:
+        SettingError: a value cannot be read, or a variable with our prefix is not a setting.
+    """
+    flags = flags or {}
+    known = {PREFIX + f.name.upper() for f in fields(Settings)}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingError(f"{unknown[0]} is not a setting; `document-service settings` lists them all.")
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for entry in fields(Settings):
+        variable = PREFIX + entry.name.upper()
+        flag = flags.get(entry.name)
+        text = flag if flag is not None else environment.get(variable)
+        source = f"--{entry.name.replace('_', '-')}" if flag is not None else variable
+        if text is None or text == "":
+            sources[entry.name] = "default"
+            continue
+        try:
+            values[entry.name] = entry.metadata["parse"](text)
+        except ValueError as reason:
+            shown = "(secret)" if entry.metadata["secret"] else repr(text)
+            raise SettingError(f"{source} is {shown}: {reason}.") from None
+        sources[entry.name] = source
+    settings = Settings(**values)
+    lines = [
+        SettingValue(
+            PREFIX + entry.name.upper(),
+            _shown(getattr(settings, entry.name), entry.metadata["secret"]),
+            sources[entry.name],
+            entry.metadata["meaning"],
+        )
+        for entry in fields(Settings)
+    ]
+    return settings, lines
+
+
+def _shown(value: Any, secret: bool) -> str:
+    if value is None:
+        return "(unset)"
+    if secret:
+        return "(secret)"
+    if isinstance(value, timedelta):
+        return f"{int(value.total_seconds())}s"
+    return str(value)
