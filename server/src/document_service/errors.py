@@ -359,3 +359,25 @@ class TenantKeyMissing(ServiceError):
     code = "TENANT_KEY_MISSING"
     status = 503
     title = "The tenant's key is not available; its documents cannot be opened."
+
+
+class TenantShredded(Conflict):
+    code = "TENANT_SHREDDED"
+    title = "The tenant's key was destroyed on purpose; the id is never used again."
+
+
+class KeyStoreUnusable(ServiceError):
+    code = "KEY_STORE_UNUSABLE"
+    status = 503
+    title = "The key folder cannot be used; run document-service doctor on the server."
+
+
+class ObjectExists(Conflict):
+    code = "OBJECT_EXISTS"
+    title = "An object of this name is already stored; objects are never overwritten."
+
+
+class ObjectNotFound(ServiceError):
+    code = "OBJECT_NOT_FOUND"
+    status = 500
+    title = "The stored object of this record is missing; the operator runs document-service store verify."

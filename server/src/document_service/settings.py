@@ -77,7 +77,9 @@ class Settings:
     """What the operator may choose. Durations are ``timedelta``; sizes are bytes."""
 
     data_dir: Path = _setting(
-        Path("document-service-data"), Path, "folder of the embedded database, the objects and the local issuer"
+        Path("document-service-data"),
+        Path,
+        "folder of the embedded database, the objects and the local issuer",
     )
     database_url: str | None = _setting(
         None,
@@ -103,18 +105,10 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", str, "address that the HTTP API listens on")
     port: int = _setting(3020, _parse_port, "port that the HTTP API listens on")
-    workers: int = _setting(
-        max(1, os.cpu_count() or 1), _parse_positive, "typesetting processes; one per core is best"
-    )
-    signed_url_ttl: timedelta = _setting(
-        timedelta(minutes=15), parse_duration, "life of a signed download URL"
-    )
-    dedup_window: timedelta = _setting(
-        timedelta(days=400), parse_duration, "how long a clientMutationId is remembered"
-    )
-    cache_ttl: timedelta = _setting(
-        timedelta(days=7), parse_duration, "how long a device may show a cached document"
-    )
+    workers: int = _setting(max(1, os.cpu_count() or 1), _parse_positive, "typesetting processes; one per core is best")
+    signed_url_ttl: timedelta = _setting(timedelta(minutes=15), parse_duration, "life of a signed download URL")
+    dedup_window: timedelta = _setting(timedelta(days=400), parse_duration, "how long a clientMutationId is remembered")
+    cache_ttl: timedelta = _setting(timedelta(days=7), parse_duration, "how long a device may show a cached document")
     log_level: str = _setting("INFO", _parse_level, "least severe log entries that are written")
 
     @property

@@ -1,0 +1,226 @@
+"""Connections to PostgreSQL: who may see what, decided before the first statement.
+
+``tenant_transaction`` is the only way to tenant data: it names the tenant for row-level security, for this
+transaction only. ``system_transaction`` is the other login role, for claiming and housekeeping over named tables.
+Nothing else in the service opens a connection (design §2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from document_service.errors import DatabaseUnavailable
+from document_service.settings import SettingError
+
+#: What record functions take: a connection inside a transaction of the edge that called them.
+Connection = asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
+
+APP_ROLE = "document_service_app"
+SYSTEM_ROLE = "document_service_system"
+
+#: A record operation takes milliseconds; one that has not ended after this long is stuck behind a lock.
+STATEMENT_TIMEOUT_SECONDS = 20
+
+#: Enough for the API's concurrent short transactions on a small machine, below the server's 100.
+POOL_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where PostgreSQL is and who its owner role is; ``host`` may be the folder of a Unix socket."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+
+    @classmethod
+    def from_url(cls, url: str) -> Address:
+        """Read ``postgresql://owner:password@host:port/database``.
+
+        Raises:
+            SettingError: a part that the service needs is missing.
+        """
+        parts = urlsplit(url)
+        if not parts.username or not parts.password or not parts.path.strip("/"):
+            raise SettingError(
+                "DOCUMENT_SERVICE_DATABASE_URL lacks a part: allowed is postgresql://owner:password@host:port/database."
+            )
+        return cls(
+            unquote(parts.hostname or "127.0.0.1"),
+            parts.port or 5432,
+            unquote(parts.username),
+            unquote(parts.password),
+            parts.path.strip("/"),
+        )
+
+    def role_password(self, role: str) -> str:
+        """The password of one of our login roles.
+
+        It follows from the owner's, so that every process that may migrate may also serve, and no second secret
+        has to be carried to each machine.
+        """
+        return hmac.new(self.password.encode(), role.encode(), hashlib.sha256).hexdigest()
+
+    def connect_arguments(self, role: str | None = None) -> dict[str, Any]:
+        """Keyword arguments for asyncpg, as the owner or as one of our roles."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "database": self.database,
+            "user": role or self.user,
+            "password": self.role_password(role) if role else self.password,
+            "timeout": 10,
+        }
+
+
+async def migrate(address: Address) -> None:
+    """Bring the schema to this version and set our roles' passwords, in one transaction under one lock.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer.
+    """
+    url = URL.create("postgresql+asyncpg", address.user, address.password, address.host, address.port, address.database)
+    if address.host.startswith("/"):
+        url = URL.create(
+            "postgresql+asyncpg",
+            address.user,
+            address.password,
+            database=address.database,
+            query={"host": address.host, "port": str(address.port)},
+        )
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_migrate, address)
+    except (OSError, asyncpg.PostgresConnectionError) as reason:
+        raise DatabaseUnavailable(str(reason)) from reason
+    finally:
+        await engine.dispose()
+
+
+def _migrate(connection: SyncConnection, address: Address) -> None:
+    from sqlalchemy import text
+
+    # The same key as in migrations/env.py: roles are cluster-wide and are altered under the same lock.
+    connection.execute(text("SELECT pg_advisory_xact_lock(3020001)"))
+    for role in (APP_ROLE, SYSTEM_ROLE):
+        known = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :r"), {"r": role}).first()
+        verb = "ALTER" if known else "CREATE"
+        # Role names are our constants and the password is hexadecimal; neither can be bound in this statement.
+        connection.execute(
+            text(
+                f"{verb} ROLE {role} LOGIN NOBYPASSRLS NOSUPERUSER NOCREATEDB NOCREATEROLE "
+                f"PASSWORD '{address.role_password(role)}'"
+            )
+        )
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+@dataclass(slots=True)
+class Database:
+    """The two pools of a running process. Made by ``open_database``, closed by ``close``."""
+
+    address: Address
+    app: asyncpg.Pool
+    system: asyncpg.Pool
+
+    async def close(self) -> None:
+        """Return every connection; waits for running transactions up to five seconds, then ends them."""
+        for pool in (self.app, self.system):
+            try:
+                await asyncio.wait_for(pool.close(), 5)
+            except TimeoutError:
+                pool.terminate()
+
+
+async def open_database(address: Address) -> Database:
+    """Open both pools.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer or refuses our roles (run ``document-service migrate``).
+    """
+    settings = {
+        "application_name": "document-service",
+        "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
+        "idle_in_transaction_session_timeout": "60s",
+        "search_path": "document",
+        "timezone": "UTC",
+    }
+    try:
+        app = await asyncpg.create_pool(
+            **address.connect_arguments(APP_ROLE), min_size=2, max_size=POOL_SIZE, server_settings=settings
+        )
+        system = await asyncpg.create_pool(
+            **address.connect_arguments(SYSTEM_ROLE),
+            min_size=1,
+            max_size=6,
+            server_settings={**settings, "search_path": "document,queue"},
+        )
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as reason:
+        raise DatabaseUnavailable("PostgreSQL does not answer; see `document-service doctor`.") from reason
+    return Database(address, app, system)
+
+
+@asynccontextmanager
+async def tenant_transaction(pool: asyncpg.Pool, tenant_id: str) -> AsyncIterator[Connection]:
+    """One transaction that sees the rows of one tenant (and, read-only, the platform's forms).
+
+    Raises:
+        DatabaseUnavailable: the connection was lost or none could be had. A commit whose answer was lost may or
+            may not have happened; callers answer so that a repeat is safe.
+    """
+    if not tenant_id:
+        raise ValueError("a tenant transaction needs a tenant")
+    async with _transaction(pool) as connection:
+        await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant_id)
+        yield connection
+
+
+@asynccontextmanager
+async def system_transaction(database: Database) -> AsyncIterator[Connection]:
+    """One transaction of the housekeeping role, over the tables that its policies name.
+
+    Raises:
+        DatabaseUnavailable: as for ``tenant_transaction``.
+    """
+    async with _transaction(database.system) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _transaction(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
+    try:
+        async with pool.acquire(timeout=10) as connection:
+            async with connection.transaction():
+                yield connection
+    except (
+        asyncpg.PostgresConnectionError,
+        asyncpg.InterfaceError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        ConnectionError,
+        TimeoutError,
+        asyncpg.TooManyConnectionsError,
+    ) as reason:
+        raise DatabaseUnavailable() from reason
