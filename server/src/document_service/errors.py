@@ -329,6 +329,16 @@ class DatabaseUnavailable(Unavailable):
     title = "The database is not available; try again later."
 
 
+class DatabaseFolderHeld(DatabaseUnavailable):
+    code = "DATABASE_FOLDER_HELD"
+    title = "Another process runs the database of this data folder; stop it or choose another folder."
+
+
+class DatabaseStartFailed(DatabaseUnavailable):
+    code = "DATABASE_START_FAILED"
+    title = "The embedded PostgreSQL could not be started; the detail says why, or set DATABASE_URL."
+
+
 class StoreUnavailable(Unavailable):
     code = "STORE_UNAVAILABLE"
     title = "The document store is not available; try again later."
@@ -337,6 +347,11 @@ class StoreUnavailable(Unavailable):
 class FhirUnavailable(Unavailable):
     code = "FHIR_UNAVAILABLE"
     title = "The FHIR server is not available or too slow; try again later."
+
+
+class IssuerUnavailable(Unavailable):
+    code = "ISSUER_UNAVAILABLE"
+    title = "The sign-in service does not answer, so the token could not be checked; try again later."
 
 
 class TypesettingBusy(Unavailable):

@@ -1,0 +1,36 @@
+"""Encrypted objects in a folder or on S3: the same bytes, the same promises (design §6).
+
+The object-store library is imported in this package only, and only when S3 is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from document_service.keys import KeyStore
+from document_service.store.directory import DirectoryStore
+from document_service.store.names import ObjectStat, ObjectStore, StoredObject
+
+__all__ = ["DirectoryStore", "ObjectStat", "ObjectStore", "StoredObject", "open_store"]
+
+
+def open_store(location: str | Path, keys: KeyStore) -> ObjectStore:
+    """Open the store at a path, ``file:///path`` or ``s3://bucket/prefix?endpoint=…&region=…``.
+
+    S3 credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the other variables of the AWS
+    tools, never from the location. Raises ValueError for another form, StoreUnavailable when a folder cannot
+    be used.
+    """
+    if isinstance(location, Path):
+        return DirectoryStore(location, keys)
+    parts = urlsplit(location)
+    if parts.scheme == "s3":
+        from document_service.store.s3 import open_bucket
+
+        return open_bucket(location, keys)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+        return DirectoryStore(Path(unquote(parts.path)), keys)
+    if not parts.scheme and location:
+        return DirectoryStore(Path(location), keys)
+    raise ValueError("the object store is a path, file:///path or s3://bucket/prefix?endpoint=…&region=…")
