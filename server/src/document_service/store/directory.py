@@ -211,10 +211,11 @@ class _Incoming:
             os.fsync(self._file.fileno())
             publish = os.replace if replace else os.link
             try:
-                publish(self._path, self._target)
-            except FileNotFoundError:
-                _make_folders(self._target.parent)
-                publish(self._path, self._target)
+                try:
+                    publish(self._path, self._target)
+                except FileNotFoundError:
+                    _make_folders(self._target.parent)
+                    publish(self._path, self._target)
             except FileExistsError as error:
                 raise ObjectExists(f"object {self._target.name} is already stored") from error
             if not replace:

@@ -12,6 +12,7 @@ obstore; whatever fails after that is StoreUnavailable, which the queue retries 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -101,49 +102,65 @@ class BucketStore:
         try:
             with _translated(name):
                 await obstore.put_async(self._bucket, key, sealed, mode="create", use_multipart=False)
+        except ObjectNotFound as error:
+            raise StoreUnavailable("the bucket does not exist") from error
         except ObjectExists:
-            # When the answer to a PUT is lost, its repetition meets our own object. No other has this header:
-            # it holds a random nonce.
-            if not sealed or await self._fetch(key, name, 0, HEADER_BYTES) != sealed[:HEADER_BYTES]:
+            # When the answer to a PUT is lost, its repetition meets our own object. No other begins like this
+            # one: a header holds a random nonce, a claim is random.
+            if await self._fetch(key, name, 0, HEADER_BYTES) != sealed[:HEADER_BYTES]:
                 raise
 
     async def _put_parts(self, key: str, name: str, beginning: bytearray, pieces: AsyncIterator[bytes]) -> int:
         claim = f"claims/{key.removeprefix('objects/')}"
-        await self._create(claim, name, b"")
-        size = 0
+        await self._create(claim, name, os.urandom(HEADER_BYTES))
+        size = len(beginning)
+        caller_failed: BaseException | None = None
 
         async def parts() -> AsyncIterator[bytes]:
-            nonlocal size
-            size = len(beginning)
+            nonlocal size, caller_failed
             yield bytes(beginning)
-            async for piece in pieces:
-                size += len(piece)
-                yield piece
+            try:
+                async for piece in pieces:
+                    size += len(piece)
+                    yield piece
+            except BaseException as error:
+                caller_failed = error
+                raise
 
         try:
             with _translated(name):
                 if await self._exists(key):
                     raise ObjectExists(f"object {name} is already stored")
                 await obstore.put_async(self._bucket, key, parts(), use_multipart=True, chunk_size=PART_BYTES)
+        except StoreUnavailable:
+            # obstore aborts the upload; what the caller's own content raised is not the store's failure.
+            if caller_failed is not None:
+                raise caller_failed from None
+            raise
         finally:
-            with contextlib.suppress(BaseError):
+            with contextlib.suppress(BaseError, OSError):
                 await obstore.delete_async(self._bucket, claim)
         return size
 
     async def _exists(self, key: str) -> bool:
         try:
             await obstore.head_async(self._bucket, key)
-        except NotFoundError:
+        except (NotFoundError, FileNotFoundError):
             return False
         return True
 
     async def read(self, tenant_id: str, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """See ObjectStore.read."""
         key = object_key(tenant_id, name)
-        with _translated(name):
-            answer = await obstore.get_async(self._bucket, key, options={"range": (0, FIRST_READ)})
-            beginning = bytes(await answer.bytes_async())
-            sealed_size = answer.meta["size"]
+        try:
+            with _translated(name):
+                answer = await obstore.get_async(self._bucket, key, options={"range": (0, FIRST_READ)})
+                beginning = bytes(await answer.bytes_async())
+                sealed_size = answer.meta["size"]
+        except StoreUnavailable:
+            # A server refuses a range of an empty object; its size tells that it is corrupt, not unavailable.
+            await self.stat(tenant_id, name)
+            raise
         opener = Opener(self._keys, tenant_id, name, beginning[:HEADER_BYTES], sealed_size)
         for span in opener.spans(start, end):
             if span.end <= len(beginning):
@@ -188,8 +205,11 @@ class BucketStore:
 
     async def write_mark(self, name: str, content: bytes) -> None:
         """See ObjectStore.write_mark."""
-        with _translated(name):
-            await obstore.put_async(self._bucket, mark_key(name), content, use_multipart=False)
+        try:
+            with _translated(name):
+                await obstore.put_async(self._bucket, mark_key(name), content, use_multipart=False)
+        except ObjectNotFound as error:
+            raise StoreUnavailable("the bucket does not exist") from error
 
     async def read_mark(self, name: str) -> bytes | None:
         """See ObjectStore.read_mark."""
@@ -223,12 +243,17 @@ async def _sealed_pieces(sealer: Sealer, content: bytes | AsyncIterable[bytes]) 
 
 @contextlib.contextmanager
 def _translated(name: str) -> Iterator[None]:
-    """Turn obstore's errors into ours. Their texts hold addresses and answers, so they stay in the cause."""
+    """Turn obstore's errors, some of which are Python's own, into ours.
+
+    Their texts hold addresses and answers, so they stay in the cause.
+    """
     try:
         yield
-    except NotFoundError as error:
+    except (NotFoundError, FileNotFoundError) as error:
+        if "NoSuchBucket" in str(error):
+            raise StoreUnavailable("the bucket does not exist") from error
         raise ObjectNotFound(f"object {name} is not in the store") from error
-    except (AlreadyExistsError, PreconditionError) as error:
+    except (AlreadyExistsError, PreconditionError, FileExistsError) as error:
         raise ObjectExists(f"object {name} is already stored") from error
     except (BaseError, OSError) as error:
         raise StoreUnavailable(f"the bucket did not answer as it should ({type(error).__name__})") from error
