@@ -45,6 +45,14 @@ class Caller:
         """Tell whether the caller holds at least one of ``roles``."""
         return not self.roles.isdisjoint(roles)
 
+    def may_see_facility(self, facility_id: str | None) -> bool:
+        """Tell whether something of this facility (None = tenant-wide) is the caller's to see."""
+        return facility_id is None or self.facilities is None or facility_id in self.facilities
+
+    def may_see_any_facility(self, facility_ids: list[str] | None) -> bool:
+        """Tell the same for something that belongs to several facilities."""
+        return facility_ids is None or self.facilities is None or not self.facilities.isdisjoint(facility_ids)
+
 
 def refused(detail: str) -> NotAuthenticated:
     """Build the 401 for a token that is not acceptable; ``detail`` names the claim or rule, never its value."""

@@ -1,0 +1,438 @@
+"""Render jobs: one request, one document, however often and however concurrently it is asked for.
+
+State chart of a job:
+
+    queued ──start──▶ running ──finish──▶ completed
+      ▲                │  │
+      │   may pass     │  └──fail──▶ failed ──retry (same id, next generation)──▶ queued
+      └────────────────┘
+
+Deduplication is the unique constraint on (tenant_id, client_mutation_id) and one INSERT … ON CONFLICT; the queue entry
+commits in the same transaction (contract §3). Every start counts an attempt, and the number fences it: an attempt whose
+worker was thought dead cannot finish a job that another attempt has taken over. A purged job stays as a tombstone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import rfc8785
+
+from document_service import changes, identifiers
+from document_service.database import Connection
+from document_service.errors import (
+    ClientMutationIdConflict,
+    ClientMutationIdReused,
+    JobStateConflict,
+    NotFound,
+    ServiceError,
+)
+from document_service.tokens import Caller
+
+#: The way `fingerprint` is computed today; rows keep theirs, so that old requests stay comparable.
+FINGERPRINT_VERSION = 1
+
+#: A failure that may pass is tried this often in all (contract §3).
+TRIES = 3
+
+#: Waiting time before the second and the third try: long enough for a restart, short for a nurse who waits.
+BACKOFF = (timedelta(seconds=2), timedelta(seconds=8))
+
+#: Starts that end without any answer (the worker was killed each time) before a job is taken for poison.
+STARTS_LIMIT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RenderRequest:
+    """The content of a request, as it was sent; numbers of ``inputs`` are Decimal or int as written."""
+
+    template_version_id: str
+    patient_id: str
+    encounter_id: str | None
+    inputs: dict[str, Any]
+    locale: str
+    not_after: datetime | None = None
+    not_after_text: str | None = None
+    patient_check: dict[str, Any] | None = None
+
+    def content(self) -> bytes:
+        """What is compared between replays: every field but requestedAt, absent = null, canonical JSON."""
+        return rfc8785.dumps(
+            _plain(
+                {
+                    "templateVersionId": self.template_version_id,
+                    "patientId": self.patient_id,
+                    "encounterId": self.encounter_id,
+                    "inputs": self.inputs,
+                    "locale": self.locale,
+                    "notAfter": self.not_after_text,
+                    "patientCheck": _without_nulls(self.patient_check),
+                }
+            )
+        )
+
+    def sealed_part(self) -> bytes:
+        """The part that may name the patient, as JSON that keeps every digit."""
+        return json.dumps({"inputs": _tagged(self.inputs), "patientCheck": self.patient_check}).encode()
+
+
+def open_sealed_part(plain: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Inputs and patientCheck from ``RenderRequest.sealed_part``."""
+    stored = json.loads(plain)
+    return _untagged(stored["inputs"]), stored["patientCheck"]
+
+
+def _without_nulls(check: dict[str, Any] | None) -> dict[str, Any] | None:
+    kept = {key: value for key, value in (check or {}).items() if value is not None}
+    return kept or None
+
+
+def _plain(value: Any) -> Any:
+    """Make decimals comparable as they were written: 1.10 and 1.1 are different content."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53):
+        return {"\u0000number": str(value)}
+    return value
+
+
+def _tagged(value: Any) -> Any:
+    return _plain(value)
+
+
+def _untagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"\u0000number"}:
+            text = value["\u0000number"]
+            return int(text) if text.lstrip("-").isdigit() else Decimal(text)
+        return {key: _untagged(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_untagged(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of ``document_render_jobs``, without its sealed request."""
+
+    tenant_id: str
+    id: str
+    client_mutation_id: str
+    fingerprint: bytes
+    fingerprint_version: int
+    kind: str
+    lane: str
+    status: str
+    template_tenant_id: str
+    template_version_id: str
+    patient_id: str
+    encounter_id: str | None
+    locale: str
+    facility_ids: list[str] | None
+    requested_at: datetime
+    not_after: datetime | None
+    created_at: datetime
+    created_by: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempts: int
+    transient_failures: int
+    generation: int
+    document_number: str | None
+    document_id: str | None
+    error_code: str | None
+    error_title: str | None
+    error_detail: str | None
+    bulk_id: str | None
+    purged_at: datetime | None
+
+    def visible_to(self, caller: Caller) -> bool:
+        """The access rule of jobs: who asked, and whoever may see the facility that it belongs to."""
+        return self.created_by == caller.user or caller.may_see_any_facility(self.facility_ids)
+
+
+_COLUMNS = ", ".join(name for name in Job.__dataclass_fields__)
+
+
+def _from_row(row: Any) -> Job:
+    return Job(**{**dict(row), "client_mutation_id": str(row["client_mutation_id"])})
+
+
+async def find(connection: Connection, client_mutation_id: str) -> Job | None:
+    """The job of this clientMutationId in the transaction's tenant."""
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM document_render_jobs WHERE tenant_id = current_tenant() AND client_mutation_id = $1",
+        client_mutation_id,
+    )
+    return _from_row(row) if row else None
+
+
+def check_replay(job: Job, caller: Caller, fingerprint: bytes) -> Job:
+    """Decide whether a request with a known id is a replay of its job.
+
+    Raises:
+        ClientMutationIdConflict: the caller may not see the job.
+        ClientMutationIdReused: the content differs.
+    """
+    if not job.visible_to(caller):
+        raise ClientMutationIdConflict()
+    if job.fingerprint != fingerprint:
+        raise ClientMutationIdReused()
+    return job
+
+
+async def insert(
+    connection: Connection,
+    caller: Caller,
+    *,
+    client_mutation_id: str,
+    request: RenderRequest,
+    fingerprint: bytes,
+    sealed: bytes,
+    template_tenant_id: str,
+    requested_at: datetime,
+    kind: str = "async",
+    lane: str = "normal",
+    bulk_id: str | None = None,
+) -> Job | None:
+    """Insert the job, or None when its clientMutationId is taken. The caller enqueues in the same transaction."""
+    facilities = None if caller.facilities is None else sorted(caller.facilities)
+    row = await connection.fetchrow(
+        f"""INSERT INTO document_render_jobs (tenant_id, id, client_mutation_id, fingerprint, fingerprint_version, kind,
+                lane, template_tenant_id, template_version_id, patient_id, encounter_id, locale, request_sealed,
+                facility_ids, requested_at, not_after, created_by, bulk_id)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+            ON CONFLICT (tenant_id, client_mutation_id) DO NOTHING RETURNING {_COLUMNS}""",
+        caller.tenant,
+        identifiers.new("job"),
+        client_mutation_id,
+        fingerprint,
+        FINGERPRINT_VERSION,
+        kind,
+        lane,
+        template_tenant_id,
+        request.template_version_id,
+        request.patient_id,
+        request.encounter_id,
+        request.locale,
+        sealed,
+        facilities,
+        requested_at,
+        request.not_after,
+        caller.user,
+        bulk_id,
+    )
+    if row is None:
+        return None
+    job = _from_row(row)
+    await _announce(connection, job)
+    return job
+
+
+async def show(connection: Connection, caller: Caller, job_id: str, *, for_update: bool = False) -> Job:
+    """Read a job that the caller may see.
+
+    Raises:
+        NotFound: there is none such.
+    """
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM document_render_jobs WHERE id = $1 {'FOR UPDATE' if for_update else ''}", job_id
+    )
+    if row is None or not _from_row(row).visible_to(caller):
+        raise NotFound()
+    return _from_row(row)
+
+
+async def list_mine(
+    connection: Connection, caller: Caller, status: str | None, after_id: str | None, limit: int
+) -> list[Job]:
+    """The caller's own jobs, newest first."""
+    rows = await connection.fetch(
+        f"""SELECT {_COLUMNS} FROM document_render_jobs WHERE tenant_id = $1 AND created_by = $2
+              AND ($3::text IS NULL OR status = $3) AND ($4::text IS NULL OR id < $4)
+            ORDER BY id DESC LIMIT $5""",
+        caller.tenant,
+        caller.user,
+        status,
+        after_id,
+        limit,
+    )
+    return [_from_row(row) for row in rows]
+
+
+async def list_by_ids(connection: Connection, caller: Caller, ids: list[str]) -> list[Job]:
+    """The jobs of these ids that the caller may see."""
+    rows = await connection.fetch(f"SELECT {_COLUMNS} FROM document_render_jobs WHERE id = ANY ($1)", ids)
+    return [job for job in map(_from_row, rows) if job.visible_to(caller)]
+
+
+async def lookup(connection: Connection, caller: Caller, client_mutation_ids: list[str]) -> dict[str, Job]:
+    """Those of the given clientMutationIds that have a job which the caller may see."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM document_render_jobs WHERE tenant_id = $1 AND client_mutation_id = ANY ($2::uuid[])",
+        caller.tenant,
+        client_mutation_ids,
+    )
+    return {job.client_mutation_id: job for job in map(_from_row, rows) if job.visible_to(caller)}
+
+
+async def retry(connection: Connection, job: Job) -> Job:
+    """Start the next generation of a failed job that was read for update; the caller enqueues it.
+
+    Raises:
+        JobStateConflict: the job is not failed, or it was purged.
+    """
+    if job.status != "failed" or job.purged_at is not None:
+        raise JobStateConflict()
+    row = await connection.fetchrow(
+        f"""UPDATE document_render_jobs SET status = 'queued', generation = generation + 1, transient_failures = 0,
+                error_code = NULL, error_title = NULL, error_detail = NULL, finished_at = NULL
+            WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}""",
+        job.tenant_id,
+        job.id,
+    )
+    await _announce(connection, _from_row(row))
+    return _from_row(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a worker holds while it renders: the job, the fencing number and the sealed request."""
+
+    job: Job
+    number: int
+    request_sealed: bytes
+
+
+async def start(connection: Connection, job_id: str) -> Attempt | None:
+    """Begin the next attempt of an unfinished job; None when there is nothing to do.
+
+    The document number is taken once per job, at its first attempt, from the tenant's counter of the year.
+    """
+    row = await connection.fetchrow(
+        f"""UPDATE document_render_jobs SET status = 'running', attempts = attempts + 1, started_at = now()
+            WHERE tenant_id = current_tenant() AND id = $1 AND status IN ('queued', 'running')
+            RETURNING {_COLUMNS}, request_sealed""",
+        job_id,
+    )
+    if row is None:
+        return None
+    values = dict(row)
+    sealed = values.pop("request_sealed")
+    if values["document_number"] is None:
+        values["document_number"] = await _next_number(connection, values["tenant_id"])
+        await connection.execute(
+            "UPDATE document_render_jobs SET document_number = $2 WHERE tenant_id = current_tenant() AND id = $1",
+            job_id,
+            values["document_number"],
+        )
+    job = _from_row(values)
+    return Attempt(job, job.attempts, sealed)
+
+
+async def _next_number(connection: Connection, tenant_id: str) -> str:
+    year = datetime.now(UTC).year
+    last = await connection.fetchval(
+        """INSERT INTO document_numbers AS n (tenant_id, year, last) VALUES ($1, $2, 1)
+           ON CONFLICT (tenant_id, year) DO UPDATE SET last = n.last + 1 RETURNING last""",
+        tenant_id,
+        year,
+    )
+    return f"{year}-{last:06d}"
+
+
+async def finish(
+    connection: Connection, attempt: Attempt, document_id: str, facility_id: str | None
+) -> Job | None:
+    """Record that this attempt's document counts; None when another attempt has taken the job over."""
+    row = await connection.fetchrow(
+        f"""UPDATE document_render_jobs SET status = 'completed', document_id = $4, finished_at = now(),
+                facility_ids = $5, error_code = NULL, error_title = NULL, error_detail = NULL
+            WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running' RETURNING {_COLUMNS}""",
+        attempt.job.tenant_id,
+        attempt.job.id,
+        attempt.number,
+        document_id,
+        None if facility_id is None else [facility_id],
+    )
+    if row is None:
+        return None
+    await _announce(connection, _from_row(row))
+    return _from_row(row)
+
+
+async def fail(connection: Connection, attempt: Attempt, error: ServiceError, finished_after: float) -> timedelta | None:
+    """Record how this attempt failed; the delay before the next try, or None when the job is finished.
+
+    ``finished_after`` is the attempt's duration in seconds, kept with its cause.
+    """
+    again = error.retryable and attempt.job.transient_failures + 1 < TRIES and attempt.number < STARTS_LIMIT
+    cause = {"attempt": attempt.number, "code": error.code, "seconds": round(finished_after, 3)}
+    row = await connection.fetchrow(
+        f"""UPDATE document_render_jobs SET
+                status = CASE WHEN $4 THEN 'queued' ELSE 'failed' END,
+                transient_failures = transient_failures + $5,
+                attempt_causes = attempt_causes || $6::jsonb,
+                finished_at = CASE WHEN $4 THEN NULL ELSE now() END,
+                error_code = CASE WHEN $4 THEN NULL ELSE $7 END,
+                error_title = CASE WHEN $4 THEN NULL ELSE $8 END,
+                error_detail = CASE WHEN $4 THEN NULL ELSE $9 END
+            WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running' RETURNING {_COLUMNS}""",
+        attempt.job.tenant_id,
+        attempt.job.id,
+        attempt.number,
+        again,
+        1 if error.retryable else 0,
+        json.dumps([cause]),
+        error.code,
+        error.title,
+        error.detail,
+    )
+    if row is None:
+        return None
+    if again:
+        return BACKOFF[min(attempt.job.transient_failures, len(BACKOFF) - 1)]
+    await _announce(connection, _from_row(row))
+    return None
+
+
+async def discard(connection: Connection, job: Job) -> None:
+    """Delete a job that stored nothing: a synchronous request that ended in an error does not consume its id."""
+    await connection.execute(
+        "DELETE FROM document_render_jobs WHERE tenant_id = $1 AND id = $2 AND status <> 'completed'",
+        job.tenant_id,
+        job.id,
+    )
+
+
+async def purge_finished(connection: Connection, older_than: timedelta) -> int:
+    """Make tombstones of jobs finished longer ago than ``older_than``; their number. System role."""
+    result = await connection.execute(
+        """UPDATE document_render_jobs SET purged_at = now(), request_sealed = NULL, attempt_causes = '[]'
+           WHERE purged_at IS NULL AND finished_at < now() - $1::interval""",
+        older_than,
+    )
+    return int(result.split()[-1])
+
+
+async def forget_tombstones(connection: Connection, window: timedelta) -> int:
+    """Delete tombstones older than the dedup window, counted from the later of createdAt and requestedAt."""
+    result = await connection.execute(
+        """DELETE FROM document_render_jobs j WHERE purged_at IS NOT NULL
+               AND greatest(created_at, requested_at) < now() - $1::interval
+               AND NOT EXISTS (SELECT FROM documents d WHERE d.tenant_id = j.tenant_id AND d.render_job_id = j.id)""",
+        window,
+    )
+    return int(result.split()[-1])
+
+
+async def _announce(connection: Connection, job: Job) -> None:
+    await changes.record(
+        connection, job.tenant_id, "job", job.id, facility_ids=job.facility_ids, user_id=job.created_by
+    )

@@ -1,0 +1,450 @@
+"""Templates and their versions: the tenant's forms, and the platform's, which every tenant may read.
+
+State chart of a template (the server is the authority; a device only reads):
+
+    draft ──publish──▶ published ──retire──▶ retired
+                        │      ▲
+                        └──────┘ save a next draft, publish it: the current version serves meanwhile
+
+A version never changes once published; it may be withdrawn, once, with a reason. Both are held by trigger and by
+grants as well as here. The checksum is verified whenever a version is loaded for a render.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from document_service import changes, identifiers
+from document_service.database import Connection
+from document_service.errors import (
+    NotFound,
+    PlatformTemplateImmutable,
+    PreconditionFailed,
+    TemplateNameConflict,
+    TemplateStateConflict,
+)
+from document_service.tenants import PLATFORM
+from document_service.tokens import Caller
+
+CATEGORIES = (
+    "prescription",
+    "lab_requisition",
+    "report",
+    "letter",
+    "consent",
+    "discharge_summary",
+    "referral",
+    "scanned_record",
+    "other",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One row of ``templates``; ``draft_definition`` is JSON text as it was saved."""
+
+    tenant_id: str
+    id: str
+    name: str
+    category: str
+    status: str
+    origin: str
+    platform_form_key: str | None
+    forked_from_platform_form_key: str | None
+    forked_from_version_id: str | None
+    facility_id: str | None
+    current_version_id: str | None
+    draft_definition: str | None
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    created_by: str
+
+    @property
+    def etag(self) -> str:
+        """The strong entity tag of this state of the template."""
+        return f'"{self.id}.{self.revision}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One row of ``template_versions``; ``definition`` is JSON text, frozen."""
+
+    tenant_id: str
+    id: str
+    template_id: str
+    semver: str
+    definition: str
+    checksum: str
+    effective_from: datetime | None
+    effective_to: datetime | None
+    published_at: datetime
+    published_by: str
+    idempotency_key: str | None
+    withdrawn_at: datetime | None
+    withdrawn_reason: str | None
+
+
+def text_checksum(definition: str) -> str:
+    """SHA-256 (hex) of the stored text, which is canonical JSON when it was published."""
+    return hashlib.sha256(definition.encode()).hexdigest()
+
+
+async def create(
+    connection: Connection,
+    caller: Caller,
+    *,
+    name: str,
+    category: str,
+    facility_id: str | None = None,
+    definition: str | None = None,
+    forked_from: Version | None = None,
+    forked_form_key: str | None = None,
+) -> Template:
+    """Make a draft.
+
+    Raises:
+        TemplateNameConflict: the tenant has a template of this category and name.
+    """
+    row = await connection.fetchrow(
+        """INSERT INTO templates (tenant_id, id, name, category, facility_id, draft_definition, created_by,
+               forked_from_platform_form_key, forked_from_version_id)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING *""",
+        caller.tenant,
+        identifiers.new("template"),
+        name,
+        category,
+        facility_id,
+        definition,
+        caller.user,
+        forked_form_key,
+        forked_from.id if forked_from else None,
+    )
+    if row is None:
+        raise TemplateNameConflict()
+    template = Template(**row)
+    await _announce(connection, template)
+    return template
+
+
+async def show(connection: Connection, caller: Caller, template_id: str, *, for_update: bool = False) -> Template:
+    """Read a template that the caller may see: the tenant's own of its facilities, or the platform's.
+
+    Raises:
+        NotFound: there is none such.
+    """
+    row = await connection.fetchrow("SELECT * FROM templates WHERE id = $1", template_id)
+    if row is not None and for_update and row["tenant_id"] == caller.tenant:
+        row = await connection.fetchrow(
+            "SELECT * FROM templates WHERE tenant_id = $1 AND id = $2 FOR UPDATE", caller.tenant, template_id
+        )
+    if row is None or not caller.may_see_facility(row["facility_id"]):
+        raise NotFound()
+    return Template(**row)
+
+
+async def show_for_edit(
+    connection: Connection, caller: Caller, template_id: str, if_match: str | None = None
+) -> Template:
+    """Read and lock a template of the tenant before an edit.
+
+    Raises:
+        NotFound: there is none such.
+        PlatformTemplateImmutable: it is one of the platform's forms.
+        PreconditionFailed: ``if_match`` names an older state.
+    """
+    template = await show(connection, caller, template_id, for_update=True)
+    if template.origin == "platform":
+        raise PlatformTemplateImmutable()
+    if if_match is not None and if_match not in ("*", template.etag):
+        raise PreconditionFailed()
+    return template
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a list is narrowed to; None = any."""
+
+    category: str | None = None
+    status: str | None = None
+    facility_id: str | None = None
+    origin: str | None = None
+    platform_form_key: str | None = None
+
+
+async def list_page(
+    connection: Connection, caller: Caller, wanted: Filter, after_id: str | None, limit: int
+) -> list[Template]:
+    """Templates that the caller may see, newest first, at most ``limit`` after ``after_id``."""
+    facilities = None if caller.facilities is None else sorted(caller.facilities)
+    rows = await connection.fetch(
+        """SELECT * FROM templates
+           WHERE ($1::text IS NULL OR category = $1) AND ($2::text IS NULL OR status = $2)
+             AND ($3::text IS NULL OR facility_id = $3) AND ($4::text IS NULL OR origin = $4)
+             AND ($5::text IS NULL OR platform_form_key = $5)
+             AND ($6::text[] IS NULL OR facility_id IS NULL OR facility_id = ANY ($6))
+             AND ($7::text IS NULL OR id < $7)
+           ORDER BY id DESC LIMIT $8""",
+        wanted.category,
+        wanted.status,
+        wanted.facility_id,
+        wanted.origin,
+        wanted.platform_form_key,
+        facilities,
+        after_id,
+        limit,
+    )
+    return [Template(**row) for row in rows]
+
+
+async def list_state(connection: Connection) -> str:
+    """A short text that changes whenever any template that this tenant can read changes."""
+    state: str = await connection.fetchval(
+        "SELECT count(*) || '.' || coalesce(sum(revision), 0) || '.' || coalesce(max(updated_at)::text, '') FROM templates"
+    )
+    return hashlib.sha256(state.encode()).hexdigest()[:32]
+
+
+async def list_by_ids(connection: Connection, caller: Caller, ids: list[str]) -> list[Template]:
+    """The templates of these ids that the caller may see."""
+    rows = await connection.fetch("SELECT * FROM templates WHERE id = ANY ($1)", ids)
+    return [Template(**row) for row in rows if caller.may_see_facility(row["facility_id"])]
+
+
+async def edit(
+    connection: Connection, template: Template, *, name: str, category: str, facility_id: str | None
+) -> Template:
+    """Change the metadata of a template that ``show_for_edit`` locked.
+
+    Raises:
+        TemplateStateConflict: it is retired.
+        TemplateNameConflict: another template has the name.
+    """
+    if template.status == "retired":
+        raise TemplateStateConflict("A retired template is not edited; create a new one.")
+    taken = await connection.fetchval(
+        "SELECT 1 FROM templates WHERE tenant_id = $1 AND category = $2 AND lower(name) = lower($3) AND id <> $4",
+        template.tenant_id,
+        category,
+        name,
+        template.id,
+    )
+    if taken:
+        raise TemplateNameConflict()
+    return await _update(connection, template, name=name, category=category, facility_id=facility_id)
+
+
+async def save_draft(connection: Connection, template: Template, definition: str) -> Template:
+    """Store the draft's definition (JSON text) of a template that ``show_for_edit`` locked.
+
+    Raises:
+        TemplateStateConflict: it is retired.
+    """
+    if template.status == "retired":
+        raise TemplateStateConflict("A retired template takes no draft; fork it or create a new one.")
+    return await _update(connection, template, draft_definition=definition)
+
+
+async def find_publish(connection: Connection, template: Template, idempotency_key: str) -> Version | None:
+    """The version that an earlier publish with this key made."""
+    row = await connection.fetchrow(
+        "SELECT * FROM template_versions WHERE tenant_id = $1 AND template_id = $2 AND idempotency_key = $3",
+        template.tenant_id,
+        template.id,
+        idempotency_key,
+    )
+    return Version(**row) if row else None
+
+
+async def latest_semver(connection: Connection, template: Template) -> tuple[int, int, int] | None:
+    """The highest published version number of a template."""
+    rows = await connection.fetch(
+        "SELECT semver FROM template_versions WHERE tenant_id = $1 AND template_id = $2", template.tenant_id, template.id
+    )
+    return max((parse_semver(row["semver"]) for row in rows), default=None)
+
+
+def parse_semver(text: str) -> tuple[int, int, int]:
+    """Read ``1.2.3``.
+
+    Raises:
+        ValueError: it is not three whole numbers.
+    """
+    major, minor, patch = (int(part) for part in text.split("."))
+    return major, minor, patch
+
+
+async def publish(
+    connection: Connection,
+    template: Template,
+    *,
+    definition: str,
+    checksum: str,
+    semver: str,
+    published_by: str,
+    idempotency_key: str | None,
+    effective_from: datetime | None = None,
+    effective_to: datetime | None = None,
+) -> Version:
+    """Freeze a checked definition (canonical JSON text) as the current version of a locked template.
+
+    Raises:
+        TemplateStateConflict: the template is retired, or the number is taken.
+    """
+    if template.status == "retired":
+        raise TemplateStateConflict("A retired template is not published again; create a new one.")
+    row = await connection.fetchrow(
+        """INSERT INTO template_versions (tenant_id, id, template_id, semver, definition, checksum, effective_from,
+               effective_to, published_by, idempotency_key)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING RETURNING *""",
+        template.tenant_id,
+        identifiers.new("version"),
+        template.id,
+        semver,
+        definition,
+        checksum,
+        effective_from,
+        effective_to,
+        published_by,
+        idempotency_key,
+    )
+    if row is None:
+        raise TemplateStateConflict(f"Version {semver} exists already; publish under the next number.")
+    version = Version(**row)
+    await _update(connection, template, status="published", current_version_id=version.id, draft_definition=None)
+    return version
+
+
+async def retire(connection: Connection, template: Template) -> Template:
+    """Take no new renders of a published template; its documents stay.
+
+    Raises:
+        TemplateStateConflict: it is a draft.
+    """
+    if template.status == "draft":
+        raise TemplateStateConflict("A draft was never published and cannot be retired.")
+    if template.status == "retired":
+        return template
+    return await _update(connection, template, status="retired")
+
+
+async def withdraw(connection: Connection, version: Version, reason: str) -> Version:
+    """Take one dangerous version out of use; a second withdrawal keeps the first reason."""
+    if version.withdrawn_at is not None:
+        return version
+    row = await connection.fetchrow(
+        """UPDATE template_versions SET withdrawn_at = now(), withdrawn_reason = $3
+           WHERE tenant_id = $1 AND id = $2 RETURNING *""",
+        version.tenant_id,
+        version.id,
+        reason,
+    )
+    return Version(**row)
+
+
+async def show_version(connection: Connection, version_id: str) -> Version:
+    """Read a version that the tenant can see.
+
+    Raises:
+        NotFound: there is none such.
+        TemplateStateConflict: the stored definition no longer has its checksum.
+    """
+    row = await connection.fetchrow("SELECT * FROM template_versions WHERE id = $1", version_id)
+    if row is None:
+        raise NotFound("There is no published template version with this id that you may see.")
+    version = Version(**row)
+    if text_checksum(version.definition) != version.checksum:
+        raise TemplateStateConflict("The stored definition differs from its checksum; the operator restores it.")
+    return version
+
+
+async def list_versions(connection: Connection, template: Template) -> list[Version]:
+    """Every version of a template, newest first."""
+    rows = await connection.fetch(
+        "SELECT * FROM template_versions WHERE tenant_id = $1 AND template_id = $2 ORDER BY published_at DESC, id DESC",
+        template.tenant_id,
+        template.id,
+    )
+    return [Version(**row) for row in rows]
+
+
+async def install_platform_form(
+    connection: Connection, *, key: str, name: str, category: str, semver: str, definition: str
+) -> bool:
+    """Ship one version of a platform form (canonical JSON text); whether it was new. Owner role, in ``migrate``.
+
+    Every tenant's feed is told, so that devices learn of it at their next sync.
+    """
+    row = await connection.fetchrow("SELECT * FROM templates WHERE platform_form_key = $1 FOR UPDATE", key)
+    if row is None:
+        row = await connection.fetchrow(
+            """INSERT INTO templates (tenant_id, id, name, category, origin, platform_form_key, created_by)
+               VALUES ($1, $2, $3, $4, 'platform', $5, 'platform') RETURNING *""",
+            PLATFORM,
+            identifiers.new("template"),
+            name,
+            category,
+            key,
+        )
+    template = Template(**row)
+    latest = await latest_semver(connection, template)
+    if latest is not None and latest >= parse_semver(semver):
+        return False
+    await publish(
+        connection,
+        template,
+        definition=definition,
+        checksum=text_checksum(definition),
+        semver=semver,
+        published_by=PLATFORM,
+        idempotency_key=None,
+    )
+    await connection.execute(
+        """INSERT INTO changes (tenant_id, kind, entity_id)
+           SELECT tenant_id, 'template', $1 FROM tenants WHERE tenant_id <> $2""",
+        template.id,
+        PLATFORM,
+    )
+    return True
+
+
+async def announce_platform_forms(connection: Connection, tenant_id: str) -> None:
+    """Put every platform form into the feed of a new tenant. Owner role."""
+    await connection.execute(
+        """INSERT INTO changes (tenant_id, kind, entity_id)
+           SELECT $1, 'template', t.id FROM templates t WHERE t.tenant_id = $2 AND NOT EXISTS
+               (SELECT FROM changes c WHERE c.tenant_id = $1 AND c.kind = 'template' AND c.entity_id = t.id)""",
+        tenant_id,
+        PLATFORM,
+    )
+
+
+async def _update(connection: Connection, template: Template, **values: Any) -> Template:
+    columns = list(values)
+    assignments = ", ".join(f"{column} = ${index}" for index, column in enumerate(columns, start=3))
+    row = await connection.fetchrow(
+        f"""UPDATE templates SET {assignments}, revision = revision + 1, updated_at = now()
+            WHERE tenant_id = $1 AND id = $2 RETURNING *""",
+        template.tenant_id,
+        template.id,
+        *values.values(),
+    )
+    updated = Template(**row)
+    await _announce(connection, updated)
+    return updated
+
+
+async def _announce(connection: Connection, template: Template) -> None:
+    if template.tenant_id == PLATFORM:
+        return
+    facilities = None if template.facility_id is None else [template.facility_id]
+    await changes.record(connection, template.tenant_id, "template", template.id, facility_ids=facilities)
+
+
+def canonical(definition: Any) -> str:
+    """The canonical text in which a definition is frozen: sorted keys, no spaces, UTF-8."""
+    return json.dumps(definition, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
