@@ -1,0 +1,13 @@
+"""Typesetting: data becomes PDF bytes in a pool of spawned child processes that can be killed.
+
+    jobs      what goes in and what comes out
+    pool      the parent's side: lanes, limits, replacement            (asyncio)
+    process   one child as the parent holds it                          (the only user of ``subprocess``)
+    wire      the frames on the socket between the two
+    child     the child's loop: limits first, then one job after another
+    press     page model → PDF or PNG, by Typst and the trusted layout library in ``layout/``
+    fonts     which font files, which characters they have
+    codes     QR codes
+
+The package itself imports nothing, so that a child loads only what a child needs.
+"""

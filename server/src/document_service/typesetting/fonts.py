@@ -1,0 +1,97 @@
+"""The fonts of every document, and which characters they have.
+
+Noto Sans and Amiri cover Latin, Dari and Pashto; Open Sans, from which Noto Sans was drawn, adds the signs that both
+lack (≤ ≥ ≠ ≈ √ ∞). Noto's Arabic fonts are not used: their dots are separate glyphs, and no engine then gives text
+that can be searched (design §4). A character that no font has prints as an empty box, so it is refused before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fontTools.ttLib import TTFont
+
+from document_service.errors import GlyphMissing, Problem
+
+FONT_FAMILIES = ("Noto Sans", "Amiri", "Open Sans")
+
+# The upright cuts only: nothing is set in italics, which neither Naskh nor a fax needs.
+FONT_FILES = (
+    ("fontpkg_noto_sans", "NotoSans[wdth,wght].ttf"),
+    ("fontpkg_amiri", "Amiri-Regular.ttf"),
+    ("fontpkg_amiri", "Amiri-Bold.ttf"),
+    ("fontpkg_open_sans", "OpenSans[wdth,wght].ttf"),
+)
+
+# Characters that steer and draw nothing: joiners, word joiner, isolates and marks of direction, and the line break.
+# Overrides and embeddings (U+202A…U+202E) are not among them: they can make a dose read otherwise than it is stored.
+STEERING = frozenset("\n\u200c\u200d\u200e\u200f\u061c\u2060\u2066\u2067\u2068\u2069")
+
+# JSON writes control characters as escapes; all but the line break are refused.
+_ESCAPED_CONTROL = re.compile(r"\\[utrbf]")
+
+
+def font_paths() -> tuple[Path, ...]:
+    """The font files, in the order of ``FONT_FILES``."""
+    return tuple(Path(str(files(package) / "files" / name)) for package, name in FONT_FILES)
+
+
+def fonts_digest() -> str:
+    """SHA-256 hex over the font files in their order: a part of what a re-render must match."""
+    digest = hashlib.sha256()
+    for path in font_paths():
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@cache
+def drawable() -> frozenset[str]:
+    """Every character that may appear: those that a font has in each of its weights, and the steering ones."""
+    sets = [frozenset(map(chr, TTFont(path, lazy=True).getBestCmap())) for path in font_paths()]
+    noto, amiri, amiri_bold, open_sans = sets
+    printed = noto | (amiri & amiri_bold) | open_sans
+    return frozenset(c for c in printed if ord(c) >= 0x20 and not 0x202A <= ord(c) <= 0x202E) | STEERING
+
+
+def check_glyphs(page_model: dict[str, Any], text: str) -> None:
+    """Refuse a page model with a character that would not print; ``text`` is its JSON, searched first as a whole.
+
+    Raises:
+        GlyphMissing: names the section, the place in it and the code point, never the text.
+    """
+    if drawable().issuperset(text) and not _ESCAPED_CONTROL.search(text):
+        return
+    for pointer, character in _characters(page_model):
+        if character not in drawable():
+            code_point = f"U+{ord(character):04X}"
+            raise GlyphMissing(
+                f"{code_point} in {_place(page_model, pointer)} has no glyph; replace it in the record or the form",
+                errors=(Problem(pointer, "GLYPH_MISSING", f"{code_point} has no glyph in the document fonts."),),
+                extra={"codePoint": code_point},
+            )
+
+
+def _characters(value: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        for character in dict.fromkeys(value):
+            yield pointer, character
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from _characters(member, f"{pointer}/{key}")
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from _characters(member, f"{pointer}/{index}")
+
+
+def _place(page_model: dict[str, Any], pointer: str) -> str:
+    parts = pointer.split("/")[1:]
+    if parts[0] == "sections" and len(parts) > 1:
+        kind = page_model["sections"][int(parts[1])].get("type", "unknown")
+        return f"section {int(parts[1]) + 1} ({kind}) at {pointer}"
+    return f"the page model at {pointer}"

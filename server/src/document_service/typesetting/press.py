@@ -1,0 +1,199 @@
+"""The press: one page model in, PDF or PNG bytes out, by Typst and the layout library beside this file.
+
+It is made once per child process. Every file that Typst sees is handed over as bytes at every call (a dict given to
+``Compiler`` is dropped silently on the second call; ``str`` values would be read from disk), the root is an empty
+folder, and so are the package folders: nothing on the machine and nothing on the network can be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import typst
+
+from document_service.errors import GlyphMissing, RenderFailed, RenderTooLarge
+from document_service.typesetting import codes
+from document_service.typesetting.fonts import FONT_FAMILIES, check_glyphs, font_paths, fonts_digest
+
+LAYOUT_DIR = Path(__file__).parent / "layout"
+
+# PDF/A-2a for the archive, PDF/UA-1 for readers who listen (design §4).
+PDF_STANDARDS: list[typst.PDFStandard] = ["a-2a", "ua-1"]
+
+# A preview is for a screen: 110 dots an inch show an A4 page 910 wide.
+PREVIEW_PPI = 110
+
+# A page model is nested five deep; Typst and Python would both recurse on more.
+MAX_DEPTH = 32
+
+# Typst writes the page tree as its first object.
+_PAGE_COUNT = re.compile(rb"/Type/Pages/Count (\d+)")
+_HEADER_BYTES = 256
+
+
+class FontsMissing(Exception):
+    """The installation lacks a font. Typst would print pages without a letter on them, and call them good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What came off the press: one PDF or the PNG pages, the SHA-256 of the page model, and Typst's warnings."""
+
+    sheets: tuple[bytes, ...]
+    pages: int
+    page_model_digest: str
+    warnings: tuple[str, ...]
+
+
+def layout_sources() -> dict[str, bytes]:
+    """The files of the layout library by name."""
+    return {path.name: path.read_bytes() for path in sorted(LAYOUT_DIR.glob("*.typ"))}
+
+
+class Press:
+    """Typst with its fonts and the layout library loaded. Not for more than one thread."""
+
+    def __init__(self, empty_dir: Path) -> None:
+        """Load fonts and layout; ``empty_dir`` is an existing folder without files."""
+        self._layout = layout_sources()
+        fonts = typst.Fonts(
+            include_system_fonts=False,
+            include_embedded_fonts=False,
+            # Typst looks for fonts in folders; a file's own path finds nothing, without a word.
+            font_paths=sorted({str(path.parent) for path in font_paths()}),
+        )
+        missing = set(FONT_FAMILIES) - set(fonts.families())
+        if missing:
+            raise FontsMissing(f"Typst does not find {', '.join(sorted(missing))}; reinstall the font packages")
+        folder = str(empty_dir)
+        self._compiler = typst.Compiler(
+            None, root=folder, font_paths=fonts, package_path=folder, package_cache_path=folder
+        )
+        layout = hashlib.sha256()
+        for name, source in self._layout.items():
+            layout.update(f"{name}\n{len(source)}\n".encode() + source)
+        self.engine = {
+            "engine": f"typst {version('typst')}",
+            "layout": layout.hexdigest(),
+            "fonts": fonts_digest(),
+            "codes": codes.ENGINE,
+        }
+
+    def print_page_model(
+        self, page_model: dict[str, Any], images: Mapping[str, bytes], issued_at: datetime, output: str
+    ) -> Printed:
+        """Lay the page model out as ``output`` (``pdf`` or ``png``); ``issued_at`` becomes the creation time.
+
+        Raises:
+            GlyphMissing: a character has no glyph.
+            RenderTooLarge: the model is nested too deep, or a code holds too much.
+            RenderFailed: the layout library refused the model.
+        """
+        model = self._with_logo(page_model, images)
+        text = _written(model)
+        check_glyphs(model, text)
+        sources = self._layout | {"page.json": text.encode()}
+        for name, picture in images.items():
+            sources[_picture_name(name)] = picture
+        for index, section in enumerate(model["sections"]):
+            if section["type"] == "qr":
+                sources[f"code-{index}"] = codes.qr_svg(section["content"])
+        sheets, warnings = self._compile(sources, output, issued_at)
+        pages = len(sheets) if output == "png" else _page_count(sheets[0])
+        return Printed(sheets, pages, hashlib.sha256(text.encode()).hexdigest(), warnings)
+
+    def _with_logo(self, model: dict[str, Any], images: Mapping[str, bytes]) -> dict[str, Any]:
+        """The picture decides whether there is a logo; a tenant without one gets none, and no empty frame."""
+        if "logo" not in images:
+            return model | {"logo": None}
+        return model if model.get("logo") else model | {"logo": {"alt": model["tenant"]["name"]}}
+
+    def _compile(
+        self, sources: dict[str, bytes], output: str, issued_at: datetime
+    ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+        """Print for one page first, and again with counted pages when there are more.
+
+        A page number that Typst has to look up costs a second layout of everything; most documents are one page,
+        and the second attempt finds most of the first in Typst's cache.
+        """
+        for run in (b"1", b"many"):
+            sheets, warnings = self._typst(sources | {"run.txt": run}, output, issued_at)
+            pages = len(sheets) if output == "png" else _page_count(sheets[0])
+            if pages == 1:
+                break
+        return sheets, warnings
+
+    def _typst(
+        self, sources: dict[str, bytes], output: str, issued_at: datetime
+    ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+        preview = output == "png"
+        try:
+            made, warnings = self._compiler.compile_with_warnings(
+                sources,  # type: ignore[type-var]  # The stub does not know of the dict that the engine takes.
+                format="png" if preview else "pdf",
+                ppi=PREVIEW_PPI if preview else None,
+                pdf_standards=None if preview else PDF_STANDARDS,
+                timestamp=issued_at,
+            )
+        except typst.TypstError as error:
+            raise _refusal(error) from None
+        sheets = made if isinstance(made, list) else [made or b""]
+        return tuple(sheets), tuple(_without_values(w.message) for w in warnings)
+
+
+def _written(model: dict[str, Any]) -> str:
+    try:
+        text = json.dumps(model, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise RenderTooLarge("the page model is nested too deep") from None
+    if _depth(text) > MAX_DEPTH:
+        raise RenderTooLarge(f"the page model is nested deeper than {MAX_DEPTH}")
+    return text
+
+
+def _depth(text: str) -> int:
+    """How deep brackets nest at most, counted over strings too: a bound, cheap for what is shallow."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return 0
+    depth = deepest = 0
+    for bracket in re.findall(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text):
+        if bracket in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif bracket in "]}":
+            depth -= 1
+    return deepest
+
+
+def _picture_name(name: str) -> str:
+    """Pictures share one folder with the layout's files, so their names may not look like one of those."""
+    if not re.fullmatch(r"[a-z]{1,32}", name):
+        raise RenderFailed("a picture's name is one lower-case word")
+    return name
+
+
+def _page_count(pdf: bytes) -> int:
+    match = _PAGE_COUNT.search(pdf, 0, _HEADER_BYTES)
+    if match is None:
+        raise RenderFailed("the typesetter's PDF does not start with its page tree; the engine has changed")
+    return int(match[1])
+
+
+def _without_values(message: str) -> str:
+    """Typst quotes what it met; a log or an answer may only say what kind of thing that was."""
+    return re.sub(r"[`\"“‘].*[`\"”’]", "…", message, flags=re.DOTALL)[:300]
+
+
+def _refusal(error: typst.TypstError) -> RenderFailed:
+    message = str(error.message)
+    if "could not be displayed" in message or "glyph" in message:
+        return GlyphMissing("the fonts cannot draw a combination of characters in this document")
+    return RenderFailed(f"the layout refused the page model: {_without_values(message)}")
