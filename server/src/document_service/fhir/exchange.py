@@ -1,0 +1,195 @@
+"""One HTTP exchange with a tenant's FHIR server: bounded, without redirects, cookies or proxies.
+
+The tenant's token goes to the tenant's own base address and nowhere else: an exchange takes only paths below it.
+Proxies of the environment are not used, because a proxy would see the token of a server on plain HTTP; certificates
+of a private authority are taken from ``SSL_CERT_FILE`` as everywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+
+from document_service.errors import (
+    FhirInvalid,
+    FhirRefused,
+    FhirUnavailable,
+    RenderTooLarge,
+    ServiceError,
+)
+from document_service.fhir.compartment import address
+from document_service.fhir.exact_json import dumps_exact, loads_exact
+
+_JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", "application/json+fhir"})
+
+# Answers after which the same request may succeed later (RFC 9110 §15, RFC 8470 for 425).
+_MAY_PASS = frozenset({408, 425, 429})
+
+# A server that asks for more patience than this is down as far as a waiting clinician is concerned.
+_MAX_RETRY_AFTER_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a FHIR server's time and data one job may take. Times in seconds, sizes in bytes."""
+
+    # A server on the clinic's network answers the handshake in milliseconds; three seconds span a satellite uplink.
+    connect: float = 3.0
+    # The longest silence inside an answer; a search over a large record took up to 2 s on a small HAPI server.
+    silence: float = 10.0
+    # The whole of a job's reading. Three attempts of it, with backoff, stay below two minutes.
+    total: float = 15.0
+    # One answer, and all answers of one job. A chart of 500 results is about 1 MB.
+    answer_bytes: int = 10 * 1024 * 1024
+    job_bytes: int = 20 * 1024 * 1024
+    # Resources of one search. A table of more rows is a mistake in the template, not a form.
+    resources: int = 2000
+    pages: int = 40
+    # Reads in flight beside each other where the server takes no batch (design §5: few parallel reads).
+    parallel: int = 4
+
+
+def open_client(limits: Limits) -> httpx2.AsyncClient:
+    """Open the HTTP client that all tenants share; it remembers connections and nothing else."""
+    # httpx2 logs each address at INFO and httpcore2 each header at DEBUG; addresses hold patient ids and search
+    # values, headers the tenant's token.
+    for name in ("httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return httpx2.AsyncClient(
+        follow_redirects=False,
+        trust_env=False,
+        verify=httpx2.create_ssl_context(),
+        # Tenants may share a host: a session cookie of one must not travel with the next one's request.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        timeout=httpx2.Timeout(limits.silence, connect=limits.connect),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer: its status and its JSON object, None when the body was not JSON."""
+
+    status: int
+    body: dict[str, Any] | None
+    retry_after: str | None = None
+
+    @property
+    def outcome(self) -> bool:
+        """Whether the body is the OperationOutcome of a FHIR server, or empty as some leave it."""
+        return self.body == {} or (self.body is not None and self.body.get("resourceType") == "OperationOutcome")
+
+
+class Exchange:
+    """All exchanges of one job with one base address."""
+
+    def __init__(self, client: httpx2.AsyncClient, base_url: str, token: str | None, limits: Limits) -> None:
+        """Raise FhirInvalid when ``base_url`` is not a plain http(s) address."""
+        parsed = address(base_url)
+        if parsed is None or parsed[0] not in ("http", "https") or urlsplit(base_url).query:
+            raise FhirInvalid("The tenant's FHIR address is not an http:// or https:// address.")
+        self.base_url = base_url.rstrip("/")
+        self._client = client
+        self._limits = limits
+        self._received = 0
+        self._headers = {
+            "Accept": "application/fhir+json",
+            # A compressed answer can unfold to any size before its bytes can be counted.
+            "Accept-Encoding": "identity",
+            # Without this a server may ignore a search parameter and answer with more than was asked for.
+            "Prefer": "handling=strict",
+        }
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    async def get(self, below: str, what: str) -> Answer:
+        """GET the base address + ``below`` ("/Patient/1"); ``what`` names it in errors. Errors as in :meth:`_send`."""
+        return await self._send(self._client.build_request("GET", self.base_url + below, headers=self._headers), what)
+
+    async def post(self, body: object, what: str) -> Answer:
+        """POST a Bundle to the base address itself."""
+        headers = {**self._headers, "Content-Type": "application/fhir+json"}
+        request = self._client.build_request("POST", self.base_url, headers=headers, content=dumps_exact(body))
+        return await self._send(request, what)
+
+    def below_base(self, link: str) -> str | None:
+        """Turn a link of an answer into what :meth:`get` takes; None when it leads away from the base address."""
+        ours = address(self.base_url)
+        absolute = urljoin(self.base_url + "/", link)
+        theirs = address(absolute)
+        if ours is None or theirs is None or theirs[:3] != ours[:3] or ".." in theirs[3]:
+            return None
+        if theirs[3] != ours[3] and not theirs[3].startswith(ours[3] + "/"):
+            return None
+        query = urlsplit(absolute).query
+        path = theirs[3][len(ours[3]) :]
+        return f"{path}?{query}" if query else path
+
+    async def _send(self, request: httpx2.Request, what: str) -> Answer:
+        """Send and read to the end.
+
+        Raises FhirUnavailable (no connection, silence, cut off), FhirInvalid (a success that is not JSON) and
+        RenderTooLarge. A status that is not 2xx comes back as an Answer: what it means depends on the read.
+        """
+        try:
+            response = await self._client.send(request, stream=True, follow_redirects=False)
+            try:
+                return await self._receive(response, what)
+            finally:
+                await response.aclose()
+        except httpx2.TimeoutException:
+            raise FhirUnavailable(f"{what}: the FHIR server did not answer in time.") from None
+        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL):
+            raise FhirInvalid("The tenant's FHIR address is not an http:// or https:// address.") from None
+        except httpx2.TransportError:
+            raise FhirUnavailable(f"{what}: the connection to the FHIR server failed.") from None
+
+    async def _receive(self, response: httpx2.Response, what: str) -> Answer:
+        raw = bytearray()
+        async for chunk in response.aiter_raw():
+            self._received += len(chunk)
+            raw += chunk
+            if len(raw) > self._limits.answer_bytes or self._received > self._limits.job_bytes:
+                raise RenderTooLarge(f"{what}: the FHIR server's answers are larger than a render takes.")
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
+        body = None
+        if kind in _JSON_TYPES and not encoded:
+            body = _json_object(bytes(raw))
+        elif not raw and not response.is_success:
+            body = {}
+        if response.is_success and body is None:
+            raise FhirInvalid(f"{what}: the answer is not a JSON object of type application/fhir+json.")
+        return Answer(response.status_code, body, response.headers.get("retry-after"))
+
+
+def _json_object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        parsed = loads_exact(raw)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def require_success(answer: Answer, what: str, unknown: type[ServiceError]) -> dict[str, Any]:
+    """Give the body of a success; raise what another status means, ``unknown`` for 404 and 410 of a FHIR server."""
+    status = answer.status
+    if 200 <= status < 300 and answer.body is not None:
+        return answer.body
+    if status in (401, 403):
+        raise FhirRefused(f"{what}: the FHIR server answered {status}.")
+    if status >= 500 or status in _MAY_PASS:
+        after = answer.retry_after or ""
+        usable = re.fullmatch(r"[0-9]{1,4}", after) and int(after) <= _MAX_RETRY_AFTER_SECONDS
+        raise FhirUnavailable(
+            f"{what}: the FHIR server answered {status}.", headers={"Retry-After": after} if usable else {}
+        )
+    # A 404 of a portal, a proxy or some other program must not read as "this patient does not exist".
+    if status in (404, 410) and answer.outcome:
+        raise unknown(f"{what}: the FHIR server answered {status}.")
+    raise FhirInvalid(f"{what}: the FHIR server answered {status}.")
