@@ -203,11 +203,6 @@ class Spooler:
     host: str = "localhost"
     port: int = 631
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the spooler runs on this machine, so that its configuration file may be here too."""
-        return self.socket_path is not None or self.host in ("localhost", "127.0.0.1", "::1")
-
     def call(self, path: str, request: Request, *, document: bytes = b"", timeout: float) -> Response:
         """Send one operation to the resource ``path``, with ``document`` behind it, and read the answer.
 

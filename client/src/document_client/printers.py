@@ -153,7 +153,14 @@ def _setting(path: Path, name: str) -> str | None:
 
 
 def _printers_by_ipp(spooler: Spooler) -> list[Printer]:
-    wanted = ("printer-name", "printer-state", "printer-is-accepting-jobs", "device-uri", "printer-make-and-model")
+    wanted = (
+        "printer-name",
+        "printer-state",
+        "printer-is-accepting-jobs",
+        "device-uri",
+        "printer-make-and-model",
+        "member-names",
+    )
     listing = spooler.call(
         "/",
         ipp.Request(ipp.CUPS_GET_PRINTERS, tuple((ipp.KEYWORD, "requested-attributes", name) for name in wanted)),
@@ -163,15 +170,18 @@ def _printers_by_ipp(spooler: Spooler) -> list[Printer]:
     if not listing.ok and listing.status != ipp.NOT_FOUND:
         raise IppError(f"the spooler answered status 0x{listing.status:04x}")
     default = _default_name(spooler)
+    there = [attributes for attributes in listing.of(ipp.PRINTER_GROUP) if attributes.get("printer-name")]
+    virtual = {_first(each, "printer-name") for each in there if _is_virtual(each)}
     found = [
         Printer(
-            name=str(attributes["printer-name"][0]),
-            is_default=attributes["printer-name"][0] == default,
+            name=name,
+            is_default=name == default,
             state=_printer_state(attributes),
-            is_virtual=_is_virtual(_first(attributes, "device-uri"), _first(attributes, "printer-make-and-model")),
+            # Any printer of a class may get the job.
+            is_virtual=not virtual.isdisjoint(attributes.get("member-names") or [name]),
         )
-        for attributes in listing.of(ipp.PRINTER_GROUP)
-        if attributes.get("printer-name")
+        for attributes in there
+        for name in [_first(attributes, "printer-name")]
     ]
     return sorted(found, key=lambda printer: printer.name)
 
@@ -203,8 +213,13 @@ def _printer_state(attributes: ipp.Attributes) -> PrinterState:
     return _PRINTER_STATES.get(attributes.get("printer-state", [None])[0], "unknown")
 
 
-def _is_virtual(device_uri: str, make_and_model: str) -> bool:
-    """Whether the queue writes a file. A PDF queue shared by another machine is known by its model only."""
+def _is_virtual(attributes: ipp.Attributes) -> bool:
+    """Whether the queue, which is no class, writes a file."""
+    return _makes_file(_first(attributes, "device-uri"), _first(attributes, "printer-make-and-model"))
+
+
+def _makes_file(device_uri: str, make_and_model: str) -> bool:
+    """Whether a device is a file or a PDF maker. A PDF queue of another machine is known by its model only."""
     scheme = device_uri.split(":", 1)[0].lower()
     if scheme == "file":
         # file:/dev/usb/lp0 is a printer; file:/dev/null and file:/home/... are not.
@@ -217,7 +232,7 @@ def _is_virtual(device_uri: str, make_and_model: str) -> bool:
 
 def _configuration_of(spooler: Spooler) -> Path | None:
     """The system's configuration file, where the spooler in use is the system's own."""
-    is_system = spooler.socket_path in _SOCKETS or (spooler.is_local and spooler.port == 631)
+    is_system = spooler.socket_path in _SOCKETS or spooler == Spooler()
     return _CONFIGURATION if is_system else None
 
 
@@ -269,6 +284,8 @@ def run_command(
         timeout=timeout,
         check=False,
         env={**os.environ, "LC_ALL": "C"},
+        # Without a terminal of its own it cannot wait for a password that nobody will type.
+        start_new_session=True,
     )
 
 
@@ -283,4 +300,4 @@ def _printers_by_lpstat() -> list[Printer]:
     if devices.returncode != 0:
         raise PrinterUnavailable("The spooler refuses to list its printers.")
     found = re.findall(r"^device for (.+?): (\S+)", devices.stdout.decode(errors="replace"), flags=re.MULTILINE)
-    return [Printer(name, name == default, "unknown", _is_virtual(uri, "")) for name, uri in found]
+    return [Printer(name, name == default, "unknown", _makes_file(uri, "")) for name, uri in found]
