@@ -112,7 +112,8 @@ class CupsServer:
         self._lpadmin("-p", "Stopped", "-v", "file:///dev/null")
         self._command("cupsaccept", "Stopped")
         # Nothing listens on port 1; the backend gives the job back after five seconds, and the policy aborts it.
-        self._lpadmin("-p", "Far", "-E", "-v", "socket://127.0.0.1:1")
+        abort = ("-o", "printer-error-policy=abort-job")
+        self._lpadmin("-p", "Far", "-E", "-v", "socket://127.0.0.1:1/?contimeout=1", *abort)
         self._lpadmin("-p", "Rejecting", "-E", "-v", "file:///dev/null")
         self._command("cupsreject", "Rejecting")
         self._lpadmin("-p", "Guarded", "-E", "-v", "file:///dev/null", "-o", "printer-op-policy=guarded")
