@@ -217,6 +217,12 @@ class PreconditionFailed(Conflict):
     title = "The record changed since you read it; read it again and repeat the edit."
 
 
+class MethodNotAllowed(InvalidRequest):
+    code = "METHOD_NOT_ALLOWED"
+    status = 405
+    title = "This route does not take this method; see /docs."
+
+
 class PreconditionRequired(InvalidRequest):
     code = "PRECONDITION_REQUIRED"
     status = 428
@@ -364,6 +370,17 @@ class IssuerUnavailable(Unavailable):
     title = "The sign-in service does not answer, so the token could not be checked; try again later."
 
 
+class GenerateTimeout(Unavailable):
+    code = "GENERATE_TIMEOUT"
+    status = 504
+    title = "The document is not ready yet; it is made all the same. Repeat the request, or look at renderJobId."
+
+
+class ScannerUnavailable(Unavailable):
+    code = "SCANNER_UNAVAILABLE"
+    title = "Files cannot be examined for malware now, so none is taken; try again later."
+
+
 class TypesettingBusy(Unavailable):
     code = "TYPESETTING_BUSY"
     title = "All typesetting processes are busy; try again shortly."
@@ -372,6 +389,12 @@ class TypesettingBusy(Unavailable):
 class TypesettingCrashed(Unavailable):
     code = "TYPESETTING_CRASHED"
     title = "A typesetting process ended unexpectedly; the job is tried again."
+
+
+class ConversionFailed(ServiceError):
+    code = "CONVERSION_FAILED"
+    status = 422
+    title = "The image could not be made a PDF; scan the paper again as a PDF."
 
 
 class ObjectCorrupt(ServiceError):
@@ -406,3 +429,14 @@ class ObjectNotFound(ServiceError):
     code = "OBJECT_NOT_FOUND"
     status = 500
     title = "The stored object of this record is missing; the operator runs document-service store verify."
+
+
+def error_of_code(code: str) -> type[ServiceError]:
+    """The class of a stable code; of several that share one, the first of the tree."""
+    pending: list[type[ServiceError]] = [ServiceError]
+    while pending:
+        candidate = pending.pop(0)
+        if candidate.code == code:
+            return candidate
+        pending.extend(candidate.__subclasses__())
+    return ServiceError

@@ -1,0 +1,123 @@
+"""Evaluate parsed FHIRPath by fhirpathpy, bounded by an alarm, with the gaps of the engine closed.
+
+The engine is driven below its public ``evaluate``: that rebuilds its function table and asks for the time at every
+call, which costs more than a short path itself. Results keep the engine's nodes between a collection and its items,
+so that choice types (``value`` → ``valueQuantity``) resolve inside entries too.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from fhirpathpy.engine import do_eval
+from fhirpathpy.engine.invocations.constants import constants
+from fhirpathpy.engine.nodes import FP_DateTime, FP_Quantity, FP_Time, ResourceNode, TypeInfo
+from fhirpathpy.models import models
+
+from document_service.bindings.functions import FUNCTIONS
+from document_service.definitions.expressions import Expression
+
+# Design §5. The slowest path of the platform forms takes under 1 ms; what takes 300 never ends.
+MOST_SECONDS = 0.3
+
+_R4: dict[str, Any] = models["r4"]
+# ``ofType`` reads the model from this global, which the engine itself sets only in ``is`` and ``as``.
+TypeInfo.model = _R4  # type: ignore[assignment]
+
+
+class EvaluationFailed(Exception):
+    """The engine refused the data (several items where one is needed, wrong operand types); says no more, because
+    the engine's own text quotes the data."""
+
+
+class EvaluationTimeout(EvaluationFailed):
+    """The evaluation did not end within its time."""
+
+
+class _Alarm(BaseException):
+    """Raised by the signal; not an Exception, so that no handler inside the engine can swallow it."""
+
+
+def _ring(signum: int, frame: FrameType | None) -> None:
+    raise _Alarm
+
+
+@contextmanager
+def alarm() -> Iterator[None]:
+    """Arm evaluations inside with SIGALRM where that is possible: in the main thread of a process.
+
+    Elsewhere the killable child process is the only bound. The previous handler comes back at the end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGALRM, _ring)
+    global _armed
+    outer, _armed = _armed, True
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _armed = outer
+        signal.signal(signal.SIGALRM, previous)
+
+
+_armed = False
+
+
+def evaluate(expression: Expression, focus: list[Any], variables: Mapping[str, Any]) -> list[Any]:
+    """The collection of engine values that ``expression`` yields; ``$this`` and the root are ``focus``.
+
+    Raises EvaluationFailed, or EvaluationTimeout after MOST_SECONDS where an alarm is armed.
+    """
+    context = {
+        "dataRoot": focus,
+        "$this": focus,
+        "vars": variables,
+        "model": _R4,
+        "userInvocationTable": FUNCTIONS,
+    }
+    try:
+        if _armed:
+            signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+        found = do_eval(context, focus, expression.tree)
+        if _armed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _Alarm:
+        raise EvaluationTimeout from None
+    except RecursionError:
+        raise EvaluationFailed("recursion") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The engine raises bare Exception, TypeError, KeyError and more; their text may quote the record.
+        raise EvaluationFailed(type(error).__name__) from None
+    if not isinstance(found, list):
+        found = [found]
+    return [item for item in found if not _only_extension(item)]
+
+
+def _only_extension(item: Any) -> bool:
+    """The engine yields ``_birthDate`` beside ``birthDate``; such a node carries extensions and no value."""
+    data = item.data if isinstance(item, ResourceNode) else item
+    return data is None or (isinstance(data, dict) and data.keys() <= {"extension", "id"} and "extension" in data)
+
+
+def plain(item: Any) -> Any:
+    """One result as the JSON value that the record holds; literals of the engine become their JSON form."""
+    data = item.data if isinstance(item, ResourceNode) else item
+    if isinstance(data, FP_Quantity):
+        return {"value": data.value, "unit": str(data.unit or "").strip("'")}
+    if isinstance(data, FP_DateTime | FP_Time):
+        return data.asStr
+    return data
+
+
+def forget_time() -> None:
+    """Let the engine ask for the time again; now() and today() are not allowed in templates, the suite uses them."""
+    constants.reset()

@@ -1,0 +1,139 @@
+"""Sections of the definition + resolved values → sections of the page model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from document_service.bindings.plan import Label
+from document_service.bindings.values import Rows, Shown
+from document_service.definitions.page_model import Column, Field, Section, SignatureSlot
+from document_service.formatting import Style, digits, isolate_ltr
+
+
+class PageBuilder:
+    """Lays out one definition's sections in one locale."""
+
+    def __init__(
+        self,
+        labels: Mapping[str, Label],
+        values: Mapping[str, Shown],
+        collections: Mapping[str, Rows],
+        style: Style,
+        machine_texts: Mapping[str, str],
+    ) -> None:
+        """``machine_texts``: what a QR code may hold, unformatted, by its name in the definition."""
+        self._labels = labels
+        self._values = values
+        self._collections = collections
+        self._style = style
+        self._machine_texts = machine_texts
+
+    def sections(self, sections: tuple[Mapping[str, Any], ...]) -> list[Section]:
+        """The page's sections in order; those that the definition hides when empty are left out."""
+        built = (getattr(self, f"_{section['type'].lower()}")(section) for section in sections)
+        return [section for section in built if section is not None]
+
+    def _title(self, section: Mapping[str, Any], member: str = "title") -> str | None:
+        key = section.get(member)
+        return self._running(key) if key else None
+
+    def _running(self, key: str) -> str:
+        """A label with its placeholders filled."""
+        return "".join(
+            text if name is None else f"{text}{self._values[name].text}" for text, name in self._labels[key].pieces
+        )
+
+    def _header(self, section: Mapping[str, Any]) -> Section:
+        title = self._labels[section.get("title", "title")].text
+        return {"type": "header", "title": title, "subtitle": self._title(section, "subtitle")}
+
+    def _fieldgrid(self, section: Mapping[str, Any]) -> Section | None:
+        fields: list[Field] = []
+        for field in section["fields"]:
+            shown = self._values[field["value"]]
+            if shown.missing and field.get("hideWhenEmpty", False):
+                continue
+            fields.append(
+                {
+                    "label": self._labels[field["label"]].text,
+                    "value": shown.text,
+                    "strong": field.get("strong", False),
+                    "span": field.get("span", 1),
+                    "missing": shown.missing,
+                }
+            )
+        if not fields:
+            return None
+        return {
+            "type": "fieldGrid",
+            "title": self._title(section),
+            "columns": section.get("columns", 2),
+            "fields": fields,
+        }
+
+    def _table(self, section: Mapping[str, Any]) -> Section | None:
+        rows = self._collections[section["rows"]]
+        if not rows.entries and rows.known_none is None and section.get("hideWhenEmpty", False):
+            return None
+        columns: list[Column] = [
+            {
+                "label": self._labels[column["label"]].text,
+                "width": column.get("width", "auto" if column["value"] == "rowNumber" else "1fr"),
+                "align": column.get("align", "start"),
+            }
+            for column in section["columns"]
+        ]
+        names = [column["value"] for column in section["columns"]]
+        empty = rows.known_none or self._labels[section.get("empty", "noneRecorded")].text
+        return {
+            "type": "table",
+            "title": self._title(section),
+            "columns": columns,
+            "rows": [
+                [
+                    isolate_ltr(digits(str(number), self._style.numerals)) if name == "rowNumber" else entry[name].text
+                    for name in names
+                ]
+                for number, entry in enumerate(rows.entries, start=1)
+            ],
+            "empty": None if rows.entries else empty,
+        }
+
+    def _paragraphs(self, section: Mapping[str, Any]) -> Section:
+        return {
+            "type": "paragraphs",
+            "title": self._title(section),
+            "items": [self._running(key) for key in section["text"]],
+        }
+
+    def _signature(self, section: Mapping[str, Any]) -> Section:
+        slots: list[SignatureSlot] = [
+            {
+                "label": self._labels[slot["label"]].text,
+                "name": self._slot(slot.get("name")),
+                "date": self._slot(slot.get("date")),
+            }
+            for slot in section["slots"]
+        ]
+        return {"type": "signature", "slots": slots, "note": self._title(section, "note")}
+
+    def _slot(self, name: str | None) -> str | None:
+        """A signer's name or date; missing means a line to write on, which is what the slot is for."""
+        if name is None or self._values[name].missing:
+            return None
+        return self._values[name].text
+
+    def _qr(self, section: Mapping[str, Any]) -> Section | None:
+        content = self._machine_texts.get(section["content"])
+        if content is None:
+            return None
+        return {
+            "type": "qr",
+            "content": content,
+            "alt": self._labels[section["alt"]].text,
+            "caption": self._title(section, "caption"),
+        }
+
+    def _footer(self, section: Mapping[str, Any]) -> Section:
+        return {"type": "footer", "text": self._running(section["text"])}

@@ -1,0 +1,156 @@
+"""Bindings → formatted values: one evaluation each, a word for what is missing, a refusal for what is required."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from document_service.bindings.evaluation import EvaluationFailed, EvaluationTimeout, evaluate, plain
+from document_service.bindings.plan import Label, Plan
+from document_service.definitions.model import Binding
+from document_service.definitions.sections import MACHINE_READ_TYPES
+from document_service.errors import BindingFailed, BindingRequired
+from document_service.formatting import (
+    Style,
+    UnprintableText,
+    ValueAbsent,
+    ValueMismatch,
+    clean,
+    concept_codes,
+    format_value,
+)
+
+# Several results of one binding: enough for every drug of a day, and a bound for a hostile record.
+_MOST_JOINED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A value as it stands on the page, and whether it is the form's word for nothing recorded."""
+
+    text: str
+    missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The entries of a collection by item name, or the words for none (``known_none`` when the record says so)."""
+
+    entries: tuple[Mapping[str, Shown], ...]
+    known_none: str | None
+
+
+class Resolver:
+    """Evaluates the bindings of one render. ``variables`` are the screened resources and what the service provides."""
+
+    def __init__(self, plan: Plan, style: Style, variables: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self._style = style
+        self._variables = variables
+        self._inputs = inputs
+        self._labels: Mapping[str, Label] = plan.labels(style.locale)
+        # What a QR code may hold: the values as recorded, unformatted, by binding name.
+        self.machine_texts: dict[str, str] = {}
+        self._missing = Shown(self._labels["notRecorded"].text, missing=True)
+
+    def resolve(self) -> tuple[dict[str, Shown], dict[str, Rows]]:
+        """Every binding of the definition: single values and collections by name.
+
+        Raises BindingRequired, naming the binding that found nothing, and BindingFailed.
+        """
+        values: dict[str, Shown] = {}
+        collections: dict[str, Rows] = {}
+        for name, binding in self._plan.definition.bindings.items():
+            if binding.is_collection:
+                collections[name] = self._rows(binding)
+            else:
+                values[name] = self._value(binding, self._found(binding, []))
+        for group in self._plan.definition.require_one_of:
+            if all(values[name].missing if name in values else not _stated(collections[name]) for name in group):
+                raise BindingRequired(f"None of {', '.join(group)} was found.", extra={"binding": " or ".join(group)})
+        return values, collections
+
+    def _found(self, binding: Binding, focus: list[Any]) -> list[Any]:
+        """The engine's values of a path, or what the caller supplied."""
+        if binding.input is not None:
+            supplied = self._inputs.get(binding.input)
+            if binding.is_collection and isinstance(supplied, str):
+                # A list typed into one field, a line or a semicolon for each entry.
+                return [part.strip() for part in supplied.replace(";", "\n").splitlines() if part.strip()]
+            if supplied is None or supplied == "":
+                return []
+            return supplied if isinstance(supplied, list) else [supplied]
+        try:
+            return evaluate(self._plan.expressions[binding.name], focus, self._variables)
+        except EvaluationTimeout:
+            raise self._failed(binding, "took longer than its limit") from None
+        except EvaluationFailed:
+            raise self._failed(binding, "could not be evaluated on this record") from None
+
+    def _value(self, binding: Binding, found: list[Any]) -> Shown:
+        if binding.join is None and len(found) > 1:
+            raise self._failed(
+                binding, "found several values where one is expected; pick one with first() or join them"
+            )
+        texts = [text for item in found[:_MOST_JOINED] if (text := self._text(binding, plain(item)))]
+        if len(found) > _MOST_JOINED:
+            raise self._failed(binding, f"found more than {_MOST_JOINED} values")
+        if texts:
+            if binding.type in MACHINE_READ_TYPES and len(found) == 1:
+                self.machine_texts[binding.name] = _exact(plain(found[0]))
+            return Shown(("\n" if binding.join == "line" else self._style.comma).join(texts))
+        if binding.required:
+            raise BindingRequired(f"The binding {binding.name} found nothing.", extra={"binding": binding.name})
+        return self._missing
+
+    def _text(self, binding: Binding, value: Any) -> str | None:
+        try:
+            if binding.values:
+                for code in concept_codes(value):
+                    if code in binding.values:
+                        return self._labels[binding.values[code]].text
+            return format_value(binding.type, value, self._style)
+        except ValueAbsent:
+            return None
+        except ValueMismatch as error:
+            raise self._failed(binding, f"found a value that is no {error.expected}") from None
+        except UnprintableText:
+            raise self._failed(binding, "found control characters, which are never printed") from None
+
+    def _rows(self, binding: Binding) -> Rows:
+        found = self._found(binding, [])
+        known_none = None
+        if binding.known_none_codes and binding.known_none_label:
+            stated = [item for item in found if self._says_none(binding, plain(item))]
+            if stated:
+                known_none = self._labels[binding.known_none_label].text
+                # A real entry beside "known none" wins: leaving it out could harm, the contradiction is the record's.
+                found = [item for item in found if not self._says_none(binding, plain(item))]
+        if not found and known_none is None and binding.required:
+            raise BindingRequired(f"The binding {binding.name} found nothing.", extra={"binding": binding.name})
+        rows = tuple(
+            {name: self._value(item, self._found(item, [entry])) for name, item in binding.items.items()}
+            for entry in found
+        )
+        return Rows(rows, None if rows else known_none)
+
+    def _says_none(self, binding: Binding, entry: Any) -> bool:
+        if not isinstance(entry, Mapping) or "code" not in entry:
+            return False
+        try:
+            return not binding.known_none_codes.isdisjoint(concept_codes(entry["code"]))
+        except ValueMismatch:
+            return False
+
+    def _failed(self, binding: Binding, why: str) -> BindingFailed:
+        return BindingFailed(f"The binding {binding.name} {why}.", extra={"binding": binding.name})
+
+
+def _stated(rows: Rows) -> bool:
+    return bool(rows.entries) or rows.known_none is not None
+
+
+def _exact(value: Any) -> str:
+    """The recorded string of a text, identifier or phone."""
+    return clean(str(value.get("value") if isinstance(value, Mapping) else value))
