@@ -57,9 +57,12 @@ POLL = 0.01
 WATCH = 0.2
 """Seconds until the death of the postmaster, or of the owner, is noticed."""
 
-ORPHAN_PATIENCE = 10.0
-"""Seconds that processes of a killed owner may take to end by themselves: a fast shutdown writes a checkpoint of
-at most 64 MB of buffers."""
+ORPHAN_PATIENCE = 30.0
+"""Seconds that processes of a killed owner may take to end by themselves: as long as a fast shutdown may take."""
+
+READY_PATIENCE = 2.0
+"""Seconds that such a postmaster may still say `ready`; one of ours got its signal the moment its owner died, so
+this one was started by hand."""
 
 PASSING_PATIENCE = 10.0
 """Seconds that a service waits for a short command to leave the folder before it becomes its guest."""
@@ -287,21 +290,24 @@ class PostgresSupervisor:
         Raises DatabaseFolderHeld when a postmaster that we do not own keeps running.
         """
         cluster = self._layout.cluster
-        pid_file = read_pid_file(cluster)
-        if pid_file is None:
-            return os.getppid()
         began = time.monotonic()
-        # A doubtful process counts as a live postmaster: waiting and refusing is the harmless mistake.
-        while (holds := works_in(pid_file.pid, cluster) is not False) or server_processes(cluster):
-            if time.monotonic() > began + ORPHAN_PATIENCE:
-                if holds:
-                    raise DatabaseFolderHeld(f"PostgreSQL process {pid_file.pid} runs on {cluster}; stop it")
-                for pid in server_processes(cluster):
-                    # Its postmaster is gone, so it commits nothing any more; it only keeps the memory in use.
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+        ignored = os.getppid()
+        while (pid_file := read_pid_file(cluster)) is not None:
+            ignored = pid_file.pid
+            # A doubtful process counts as a live postmaster: waiting and refusing is the harmless mistake.
+            holds = works_in(pid_file.pid, cluster) is not False
+            workers = server_processes(cluster)
+            if not holds and not workers:
+                break
+            waited = time.monotonic() - began
+            if holds and waited > (READY_PATIENCE if pid_file.ready else ORPHAN_PATIENCE):
+                raise DatabaseFolderHeld(f"PostgreSQL process {pid_file.pid} runs on {cluster}; stop it")
+            for pid in workers if not holds and waited > ORPHAN_PATIENCE else []:
+                # Its postmaster is gone, so it commits nothing any more; it only keeps the memory in use.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(POLL)
-        return pid_file.pid
+        return ignored
 
     def _spawn(self, binaries: Binaries, account: Account, folder: Path, stale_pid: int) -> subprocess.Popen[bytes]:
         settings = server_settings(binaries.major)
