@@ -120,7 +120,10 @@ class Exchange:
     def below_base(self, link: str) -> str | None:
         """Turn a link of an answer into what :meth:`get` takes; None when it leads away from the base address."""
         ours = address(self.base_url)
-        absolute = urljoin(self.base_url + "/", link)
+        try:
+            absolute = urljoin(self.base_url + "/", link)
+        except ValueError:
+            return None
         theirs = address(absolute)
         if ours is None or theirs is None or theirs[:3] != ours[:3] or ".." in theirs[3]:
             return None

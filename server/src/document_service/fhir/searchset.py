@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from document_service.errors import DataIncomplete, FhirInvalid, FhirUnavailable, RenderTooLarge
 from document_service.fhir.compartment import Resource
@@ -103,7 +103,8 @@ def _link(page: dict[str, Any], relation: str) -> str | None:
 def _require_narrowed(first: dict[str, Any], read: Read) -> None:
     """Check that no parameter was ignored: the self link names those that were used (FHIR R4 search, "Self link")."""
     own = _link(first, "self")
-    used = {name.partition(":")[0] for name, _ in parse_qsl(urlsplit(own).query)} if own is not None else set()
+    # Not urlsplit(): a garbled address raises there, and only what stands behind the question mark matters here.
+    used = {name.partition(":")[0] for name, _ in parse_qsl((own or "").partition("?")[2])}
     # A self link without a search in it says nothing about what was used.
     if used and not used.issuperset(read.narrowing):
         raise DataIncomplete(f"{read.what}: the FHIR server ignored a search parameter of the form.")
