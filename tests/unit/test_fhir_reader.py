@@ -198,6 +198,15 @@ async def test_numbers_keep_their_digits(reader: FhirReader, server: Server) -> 
     assert b'"x":1.10,"y":12345678901234567890' in snapshot.resources_json()
 
 
+async def test_absurd_nesting_is_invalid(reader: FhirReader, single: Server) -> None:
+    single.takes_batch = 405
+    nested = b'{"resourceType": "Patient", "id": "p1", "x": ' + b"[" * 500 + b"]" * 500 + b"}"
+    single.override["Patient"] = Reply(nested)
+    snapshot = await read(reader, single)
+    with pytest.raises(FhirInvalid):
+        snapshot.resources_json()
+
+
 async def test_resources_entered_in_error_are_passed_on(reader: FhirReader, server: Server) -> None:
     server.answers["ServiceRequest"] = searchset(order(1, status="entered-in-error"))
     assert (await read(reader, server)).resources["orders"][0]["status"] == "entered-in-error"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
-import secrets
 from decimal import Decimal
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 # FHIR R4 asks for at least 18 digits of a decimal; beyond this exponent plain notation only adds zeros to the text.
 _PLAIN_NOTATION_EXPONENT = -30
+
+# The records of FHIR nest about ten deep; the parser itself gives up at Python's recursion limit of 1,000.
+MAX_DEPTH = 200
 
 
 def loads_exact(text: bytes | str) -> Any:
@@ -27,32 +29,51 @@ def loads_exact(text: bytes | str) -> Any:
 def dumps_exact(value: Any) -> bytes:
     """Serialise what :func:`loads_exact` gave, decimals with the digits they had; ASCII, so any text survives.
 
-    Lone surrogates stay escaped: whether text may be printed is decided where it is printed.
+    Lone surrogates stay escaped: whether text may be printed is decided where it is printed. Raises TypeError for
+    what is not JSON and ValueError for nesting deeper than MAX_DEPTH.
     """
-    # The C encoder cannot write a Decimal as a number, and an encoder in Python is about ten times slower. So each
-    # decimal leaves as a string marked with a random word, and the marks and quotes are taken off afterwards.
-    mark = secrets.token_hex(16)
-    marked = 0
-
-    def mark_decimal(item: object) -> str:
-        nonlocal marked
-        if not isinstance(item, Decimal) or not item.is_finite():
-            raise TypeError(f"{type(item).__name__} is not JSON")
-        marked += 1
-        return mark + _digits(item)
-
-    text = json.dumps(value, default=mark_decimal, separators=(",", ":"), allow_nan=False)
-    if marked:
-        text = re.sub(f'"{mark}([^"]+)"', r"\1", text)
-    return text.encode("ascii")
+    parts: list[str] = []
+    _write(value, parts.append, 0)
+    return "".join(parts).encode("ascii")
 
 
-def _digits(number: Decimal) -> str:
-    exponent = number.as_tuple().exponent
-    # str() writes 0.00000010 as 1.0E-7: the same number and precision, but not what the record says.
-    if isinstance(exponent, int) and _PLAIN_NOTATION_EXPONENT <= exponent <= 0:
-        return format(number, "f")
-    return str(number)
+def _write(value: Any, put: Any, depth: int) -> None:
+    # The encoder of the standard library cannot write a Decimal as a number.
+    if depth > MAX_DEPTH:
+        raise ValueError("the JSON is nested too deeply")
+    if isinstance(value, str):
+        put(encode_basestring_ascii(value))
+    elif isinstance(value, dict):
+        mark = "{"
+        for name, item in value.items():
+            put(mark + encode_basestring_ascii(name) + ":")
+            _write(item, put, depth + 1)
+            mark = ","
+        put("}" if value else "{}")
+    elif isinstance(value, (list, tuple)):
+        mark = "["
+        for item in value:
+            put(mark)
+            _write(item, put, depth + 1)
+            mark = ","
+        put("]" if value else "[]")
+    else:
+        put(_scalar(value))
+
+
+def _scalar(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, Decimal) and value.is_finite():
+        exponent = value.as_tuple().exponent
+        # str() writes 0.00000010 as 1.0E-7: the same number and precision, but not what the record says.
+        plain = isinstance(exponent, int) and _PLAIN_NOTATION_EXPONENT <= exponent <= 0
+        return format(value, "f") if plain else str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _no_constant(name: str) -> object:

@@ -52,8 +52,11 @@ class FhirSnapshot:
     provenance: list[dict[str, str | None]]
 
     def resources_json(self) -> bytes:
-        """Serialise ``resources`` with the digits of the record."""
-        return dumps_exact(self.resources)
+        """Serialise ``resources`` with the digits of the record; FhirInvalid when they nest absurdly deep."""
+        try:
+            return dumps_exact(self.resources)
+        except ValueError:
+            raise FhirInvalid("A resource is nested too deeply.") from None
 
 
 class FhirReader:
