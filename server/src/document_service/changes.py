@@ -53,7 +53,8 @@ async def record(
 ) -> None:
     """Append one change in the transaction that made it."""
     await connection.execute(
-        "INSERT INTO changes (tenant_id, kind, entity_id, facility_ids, user_id, reason) VALUES ($1, $2, $3, $4, $5, $6)",
+        """INSERT INTO changes (tenant_id, kind, entity_id, facility_ids, user_id, reason)
+           VALUES ($1, $2, $3, $4, $5, $6)""",
         tenant_id,
         kind,
         entity_id,
@@ -112,7 +113,8 @@ async def read(connection: Connection, caller: Caller, after: Position) -> Page:
         *arguments,
     )
     revoked = await connection.fetch(
-        f"SELECT xid::text, seq, entity_id, reason FROM changes WHERE {_VISIBLE} AND kind = 'revocation' ORDER BY xid, seq",
+        f"""SELECT xid::text, seq, entity_id, reason FROM changes WHERE {_VISIBLE} AND kind = 'revocation'
+            ORDER BY xid, seq""",
         *arguments,
     )
     more = len(rows) > PAGE_SIZE

@@ -13,22 +13,16 @@ import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import URL
-from sqlalchemy import Connection as SyncConnection
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from document_service.errors import DatabaseUnavailable
 from document_service.settings import SettingError
 
 #: What record functions take: a connection inside a transaction of the edge that called them.
-Connection = asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 
 APP_ROLE = "document_service_app"
 SYSTEM_ROLE = "document_service_system"
@@ -88,52 +82,6 @@ class Address:
             "password": self.role_password(role) if role else self.password,
             "timeout": 10,
         }
-
-
-async def migrate(address: Address) -> None:
-    """Bring the schema to this version and set our roles' passwords, in one transaction under one lock.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL does not answer.
-    """
-    url = URL.create("postgresql+asyncpg", address.user, address.password, address.host, address.port, address.database)
-    if address.host.startswith("/"):
-        url = URL.create(
-            "postgresql+asyncpg",
-            address.user,
-            address.password,
-            database=address.database,
-            query={"host": address.host, "port": str(address.port)},
-        )
-    engine = create_async_engine(url)
-    try:
-        async with engine.begin() as connection:
-            await connection.run_sync(_migrate, address)
-    except (OSError, asyncpg.PostgresConnectionError) as reason:
-        raise DatabaseUnavailable(str(reason)) from reason
-    finally:
-        await engine.dispose()
-
-
-def _migrate(connection: SyncConnection, address: Address) -> None:
-    from sqlalchemy import text
-
-    # The same key as in migrations/env.py: roles are cluster-wide and are altered under the same lock.
-    connection.execute(text("SELECT pg_advisory_xact_lock(3020001)"))
-    for role in (APP_ROLE, SYSTEM_ROLE):
-        known = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :r"), {"r": role}).first()
-        verb = "ALTER" if known else "CREATE"
-        # Role names are our constants and the password is hexadecimal; neither can be bound in this statement.
-        connection.execute(
-            text(
-                f"{verb} ROLE {role} LOGIN NOBYPASSRLS NOSUPERUSER NOCREATEDB NOCREATEROLE "
-                f"PASSWORD '{address.role_password(role)}'"
-            )
-        )
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 @dataclass(slots=True)

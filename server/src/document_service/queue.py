@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -46,16 +46,14 @@ class TryAgain(Exception):
 
 
 async def enqueue(
-    connection: Connection,
-    tenant_id: str,
-    job_id: str,
-    generation: int,
-    lane: str,
-    delay: timedelta = timedelta(0),
+    connection: Connection, tenant_id: str, job_id: str, generation: int, lane: str, *, urgent: bool = False
 ) -> None:
-    """Put a job into the queue in the caller's transaction; an entry of the same generation stays single."""
+    """Put a job into the queue in the caller's transaction; an entry of the same generation stays single.
+
+    ``urgent`` goes before the rest of its lane: somebody waits for the answer.
+    """
     await connection.execute(
-        "SELECT document.enqueue_render($1, $2, $3, $4, $5)", tenant_id, job_id, generation, lane, delay
+        "SELECT document.enqueue_render($1, $2, $3, $4, $5)", tenant_id, job_id, generation, lane, 10 if urgent else 0
     )
 
 
@@ -91,7 +89,7 @@ async def stats(connection: Connection) -> QueueStats:
     return QueueStats(row["waiting"], row["running"], float(row["oldest"]))
 
 
-async def run(database: Database, handlers: dict[str, Handler], stop: asyncio.Event, concurrency: int) -> None:
+async def run(database: Database, handlers: Mapping[str, Handler], stop: asyncio.Event, concurrency: int) -> None:
     """Take entries and hand them to ``handlers`` by entrypoint until ``stop`` is set; then let the running end.
 
     Raises whatever ends the engine (a lost connection); the caller starts it again.

@@ -77,7 +77,7 @@ class RenderRequest:
 
     def sealed_part(self) -> bytes:
         """The part that may name the patient, as JSON that keeps every digit."""
-        return json.dumps({"inputs": _tagged(self.inputs), "patientCheck": self.patient_check}).encode()
+        return json.dumps({"inputs": _plain(self.inputs), "patientCheck": self.patient_check}).encode()
 
 
 def open_sealed_part(plain: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -100,10 +100,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53):
         return {"\u0000number": str(value)}
     return value
-
-
-def _tagged(value: Any) -> Any:
-    return _plain(value)
 
 
 def _untagged(value: Any) -> Any:
@@ -347,9 +343,7 @@ async def _next_number(connection: Connection, tenant_id: str) -> str:
     return f"{year}-{last:06d}"
 
 
-async def finish(
-    connection: Connection, attempt: Attempt, document_id: str, facility_id: str | None
-) -> Job | None:
+async def finish(connection: Connection, attempt: Attempt, document_id: str, facility_id: str | None) -> Job | None:
     """Record that this attempt's document counts; None when another attempt has taken the job over."""
     row = await connection.fetchrow(
         f"""UPDATE document_render_jobs SET status = 'completed', document_id = $4, finished_at = now(),
@@ -367,12 +361,20 @@ async def finish(
     return _from_row(row)
 
 
-async def fail(connection: Connection, attempt: Attempt, error: ServiceError, finished_after: float) -> timedelta | None:
+async def fail(
+    connection: Connection, attempt: Attempt, error: ServiceError, finished_after: float
+) -> timedelta | None:
     """Record how this attempt failed; the delay before the next try, or None when the job is finished.
 
     ``finished_after`` is the attempt's duration in seconds, kept with its cause.
     """
-    again = error.retryable and attempt.job.transient_failures + 1 < TRIES and attempt.number < STARTS_LIMIT
+    # Somebody waits for a synchronous render: it fails at once, and the id is not consumed.
+    again = (
+        attempt.job.kind != "sync"
+        and error.retryable
+        and attempt.job.transient_failures + 1 < TRIES
+        and attempt.number < STARTS_LIMIT
+    )
     cause = {"attempt": attempt.number, "code": error.code, "seconds": round(finished_after, 3)}
     row = await connection.fetchrow(
         f"""UPDATE document_render_jobs SET
@@ -400,6 +402,15 @@ async def fail(connection: Connection, attempt: Attempt, error: ServiceError, fi
         return BACKOFF[min(attempt.job.transient_failures, len(BACKOFF) - 1)]
     await _announce(connection, _from_row(row))
     return None
+
+
+async def let_live_on(connection: Connection, job: Job) -> None:
+    """Nobody waits for this synchronous job any more: from now on it is retried like any other."""
+    await connection.execute(
+        "UPDATE document_render_jobs SET kind = 'async' WHERE tenant_id = $1 AND id = $2 AND kind = 'sync'",
+        job.tenant_id,
+        job.id,
+    )
 
 
 async def discard(connection: Connection, job: Job) -> None:

@@ -13,7 +13,6 @@ grants as well as here. The checksum is verified whenever a version is loaded fo
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -204,7 +203,8 @@ async def list_page(
 async def list_state(connection: Connection) -> str:
     """A short text that changes whenever any template that this tenant can read changes."""
     state: str = await connection.fetchval(
-        "SELECT count(*) || '.' || coalesce(sum(revision), 0) || '.' || coalesce(max(updated_at)::text, '') FROM templates"
+        """SELECT count(*) || '.' || coalesce(sum(revision), 0) || '.' || coalesce(max(updated_at)::text, '')
+           FROM templates"""
     )
     return hashlib.sha256(state.encode()).hexdigest()[:32]
 
@@ -263,7 +263,9 @@ async def find_publish(connection: Connection, template: Template, idempotency_k
 async def latest_semver(connection: Connection, template: Template) -> tuple[int, int, int] | None:
     """The highest published version number of a template."""
     rows = await connection.fetch(
-        "SELECT semver FROM template_versions WHERE tenant_id = $1 AND template_id = $2", template.tenant_id, template.id
+        "SELECT semver FROM template_versions WHERE tenant_id = $1 AND template_id = $2",
+        template.tenant_id,
+        template.id,
     )
     return max((parse_semver(row["semver"]) for row in rows), default=None)
 
@@ -344,6 +346,11 @@ async def withdraw(connection: Connection, version: Version, reason: str) -> Ver
         reason,
     )
     return Version(**row)
+
+
+async def touch(connection: Connection, template: Template) -> Template:
+    """Announce a template whose versions changed."""
+    return await _update(connection, template, status=template.status)
 
 
 async def show_version(connection: Connection, version_id: str) -> Version:
@@ -443,8 +450,3 @@ async def _announce(connection: Connection, template: Template) -> None:
         return
     facilities = None if template.facility_id is None else [template.facility_id]
     await changes.record(connection, template.tenant_id, "template", template.id, facility_ids=facilities)
-
-
-def canonical(definition: Any) -> str:
-    """The canonical text in which a definition is frozen: sorted keys, no spaces, UTF-8."""
-    return json.dumps(definition, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -19,4 +19,4 @@ def run_sql(sql: str) -> None:
     """Execute SQL text of one or more statements on the migration's connection."""
     driver = op.get_bind().connection.dbapi_connection
     assert driver is not None
-    driver.run_async(lambda connection: connection.execute(sql))  # type: ignore[attr-defined]
+    driver.run_async(lambda connection: connection.execute(sql))

@@ -4,20 +4,20 @@
 -- Put a render job into the queue, in the caller's transaction. `p_generation` makes an explicit retry a new entry
 -- even while the engine still holds the entry of the attempt that failed.
 CREATE FUNCTION document.enqueue_render(p_tenant text, p_job text, p_generation integer, p_lane text,
-    p_delay interval DEFAULT '0') RETURNS void
+    p_priority integer DEFAULT 0) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF p_tenant IS DISTINCT FROM nullif(current_setting('app.tenant_id', true), '') THEN
         RAISE EXCEPTION 'a tenant can only enqueue its own jobs' USING ERRCODE = 'insufficient_privilege';
     END IF;
     INSERT INTO queue.pgqueuer (priority, entrypoint, payload, execute_after, dedupe_key, status)
-    VALUES (0, CASE p_lane WHEN 'large' THEN 'render_large' ELSE 'render' END,
+    VALUES (p_priority, CASE p_lane WHEN 'large' THEN 'render_large' ELSE 'render' END,
         convert_to(json_build_object('tenant', p_tenant, 'job', p_job)::text, 'UTF8'),
-        now() + p_delay, p_job || ':' || p_generation, 'queued')
+        now(), p_job || ':' || p_generation, 'queued')
     ON CONFLICT DO NOTHING;
 END $$;
-REVOKE ALL ON FUNCTION document.enqueue_render(text, text, integer, text, interval) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION document.enqueue_render(text, text, integer, text, interval) TO document_service_app;
+REVOKE ALL ON FUNCTION document.enqueue_render(text, text, integer, text, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION document.enqueue_render(text, text, integer, text, integer) TO document_service_app;
 
 -- Take a job's waiting entry back (a synchronous render that finished, or that stored nothing).
 CREATE FUNCTION document.dequeue_render(p_tenant text, p_job text) RETURNS void

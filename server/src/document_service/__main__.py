@@ -1,0 +1,164 @@
+"""The command line of the service: ``document-service``. Every option works before or after the verb."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from document_service import __version__
+from document_service.commands.options import Options, run, setting_options
+from document_service.errors import ServiceError
+from document_service.settings import SettingError
+
+#: Exit codes by class (sysexits.h): usage, unavailable, configuration.
+EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_CONFIGURATION = 64, 69, 78
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@setting_options
+@click.version_option(__version__)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Clinical documents from live FHIR R4 data, with an offline contract."""
+    context.ensure_object(Options)
+
+
+@cli.command()
+@setting_options
+@click.option("--no-worker", is_flag=True, help="Only the API; workers run elsewhere.")
+@click.pass_obj
+def serve(options: Options, no_worker: bool) -> None:
+    """Run API, worker and housekeeping in one process."""
+    from document_service import serving, telemetry
+
+    settings = options.settings()
+    telemetry.configure(settings.log_level)
+    run(serving.serve(settings, with_worker=not no_worker, ready=lambda where: click.echo(f"listening on {where}")))
+
+
+@cli.command()
+@setting_options
+@click.pass_obj
+def worker(options: Options) -> None:
+    """Run a worker alone, on any machine that reaches PostgreSQL, the store and the keys."""
+    from document_service import serving, telemetry
+
+    settings = options.settings()
+    telemetry.configure(settings.log_level)
+    run(serving.work_alone(settings, lambda where: click.echo(f"{where} ready")))
+
+
+@cli.command()
+@setting_options
+@click.pass_obj
+def migrate(options: Options) -> None:
+    """Apply migrations and bring the platform's forms to this version, as the owner role."""
+    from document_service import runtime
+
+    async def apply() -> None:
+        settings = options.settings()
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        async with runtime.open_address(settings, stays=False) as address:
+            await runtime.prepare_database(address)
+
+    run(apply())
+    click.echo("the database is up to date")
+
+
+@cli.command()
+@setting_options
+@click.option("--tenant", required=True, help="The tenant that the token is for.")
+@click.option("--user", required=True, help="The user's id (sub).")
+@click.option("--role", "roles", multiple=True, help="CLINICIAN, DOCUMENT_AUTHOR, TENANT_ADMIN or AUDITOR.")
+@click.option("--facility", "facilities", multiple=True, help="A facility of the user; none = whole tenant.")
+@click.option("--expires", default="12h", show_default=True, help="Life of the token.")
+@click.pass_obj
+def token(
+    options: Options, tenant: str, user: str, roles: tuple[str, ...], facilities: tuple[str, ...], expires: str
+) -> None:
+    """Issue a token of this machine's local issuer; the token alone is on standard output."""
+    from document_service.settings import parse_duration
+    from document_service.tokens import CLINICIAN, ROLES, LocalIssuer, tenant_id_problem
+
+    settings = options.settings()
+    if settings.oidc_issuer is not None:
+        raise SettingError("DOCUMENT_SERVICE_OIDC_ISSUER is set: tokens come from that issuer, not from here.")
+    problem = tenant_id_problem(tenant)
+    if problem is not None:
+        raise click.BadParameter(problem, param_hint="--tenant")
+    unknown = [role for role in roles if role not in ROLES]
+    if unknown:
+        raise click.BadParameter(f"allowed are {', '.join(sorted(ROLES))}", param_hint="--role")
+    try:
+        lifetime = parse_duration(expires)
+    except ValueError as reason:
+        raise click.BadParameter(str(reason), param_hint="--expires") from None
+    issuer = LocalIssuer(settings.data_dir)
+    click.echo(issuer.issue(tenant, user, roles or (CLINICIAN,), facilities or None, lifetime))
+
+
+@cli.command()
+@setting_options
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def settings(options: Options, as_json: bool) -> None:
+    """Every setting with value, source and meaning."""
+    import json
+
+    lines = options.lines()
+    if as_json:
+        click.echo(
+            json.dumps([{"name": x.name, "value": x.value, "source": x.source, "meaning": x.meaning} for x in lines])
+        )
+        return
+    for line in lines:
+        click.echo(f"{line.name:36} {line.value:34} {line.source}\n{'':36} {line.meaning}")
+
+
+@cli.command()
+@setting_options
+@click.option("--keep", is_flag=True, help="Keep the demo's service running at the end.")
+@click.pass_obj
+def demo(options: Options, keep: bool) -> None:
+    """Walk the main job: queue offline, sync, open and print offline."""
+    from document_service.demo import run_demo
+
+    sys.exit(run_demo(keep=keep))
+
+
+def _add_commands() -> None:
+    from document_service.commands import operators, tenant_commands
+
+    cli.add_command(tenant_commands.tenant)
+    for command in operators.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> None:
+    """Entry of the console script: errors of ours are one line on standard error and an exit code."""
+    _add_commands()
+    try:
+        code = cli.main(standalone_mode=False)
+    except SettingError as error:
+        click.echo(f"document-service: {error}", err=True)
+        sys.exit(EXIT_CONFIGURATION)
+    except ServiceError as error:
+        click.echo(f"document-service: {error.title} {error.detail or ''}".rstrip(), err=True)
+        sys.exit(EXIT_UNAVAILABLE)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

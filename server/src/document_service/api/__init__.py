@@ -1,0 +1,70 @@
+"""The HTTP API: the only place that knows the web framework. Handlers own the transactions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from document_service import __version__
+from document_service.api import changes, device_audit, documents, operations, problems, render_jobs, templates
+from document_service.api.envelope import Envelope
+from document_service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
+from document_service.runtime import Runtime
+from document_service.telemetry import log
+
+
+def create_app(runtime: Runtime | None) -> FastAPI:
+    """The application without its envelope; with no runtime it only describes itself (openapi.json)."""
+    app = FastAPI(
+        title="Document Service",
+        version=__version__,
+        description="Clinical documents from live FHIR R4 data, with an offline contract.",
+        responses={"4XX": {"model": None, "content": {problems.MEDIA_TYPE: {}}, "description": "A problem."}},
+    )
+    app.state.runtime = runtime
+    # Paths of one word come before those with an id in the same place.
+    for module in (operations, templates, changes, device_audit, render_jobs, documents):
+        app.include_router(module.router)
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _crash)
+    return app
+
+
+def serve_app(runtime: Runtime) -> ASGIApp:
+    """The application as it is served."""
+    return Envelope(create_app(runtime), runtime)
+
+
+def _request_id(request: Request) -> str:
+    return str(getattr(request.state, "request_id", "req_none"))
+
+
+async def _service_error(request: Request, error: Any) -> Response:
+    return problems.response_of(error, _request_id(request))
+
+
+async def _validation_error(request: Request, error: Any) -> Response:
+    return problems.response_of(problems.from_validation(error), _request_id(request))
+
+
+async def _http_error(request: Request, error: Any) -> Response:
+    if isinstance(error.__cause__, ServiceError):
+        # The framework wraps what the envelope raises while the body is read.
+        return problems.response_of(error.__cause__, _request_id(request))
+    known: dict[int, ServiceError] = {
+        404: NotFound("There is no such route; see /docs."),
+        405: MethodNotAllowed(headers=dict(error.headers or {})),
+    }
+    return problems.response_of(known.get(error.status_code, InvalidRequest()), _request_id(request))
+
+
+async def _crash(request: Request, error: Any) -> Response:
+    log.exception("request.failed", request=_request_id(request), error=type(error).__name__)
+    return problems.response_of(ServiceError(), _request_id(request))

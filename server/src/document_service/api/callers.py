@@ -1,0 +1,50 @@
+"""Who calls, as handlers take it, and the roles that a route asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from document_service.errors import Forbidden
+from document_service.runtime import Runtime
+from document_service.tokens import AUDITOR, CLINICIAN, DOCUMENT_AUTHOR, TENANT_ADMIN, Caller
+
+#: Only says in the OpenAPI document what the envelope has already checked.
+_bearer = HTTPBearer(auto_error=False, description="A JWT of the configured issuer; tenant, roles, facilities.")
+
+_REMEDY = "This needs the role {}; ask your tenant's administrator."
+
+
+def runtime_of(request: Request) -> Runtime:
+    """The open parts of this process."""
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+def any_caller(request: Request, _: Annotated[object, Depends(_bearer)] = None) -> Caller:
+    """The verified caller of a /v1 route."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def _holding(*roles: str) -> Callable[..., Caller]:
+    def check(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
+        if not caller.has_role(*roles):
+            raise Forbidden(_REMEDY.format(" or ".join(roles)))
+        return caller
+
+    return check
+
+
+Opened = Annotated[Runtime, Depends(runtime_of)]
+AnyCaller = Annotated[Caller, Depends(any_caller)]
+#: Whoever works with documents may read the catalogue and the feed.
+Reader = Annotated[Caller, Depends(_holding(CLINICIAN, DOCUMENT_AUTHOR, TENANT_ADMIN))]
+Clinician = Annotated[Caller, Depends(_holding(CLINICIAN))]
+Author = Annotated[Caller, Depends(_holding(DOCUMENT_AUTHOR))]
+TenantAdmin = Annotated[Caller, Depends(_holding(TENANT_ADMIN))]
+Auditor = Annotated[Caller, Depends(_holding(AUDITOR))]
+AuditorOrAdmin = Annotated[Caller, Depends(_holding(AUDITOR, TENANT_ADMIN))]

@@ -1,0 +1,54 @@
+"""The change feed and the signed cache policy (contract §4)."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+import rfc8785
+from fastapi import APIRouter, Query, Response
+from starlette.responses import JSONResponse
+
+from document_service import changes, documents, render_jobs, templates
+from document_service.api import shapes
+from document_service.api.callers import Opened, Reader
+from document_service.database import tenant_transaction
+from document_service.runtime import Runtime
+from document_service.tenants import Tenant
+from document_service.tenants import show as show_tenant
+
+router = APIRouter(prefix="/v1/documents", tags=["device"])
+
+
+def signed_policy(runtime: Runtime, tenant: Tenant) -> dict[str, Any]:
+    """The cache policy with its signature: ``kid.signature`` over the tenant and the policy's canonical JSON."""
+    policy = tenant.cache_policy(runtime.settings)
+    message = b"document-service cache-policy v1\n" + tenant.tenant_id.encode() + b"\n" + rfc8785.dumps(policy)
+    kid, signature = runtime.keys.sign("cache-policy", message)
+    return {**policy, "signature": f"{kid}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"}
+
+
+@router.get("/changes", summary="What changed for this caller since a cursor")
+async def read(
+    caller: Reader,
+    runtime: Opened,
+    cursor: Annotated[str, Query(max_length=400, description="The cursor of the page before; empty to begin.")] = "",
+) -> Response:
+    after = changes.decode_cursor(cursor, runtime.epoch, caller)
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        page = await changes.read(connection, caller, after)
+        tenant = await show_tenant(connection, caller.tenant)
+        changed_templates = await templates.list_by_ids(connection, caller, page.templates)
+        changed_jobs = await render_jobs.list_by_ids(connection, caller, page.jobs)
+        changed_documents = await documents.list_by_ids(connection, caller, page.documents, runtime.keys)
+    return JSONResponse(
+        {
+            "cursor": changes.encode_cursor(runtime.epoch, caller, page.position),
+            "more": page.more,
+            "revocations": [{"documentId": entity, "reason": reason} for entity, reason in page.revocations],
+            "templates": [shapes.template(template) for template in changed_templates],
+            "jobs": [shapes.job(job) for job in changed_jobs],
+            "documents": [shapes.document(document) for document in changed_documents],
+            "cachePolicy": signed_policy(runtime, tenant),
+        }
+    )

@@ -1,0 +1,113 @@
+"""Intake of the audit events that devices kept while they were offline (contract §4 and §6)."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import rfc8785
+from fastapi import APIRouter, Request, Response
+from starlette.responses import JSONResponse
+
+from document_service import audit, identifiers
+from document_service.api import shapes
+from document_service.api.callers import AnyCaller, Opened
+from document_service.api.exact import ExactRoute
+from document_service.database import tenant_transaction
+
+router = APIRouter(prefix="/v1/documents", tags=["device"], route_class=ExactRoute)
+
+_TEXTS = ("eventId", "deviceId", "userId", "action", "occurredAt", "previousHash", "hash")
+
+#: A longer member is not an id, an instant or a printer's name.
+_TEXT_LIMIT = 400
+
+
+def event_hash(event: dict[str, Any]) -> str:
+    """SHA-256 hex of the RFC 8785 form of the event without ``hash`` (contract §6)."""
+    return hashlib.sha256(rfc8785.dumps({k: v for k, v in event.items() if k != "hash"})).hexdigest()
+
+
+@router.post("/audit-events", summary="Audit events of a device, each taken once")
+async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, request: Request) -> Response:
+    items: list[dict[str, Any]] = []
+    for event in body.events:
+        fault = _fault(event)
+        if fault is not None:
+            shown = event.get("eventId")
+            items.append({"eventId": shown if isinstance(shown, str) else None, "result": "refused", "reason": fault})
+            continue
+        async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+            flags = await _flags(connection, caller.tenant, caller.user, event)
+            recorded = await audit.record(
+                connection,
+                caller.tenant,
+                audit.Event(
+                    f"device.{event['action']}",
+                    event["userId"],
+                    device_id=event["deviceId"],
+                    document_id=event.get("documentId"),
+                    occurred_at=_instant(event["occurredAt"]),
+                    device_event_id=event["eventId"],
+                    request_id=request.state.request_id,
+                    detail={"event": event, "flags": flags},
+                ),
+            )
+        items.append({"eventId": event["eventId"], "result": "accepted" if recorded else "duplicate", "flags": flags})
+    return JSONResponse({"items": items})
+
+
+def _fault(event: dict[str, Any]) -> str | None:
+    """Why an event cannot be parsed, or None; whatever can be parsed is evidence and is taken."""
+    for name in _TEXTS:
+        if not isinstance(event.get(name), str) or not 0 < len(event[name]) <= _TEXT_LIMIT:
+            return f"{name} is missing or not text"
+    if isinstance(event.get("sequence"), bool) or not isinstance(event.get("sequence"), int) or event["sequence"] < 0:
+        return "sequence is missing or not a whole number"
+    if event.get("documentId") is not None and not identifiers.is_id("document", str(event["documentId"])):
+        return "documentId is not a document id"
+    if _instant(event["occurredAt"]) is None:
+        return "occurredAt is not an RFC 3339 instant"
+    try:
+        text = rfc8785.dumps(event)
+    except (ValueError, rfc8785.CanonicalizationError, RecursionError):
+        return "the event has no canonical form"
+    if len(text) > 8 * 1024 or b"\\u0000" in text:
+        return "the event is too large or holds a character that cannot be stored"
+    return None
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if value.tzinfo is None else value.astimezone(UTC)
+
+
+async def _flags(connection: Any, tenant_id: str, user: str, event: dict[str, Any]) -> list[str]:
+    """What does not fit: a changed body, a gap or a fork in the device's chain, another user's session."""
+    flags = []
+    if event_hash(event) != event["hash"]:
+        flags.append("hash-mismatch")
+    if event["userId"] != user:
+        flags.append("sent-by-another-user")
+    neighbours = await connection.fetch(
+        """SELECT (detail->'event'->>'sequence')::bigint AS sequence, detail->'event'->>'hash' AS hash
+           FROM audit_events WHERE tenant_id = $1 AND device_id = $2 AND device_event_id IS NOT NULL
+             AND device_event_id <> $3 AND (detail->'event'->>'sequence')::bigint IN ($4, $4 - 1)""",
+        tenant_id,
+        event["deviceId"],
+        event["eventId"],
+        event["sequence"],
+    )
+    by_sequence = {row["sequence"]: row["hash"] for row in neighbours}
+    if event["sequence"] in by_sequence:
+        flags.append("fork")
+    before = by_sequence.get(event["sequence"] - 1)
+    if before is None and event["previousHash"] != "0" * 64:
+        flags.append("gap")
+    elif before is not None and before != event["previousHash"]:
+        flags.append("fork")
+    return flags

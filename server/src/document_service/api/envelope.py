@@ -1,0 +1,106 @@
+"""What every request passes through, in this order: request id, size, bearer token; and what every answer carries.
+
+It is one ASGI layer because the contract fixes the order of checks: authentication and size come before the body is
+looked at (contract §3).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from document_service.api import problems
+from document_service.errors import NotAuthenticated, ServiceError, TooLarge
+from document_service.runtime import Runtime
+from document_service.telemetry import log, request_seconds, requests_total
+
+#: A render request is a few KB; 512 KB leaves room for a draft definition with its labels in many languages.
+BODY_LIMIT = 512 * 1024
+
+#: One piece of an upload (PATCH); the file as a whole has its own limit.
+UPLOAD_PIECE_LIMIT = 8 * 1024 * 1024
+
+#: Paths below /v1 that need no bearer token: a signed URL carries its own proof.
+_OPEN = re.compile(r"/v1/documents/[^/]+/content")
+
+_UPLOAD_PIECE = re.compile(r"/v1/documents/uploads/[^/]+")
+
+
+class Envelope:
+    """The ASGI layer around the application."""
+
+    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+        self._app = app
+        self._runtime = runtime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        request_id = f"req_{ULID()}"
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        answered = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["X-Sync-Epoch"] = self._runtime.epoch
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self._admit(scope, state)
+            await self._app(scope, self._limited(scope, receive), send_with_headers)
+        except ServiceError as error:
+            if answered:
+                raise
+            await problems.response_of(error, request_id)(scope, receive, send_with_headers)
+        except Exception:
+            log.exception("request.crashed", request=request_id, method=scope["method"])
+            if answered:
+                return
+            await problems.response_of(ServiceError(), request_id)(scope, receive, send_with_headers)
+        finally:
+            # The route's template, never the path: a path may carry whatever a caller typed.
+            route = getattr(scope.get("route"), "path", "(none)")
+            requests_total.labels(route=route, status=f"{answered // 100}xx").inc()
+            request_seconds.labels(route=route).observe(time.monotonic() - began)
+
+    async def _admit(self, scope: Scope, state: dict[str, Any]) -> None:
+        path = scope["path"]
+        if not path.startswith("/v1/") or _OPEN.fullmatch(path):
+            return
+        authorization = Headers(scope=scope).get("authorization", "")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise NotAuthenticated()
+        state["caller"] = await self._runtime.verifier.verify(token.strip())
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        piece = scope["method"] == "PATCH" and _UPLOAD_PIECE.fullmatch(scope["path"])
+        limit = UPLOAD_PIECE_LIMIT if piece else BODY_LIMIT
+        announced = Headers(scope=scope).get("content-length", "0")
+        if not announced.isdigit() or int(announced) > limit:
+            raise TooLarge(f"The body may have {limit} bytes.")
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise TooLarge(f"The body may have {limit} bytes.")
+            return message
+
+        return receive_limited

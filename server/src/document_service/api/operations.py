@@ -1,0 +1,83 @@
+"""Health, metrics and what a client needs to know before it signs in."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse
+
+from document_service import __version__, queue, telemetry
+from document_service.api import shapes
+from document_service.api.callers import Opened
+from document_service.database import system_transaction
+from document_service.errors import ServiceError
+from document_service.runtime import Runtime
+
+router = APIRouter(tags=["operations"])
+
+#: Readiness is asked every few seconds by whoever balances load; a part that has not answered by then is not ready.
+PROBE_SECONDS = 2.0
+
+
+@router.get("/health/live", summary="The process answers")
+async def live() -> Response:
+    return JSONResponse({"status": "live"})
+
+
+@router.get("/health/ready", summary="Database, keys and store answer", responses={503: {"description": "Not ready."}})
+async def ready(runtime: Opened) -> Response:
+    parts = {
+        "database": await _state(_probe_database(runtime)),
+        "keys": await _state(_probe_keys(runtime)),
+        "store": await _state(runtime.store.probe()),
+    }
+    well = all(state == "up" for state in parts.values())
+    parts |= {
+        "scanner": "not configured" if runtime.settings.clamd is None else "configured",
+        "typesetting": "up" if runtime.typesetting is not None else "elsewhere",
+    }
+    return JSONResponse({"status": "ready" if well else "not ready", "components": parts}, 200 if well else 503)
+
+
+async def _probe_database(runtime: Runtime) -> None:
+    async with system_transaction(runtime.database) as connection:
+        await connection.fetchval("SELECT 1")
+
+
+async def _probe_keys(runtime: Runtime) -> None:
+    runtime.keys.sign("probe", b"probe")
+
+
+async def _state(probe: Any) -> str:
+    try:
+        await asyncio.wait_for(probe, PROBE_SECONDS)
+    except (ServiceError, TimeoutError, OSError):
+        return "down"
+    return "up"
+
+
+@router.get("/metrics", summary="Counters for Prometheus")
+async def metrics(runtime: Opened) -> Response:
+    async with system_transaction(runtime.database) as connection:
+        stats = await queue.stats(connection)
+    telemetry.queue_waiting.set(stats.waiting)
+    telemetry.queue_running.set(stats.running)
+    telemetry.queue_oldest_seconds.set(stats.oldest_waiting_seconds)
+    return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/.well-known/document-service", summary="What this service is and which keys sign its policies")
+async def describe(runtime: Opened) -> Response:
+    return JSONResponse(
+        {
+            "service": "document-service",
+            "version": __version__,
+            "issuer": runtime.settings.oidc_issuer,
+            "policyKeys": runtime.keys.public_keys(),
+            "time": shapes.instant(datetime.now(UTC)),
+        }
+    )

@@ -1,0 +1,361 @@
+"""The JSON of the wire: what requests may hold and what answers do hold (contract §6). Unknown fields are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+from document_service import identifiers
+from document_service.documents import Document
+from document_service.render_jobs import Job
+from document_service.templates import Template, Version
+from document_service.tokens import Caller
+
+
+def instant(value: datetime) -> str:
+    """RFC 3339 in UTC, to the microsecond only where there are any."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def from_epoch_seconds(seconds: int) -> datetime:
+    """The instant of a Unix time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _own_id(kind: str) -> Any:
+    def check(text: str) -> str:
+        if not identifiers.is_id(kind, text):
+            raise ValueError(f"Send an id that begins with {identifiers.PREFIXES[kind]}, as the service gave it.")
+        return text
+
+    return AfterValidator(check)
+
+
+def _fhir_id(text: str) -> str:
+    if not identifiers.FHIR_ID.fullmatch(text):
+        raise ValueError("Send a FHIR id: up to 64 letters, digits, hyphens and dots, without the resource type.")
+    return text
+
+
+def _only_text(value: Any) -> Any:
+    # pydantic would read a bare number as seconds since 1970; the contract's instants are RFC 3339 text.
+    if not isinstance(value, str | datetime):
+        raise ValueError("Send an RFC 3339 instant such as 2026-11-22T08:30:00Z.")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_only_text), PlainSerializer(instant)]
+FhirId = Annotated[str, AfterValidator(_fhir_id)]
+TemplateId = Annotated[str, _own_id("template")]
+VersionId = Annotated[str, _own_id("version")]
+DocumentId = Annotated[str, _own_id("document")]
+Locale = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
+Category = Literal[
+    "prescription",
+    "lab_requisition",
+    "report",
+    "letter",
+    "consent",
+    "discharge_summary",
+    "referral",
+    "scanned_record",
+    "other",
+]
+
+
+def _plain_text(text: str) -> str:
+    if "\x00" in text or any(0xD800 <= ord(c) <= 0xDFFF for c in text):
+        raise ValueError("The text holds a character that cannot be stored; remove it.")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain_text)]
+Reason = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_plain_text)]
+
+
+class Shape(BaseModel):
+    """The root of every shape."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=False)
+
+
+class PatientCheck(Shape):
+    """What the requester knows of the patient; compared when the document is rendered."""
+
+    birth_date: date | None = None
+    identifier: Annotated[str, Field(max_length=200)] | None = None
+
+
+class RenderContent(Shape):
+    """What is asked for; the same for asynchronous, synchronous and bulk requests."""
+
+    template_version_id: VersionId
+    patient_id: FhirId
+    encounter_id: FhirId | None = None
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    locale: Locale
+    patient_check: PatientCheck | None = None
+
+
+class GenerateRequest(RenderContent):
+    """POST /v1/documents/generate."""
+
+
+class RenderJobRequest(RenderContent):
+    """POST /v1/documents/render-jobs; the clientMutationId may come in a header instead."""
+
+    client_mutation_id: UUID | None = None
+    requested_at: Instant
+    not_after: Instant | None = None
+
+
+class LookupRequest(Shape):
+    """POST /v1/documents/render-jobs/lookup."""
+
+    client_mutation_ids: Annotated[list[UUID], Field(max_length=500)]
+
+
+class BatchRequest(Shape):
+    """POST /v1/documents/render-jobs/batch: items are full requests, each answered on its own."""
+
+    items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=50)]
+
+
+class DeviceEvents(Shape):
+    """POST /v1/documents/audit-events; each event is judged on its own."""
+
+    events: Annotated[list[dict[str, Any]], Field(max_length=500)]
+
+
+class TemplateCreate(Shape):
+    """POST /v1/document-templates."""
+
+    name: Name
+    category: Category
+    facility_id: FhirId | None = None
+    definition: dict[str, Any] | None = None
+
+
+class TemplateEdit(Shape):
+    """PATCH /v1/document-templates/{id}: what is absent stays."""
+
+    name: Name | None = None
+    category: Category | None = None
+    facility_id: FhirId | None = None
+
+
+class PublishRequest(Shape):
+    """POST …/publish: all optional; the version number follows from what changed when none is given."""
+
+    semver: Annotated[str, Field(pattern=r"^(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})$")] | None = None
+    effective_from: Instant | None = None
+    effective_to: Instant | None = None
+
+
+class ForkRequest(Shape):
+    """POST …/fork: the copy's name, when it is not the form's own."""
+
+    name: Name | None = None
+
+
+class ReasonRequest(Shape):
+    """An action that needs a reason."""
+
+    reason: Reason
+
+
+class ProblemBody(BaseModel):
+    """An RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str | None = None
+    requestId: str
+    errors: list[dict[str, str]] | None = None
+
+
+class JobError(Shape):
+    """Why a job failed."""
+
+    code: str
+    title: str
+    detail: str | None
+
+
+class JobShape(Shape):
+    """A render job."""
+
+    id: str
+    client_mutation_id: str
+    status: Literal["queued", "running", "completed", "failed"]
+    template_version_id: str
+    patient_id: str
+    encounter_id: str | None
+    locale: str
+    requested_at: Instant
+    created_at: Instant
+    started_at: Instant | None
+    finished_at: Instant | None
+    attempts: int
+    document_id: str | None
+    purged_at: Instant | None = None
+    error: JobError | None
+
+
+class TemplateShape(Shape):
+    """A template."""
+
+    id: str
+    name: str
+    category: str
+    status: Literal["draft", "published", "retired"]
+    origin: Literal["platform", "tenant"]
+    platform_form_key: str | None
+    forked_from_platform_form_key: str | None
+    facility_id: str | None
+    current_version_id: str | None
+    created_at: Instant
+    updated_at: Instant
+
+
+class DocumentShape(Shape):
+    """A document's metadata."""
+
+    id: str
+    number: str
+    kind: Literal["generated", "uploaded"]
+    status: Literal["current", "superseded", "entered-in-error"]
+    category: str
+    title: str
+    patient_id: str
+    encounter_id: str | None
+    facility_id: str | None
+    content_type: str
+    size: int
+    sha256: str
+    original_sha256: str | None
+    pages: int | None
+    template_version_id: str | None
+    render_job_id: str | None
+    requested_at: Instant | None
+    rendered_at: Instant | None
+    data_as_of: Instant | None
+    supersedes: str | None
+    superseded_by: str | None
+
+
+def _optional(value: datetime | None) -> str | None:
+    return None if value is None else instant(value)
+
+
+def job(job: Job) -> dict[str, Any]:
+    """A job as the wire shows it; a tombstone has no document any more."""
+    body: dict[str, Any] = {
+        "id": job.id,
+        "clientMutationId": job.client_mutation_id,
+        "status": job.status,
+        "templateVersionId": job.template_version_id,
+        "patientId": job.patient_id,
+        "encounterId": job.encounter_id,
+        "locale": job.locale,
+        "requestedAt": instant(job.requested_at),
+        "createdAt": instant(job.created_at),
+        "startedAt": _optional(job.started_at),
+        "finishedAt": _optional(job.finished_at),
+        "attempts": job.attempts,
+        "documentId": None if job.purged_at else job.document_id,
+        "error": None
+        if job.error_code is None
+        else {"code": job.error_code, "title": job.error_title, "detail": job.error_detail},
+    }
+    if job.purged_at is not None:
+        body["purgedAt"] = instant(job.purged_at)
+    return body
+
+
+def template(template: Template) -> dict[str, Any]:
+    """A template as the wire shows it."""
+    return {
+        "id": template.id,
+        "name": template.name,
+        "category": template.category,
+        "status": template.status,
+        "origin": template.origin,
+        "platformFormKey": template.platform_form_key,
+        "forkedFromPlatformFormKey": template.forked_from_platform_form_key,
+        "facilityId": template.facility_id,
+        "currentVersionId": template.current_version_id,
+        "createdAt": instant(template.created_at),
+        "updatedAt": instant(template.updated_at),
+    }
+
+
+def version(version: Version, definition: Any) -> dict[str, Any]:
+    """A version as the wire shows it; ``definition`` is the parsed text."""
+    withdrawn = None
+    if version.withdrawn_at is not None:
+        withdrawn = {"reason": version.withdrawn_reason, "at": instant(version.withdrawn_at)}
+    return {
+        "id": version.id,
+        "templateId": version.template_id,
+        "semver": version.semver,
+        "definition": definition,
+        "checksum": version.checksum,
+        "effectiveFrom": _optional(version.effective_from),
+        "effectiveTo": _optional(version.effective_to),
+        "publishedAt": instant(version.published_at),
+        "withdrawn": withdrawn,
+    }
+
+
+def document(document: Document) -> dict[str, Any]:
+    """A document as the wire shows it."""
+    return {
+        "id": document.id,
+        "number": document.number,
+        "kind": document.kind,
+        "status": document.status,
+        "category": document.category,
+        "title": document.title,
+        "patientId": document.patient_id,
+        "encounterId": document.encounter_id,
+        "facilityId": document.facility_id,
+        "contentType": document.content_type,
+        "size": document.size,
+        "sha256": document.sha256,
+        "originalSha256": document.original_sha256,
+        "pages": document.pages,
+        "templateVersionId": document.template_version_id,
+        "renderJobId": document.render_job_id,
+        "requestedAt": _optional(document.requested_at),
+        "renderedAt": _optional(document.rendered_at),
+        "dataAsOf": _optional(document.data_as_of),
+        "supersedes": document.supersedes,
+        "supersededBy": document.superseded_by,
+    }
+
+
+_ETAGS = re.compile(r'\*|(?:W/)?"[^"]*"')
+
+
+def etag_matches(header: str | None, etag: str) -> bool:
+    """Whether an If-None-Match header names this entity (weak comparison, RFC 9110 §13.1.2)."""
+    if not header:
+        return False
+    names = _ETAGS.findall(header)
+    return "*" in names or any(name.removeprefix("W/") == etag for name in names)
+
+
+def list_etag(state: str, caller: Caller, *parts: object) -> str:
+    """The entity tag of a list: what it is made of, for whom, and which page."""
+    facilities = None if caller.facilities is None else sorted(caller.facilities)
+    text = repr((state, caller.tenant, facilities, parts))
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'

@@ -1,0 +1,241 @@
+"""Routes of the template catalogue (contract §2)."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.responses import JSONResponse
+
+from document_service import audit, definitions, publishing, templates
+from document_service.api import paging, shapes
+from document_service.api.callers import Author, Opened, Reader, TenantAdmin
+from document_service.api.exact import ExactRoute
+from document_service.database import tenant_transaction
+from document_service.errors import (
+    IdempotencyKeyRequired,
+    InvalidRequest,
+    NotFound,
+    PreconditionRequired,
+    Problem,
+    TemplateStateConflict,
+)
+from document_service.fhir import dumps_exact
+from document_service.templates import Filter, Template
+
+router = APIRouter(prefix="/v1/document-templates", tags=["templates"], route_class=ExactRoute)
+
+#: A device may show the catalogue this long without asking, and a day longer while it asks (stale-while-revalidate).
+CATALOGUE_CACHE = "private, max-age=60, stale-while-revalidate=86400"
+
+#: A version never changes; only a withdrawal can, and that comes by the change feed.
+VERSION_CACHE = "private, max-age=3600"
+
+IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=200)]
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", max_length=2000)]
+
+
+def _required(if_match: str | None) -> str:
+    if if_match is None:
+        raise PreconditionRequired()
+    return if_match
+
+
+def _answer(template: Template, status: int = 200, **more: Any) -> Response:
+    return JSONResponse({**shapes.template(template), **more}, status, {"ETag": template.etag})
+
+
+@router.get("", summary="The catalogue")
+async def list_templates(
+    caller: Reader,
+    runtime: Opened,
+    category: shapes.Category | None = None,
+    status: Annotated[str | None, Query(pattern="^(draft|published|retired)$")] = None,
+    facility_id: Annotated[str | None, Query(alias="facilityId", max_length=64)] = None,
+    origin: Annotated[str | None, Query(pattern="^(platform|tenant)$")] = None,
+    platform_form_key: Annotated[str | None, Query(alias="platformFormKey", max_length=100)] = None,
+    cursor: paging.Cursor = None,
+    limit: paging.Limit = paging.DEFAULT_LIMIT,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    wanted = Filter(category, status, facility_id, origin, platform_form_key)
+    after = paging.decode(cursor)
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        state = await templates.list_state(connection)
+        etag = shapes.list_etag(state, caller, wanted, after, limit)
+        headers = {"ETag": etag, "Cache-Control": CATALOGUE_CACHE, "Vary": "Authorization"}
+        if shapes.etag_matches(if_none_match, etag):
+            return Response(status_code=304, headers=headers)
+        rows = await templates.list_page(connection, caller, wanted, after, limit + 1)
+    return JSONResponse(paging.page(rows, limit, shapes.template), headers=headers)
+
+
+@router.post("", status_code=201, response_model=shapes.TemplateShape, summary="Create a draft")
+async def create(body: shapes.TemplateCreate, caller: Author, runtime: Opened) -> Response:
+    text = None if body.definition is None else dumps_exact(body.definition).decode()
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.create(
+            connection,
+            caller,
+            name=body.name,
+            category=body.category,
+            facility_id=body.facility_id,
+            definition=text,
+        )
+        await audit.record(
+            connection, caller.tenant, audit.Event("template.create", caller.user, template_id=template.id)
+        )
+    response = _answer(template, 201)
+    response.headers["Location"] = f"/v1/document-templates/{template.id}"
+    return response
+
+
+@router.get("/{template_id}", summary="One template with its versions")
+async def show(template_id: str, caller: Reader, runtime: Opened, if_none_match: IfNoneMatch = None) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.show(connection, caller, template_id)
+        if shapes.etag_matches(if_none_match, template.etag):
+            return Response(status_code=304, headers={"ETag": template.etag})
+        versions = await templates.list_versions(connection, template)
+    shown = [shapes.version(version, json.loads(version.definition)) for version in versions]
+    draft = None
+    if template.draft_definition is not None:
+        draft = json.loads(template.draft_definition)
+    return _answer(template, versions=shown, draft=draft)
+
+
+@router.patch("/{template_id}", response_model=shapes.TemplateShape, summary="Edit a template's metadata")
+async def edit(
+    template_id: str, body: shapes.TemplateEdit, caller: Author, runtime: Opened, if_match: IfMatch = None
+) -> Response:
+    given = body.model_fields_set
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.show_for_edit(connection, caller, template_id, _required(if_match))
+        template = await templates.edit(
+            connection,
+            template,
+            name=body.name or template.name,
+            category=body.category or template.category,
+            facility_id=body.facility_id if "facility_id" in given else template.facility_id,
+        )
+    return _answer(template)
+
+
+@router.put("/{template_id}/draft", summary="Save the draft's definition; answers every problem in it")
+async def save_draft(
+    template_id: str, body: dict[str, Any], caller: Author, runtime: Opened, if_match: IfMatch = None
+) -> Response:
+    definition = body.get("definition") if set(body) == {"definition"} else body
+    problems = definitions.check(definition)
+    try:
+        text = dumps_exact(definition).decode()
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidRequest(
+            errors=(Problem("", "NOT_STORABLE", "The definition cannot be stored as JSON."),)
+        ) from None
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.show_for_edit(connection, caller, template_id, if_match)
+        template = await templates.save_draft(connection, template, text)
+    return _answer(template, problems=[{"pointer": p.pointer, "code": p.code, "title": p.title} for p in problems])
+
+
+@router.post("/{template_id}/publish", status_code=201, summary="Validate, freeze, make current")
+async def publish(
+    template_id: str,
+    caller: Author,
+    runtime: Opened,
+    request: Request,
+    body: shapes.PublishRequest | None = None,
+    key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)] = None,
+    if_match: IfMatch = None,
+) -> Response:
+    if not key:
+        raise IdempotencyKeyRequired()
+    version, replayed = await publishing.publish(
+        runtime,
+        caller,
+        template_id,
+        key,
+        if_match=if_match,
+        wanted=publishing.Wanted(
+            semver=body.semver if body else None,
+            effective_from=body.effective_from if body else None,
+            effective_to=body.effective_to if body else None,
+        ),
+    )
+    headers = {"Location": f"/v1/document-templates/{template_id}/versions/{version.id}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return JSONResponse(shapes.version(version, json.loads(version.definition)), 200 if replayed else 201, headers)
+
+
+@router.post(
+    "/{template_id}/fork", status_code=201, response_model=shapes.TemplateShape, summary="Copy a platform form"
+)
+async def fork(template_id: str, caller: Author, runtime: Opened, body: shapes.ForkRequest | None = None) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        origin = await templates.show(connection, caller, template_id)
+        if origin.origin != "platform" or origin.current_version_id is None:
+            raise TemplateStateConflict("Only a platform form is forked; edit your own template instead.")
+        version = await templates.show_version(connection, origin.current_version_id)
+        template = await templates.create(
+            connection,
+            caller,
+            name=(body.name if body else None) or origin.name,
+            category=origin.category,
+            definition=version.definition,
+            forked_from=version,
+            forked_form_key=origin.platform_form_key,
+        )
+    response = _answer(template, 201)
+    response.headers["Location"] = f"/v1/document-templates/{template.id}"
+    return response
+
+
+@router.post("/{template_id}/retire", response_model=shapes.TemplateShape, summary="Take no new renders")
+async def retire(template_id: str, caller: TenantAdmin, runtime: Opened, if_match: IfMatch = None) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.show_for_edit(connection, caller, template_id, if_match)
+        template = await templates.retire(connection, template)
+        await audit.record(
+            connection, caller.tenant, audit.Event("template.retire", caller.user, template_id=template.id)
+        )
+    return _answer(template)
+
+
+@router.get("/{template_id}/versions/{version_id}", summary="One frozen version")
+async def show_version(
+    template_id: str, version_id: str, caller: Reader, runtime: Opened, if_none_match: IfNoneMatch = None
+) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.show(connection, caller, template_id)
+        version = await templates.show_version(connection, version_id)
+        if version.template_id != template.id:
+            raise NotFound()
+    etag = f'"{version.checksum}{".withdrawn" if version.withdrawn_at else ""}"'
+    headers = {"ETag": etag, "Cache-Control": VERSION_CACHE, "Vary": "Authorization"}
+    if shapes.etag_matches(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    body = shapes.version(version, json.loads(version.definition))
+    body |= {"name": template.name, "category": template.category}
+    return JSONResponse(body, headers=headers)
+
+
+@router.post("/{template_id}/versions/{version_id}/withdraw", summary="Take one dangerous version out of use")
+async def withdraw(
+    template_id: str, version_id: str, body: shapes.ReasonRequest, caller: TenantAdmin, runtime: Opened
+) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.show_for_edit(connection, caller, template_id)
+        version = await templates.show_version(connection, version_id)
+        if version.template_id != template.id:
+            raise NotFound()
+        version = await templates.withdraw(connection, version, body.reason)
+        await templates.touch(connection, template)
+        await audit.record(
+            connection,
+            caller.tenant,
+            audit.Event("template.withdraw", caller.user, template_id=template.id, detail={"versionId": version.id}),
+        )
+    return JSONResponse(shapes.version(version, json.loads(version.definition)))

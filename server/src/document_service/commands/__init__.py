@@ -1,0 +1,1 @@
+"""The verbs of ``document-service`` beyond serving: tenants and the operator's tools."""

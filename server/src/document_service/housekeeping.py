@@ -1,0 +1,46 @@
+"""What has to be done now and then, in any one process: lost entries, tombstones, the window of deduplication."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from document_service import queue, render_jobs
+from document_service.database import system_transaction
+from document_service.errors import ServiceError
+from document_service.runtime import Runtime
+from document_service.telemetry import log
+
+#: How often the round is made; a lost queue entry waits at most this and the age below.
+ROUND = timedelta(seconds=10)
+
+#: A job is committed with its entry, so one that has had none for this long has lost it.
+LOST_AFTER = timedelta(seconds=30)
+
+#: Finished jobs keep their sealed request this long; then the row is a tombstone that still answers replays.
+JOBS_KEPT = timedelta(days=90)
+
+
+async def keep_house(runtime: Runtime, stop: asyncio.Event) -> None:
+    """Make rounds until ``stop`` is set; a round that fails is made again at the next turn."""
+    while not stop.is_set():
+        try:
+            await make_round(runtime)
+        except ServiceError as error:
+            log.warning("housekeeping.postponed", code=error.code)
+        except Exception:
+            log.exception("housekeeping.failed")
+        try:
+            await asyncio.wait_for(stop.wait(), ROUND.total_seconds())
+        except TimeoutError:
+            continue
+
+
+async def make_round(runtime: Runtime) -> None:
+    """One round; safe to run in several processes at once."""
+    async with system_transaction(runtime.database) as connection:
+        requeued = await queue.requeue_lost(connection, LOST_AFTER)
+        purged = await render_jobs.purge_finished(connection, JOBS_KEPT)
+        forgotten = await render_jobs.forget_tombstones(connection, runtime.settings.dedup_window)
+    if requeued or purged or forgotten:
+        log.info("housekeeping.round", requeued=requeued, purged=purged, forgotten=forgotten)

@@ -1,0 +1,141 @@
+"""Intake of render requests: a replay is answered by its job before anything else is looked at (contract §3).
+
+Both entries, asynchronous and synchronous, come through ``accept``; it runs in the caller's transaction and calls
+nothing outside the database.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from document_service import definitions, queue, render_jobs
+from document_service.database import Connection
+from document_service.errors import (
+    ClientMutationIdConflict,
+    ExpiredByRequester,
+    InputsInvalid,
+    LocaleUnsupported,
+    MutationWindowPassed,
+    NotFound,
+    TemplateVersionNotEffective,
+    TemplateVersionRetired,
+)
+from document_service.keys import KeyStore
+from document_service.render_jobs import Job, RenderRequest
+from document_service.templates import Template, Version, show_version
+from document_service.tenants import Tenant
+from document_service.tenants import show as show_tenant
+from document_service.tokens import Caller
+
+#: A requestedAt this far ahead of server time is a device with a wrong clock; it is taken, and counted as now.
+CLOCK_TOLERANCE = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The job of a request, and whether this request made it."""
+
+    job: Job
+    new: bool
+
+
+async def accept(
+    connection: Connection,
+    keys: KeyStore,
+    caller: Caller,
+    client_mutation_id: str,
+    request: RenderRequest,
+    requested_at: datetime,
+    *,
+    window: timedelta,
+    kind: str = "async",
+    lane: str = "normal",
+    bulk_id: str | None = None,
+) -> Accepted:
+    """Answer a request by the job it already has, or check it, insert its job and enqueue it.
+
+    Raises:
+        ClientMutationIdConflict, ClientMutationIdReused: the id belongs to something else.
+        MutationWindowPassed, NotFound, TemplateVersionRetired, TemplateVersionNotEffective, ExpiredByRequester,
+        LocaleUnsupported, InputsInvalid: the request is refused and its id is not consumed.
+    """
+    fingerprint = keys.mac(caller.tenant, "render-fingerprint", request.content())
+    known = await render_jobs.find(connection, client_mutation_id)
+    if known is not None:
+        return Accepted(render_jobs.check_replay(known, caller, fingerprint), False)
+    now = datetime.now(UTC)
+    if requested_at < now - window:
+        raise MutationWindowPassed()
+    tenant = await show_tenant(connection, caller.tenant)
+    version = await _check_version(connection, caller, tenant, request, now)
+    if request.not_after is not None and request.not_after < now:
+        raise ExpiredByRequester()
+    _check_against_definition(version, request)
+    job = await render_jobs.insert(
+        connection,
+        caller,
+        client_mutation_id=client_mutation_id,
+        request=request,
+        fingerprint=fingerprint,
+        sealed=keys.seal(caller.tenant, "render-request", request.sealed_part()),
+        template_tenant_id=version.tenant_id,
+        requested_at=requested_at,
+        kind=kind,
+        lane=lane,
+        bulk_id=bulk_id,
+    )
+    if job is None:
+        # Another request with this id committed since the look-up; it is answered by that one's job.
+        known = await render_jobs.find(connection, client_mutation_id)
+        if known is None:
+            raise ClientMutationIdConflict()
+        return Accepted(render_jobs.check_replay(known, caller, fingerprint), False)
+    await queue.enqueue(connection, caller.tenant, job.id, job.generation, lane, urgent=kind == "sync")
+    return Accepted(job, True)
+
+
+async def check_retry(connection: Connection, job: Job) -> None:
+    """What a retry checks again.
+
+    Raises:
+        ExpiredByRequester: the request's notAfter has passed.
+        TemplateVersionRetired: its version was withdrawn.
+    """
+    if job.not_after is not None and job.not_after < datetime.now(UTC):
+        raise ExpiredByRequester()
+    version = await show_version(connection, job.template_version_id)
+    if version.withdrawn_at is not None:
+        raise TemplateVersionRetired(extra={"currentVersionId": None})
+
+
+async def _check_version(
+    connection: Connection, caller: Caller, tenant: Tenant, request: RenderRequest, now: datetime
+) -> Version:
+    version = await show_version(connection, request.template_version_id)
+    row = await connection.fetchrow(
+        "SELECT * FROM templates WHERE tenant_id = $1 AND id = $2", version.tenant_id, version.template_id
+    )
+    template = Template(**row)
+    if not caller.may_see_facility(template.facility_id):
+        raise NotFound("There is no published template version with this id that you may see.")
+    if template.status == "retired" or version.withdrawn_at is not None:
+        current = template.current_version_id if template.status == "published" else None
+        if current is not None:
+            current = None if (await show_version(connection, current)).withdrawn_at else current
+        raise TemplateVersionRetired(extra={"currentVersionId": current})
+    early = version.effective_from is not None and now < version.effective_from
+    late = version.effective_to is not None and now >= version.effective_to
+    if early or (late and not tenant.profile.allow_reprint):
+        raise TemplateVersionNotEffective()
+    return version
+
+
+def _check_against_definition(version: Version, request: RenderRequest) -> None:
+    definition = json.loads(version.definition)
+    if request.locale not in definition["locales"]:
+        raise LocaleUnsupported(f"/locale: the version has {', '.join(definition['locales'])}.")
+    problems = definitions.check_inputs(definition, request.inputs)
+    if problems:
+        raise InputsInvalid(errors=tuple(problems))

@@ -1,0 +1,111 @@
+"""Publishing a draft: everything wrong with it is said at once, a trial render proves the rest, then it is frozen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from document_service import audit, definitions, templates
+from document_service.database import tenant_transaction
+from document_service.errors import (
+    DefinitionInvalid,
+    InvalidRequest,
+    PreconditionFailed,
+    Problem,
+    TemplateStateConflict,
+)
+from document_service.runtime import Runtime
+from document_service.templates import Template, Version
+from document_service.tokens import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the author chose for the new version; None = by the service."""
+
+    semver: str | None = None
+    effective_from: datetime | None = None
+    effective_to: datetime | None = None
+
+
+async def publish(
+    runtime: Runtime, caller: Caller, template_id: str, idempotency_key: str, *, if_match: str | None, wanted: Wanted
+) -> tuple[Version, bool]:
+    """Validate, freeze and make current; the version, and whether an earlier call with this key had made it.
+
+    Raises:
+        DefinitionInvalid: the draft has problems, all of them listed.
+        TemplateStateConflict: there is no draft, or the number is taken or too low.
+        PreconditionFailed, NotFound, PlatformTemplateImmutable: as for every edit.
+    """
+    if wanted.effective_from and wanted.effective_to and wanted.effective_from >= wanted.effective_to:
+        raise InvalidRequest(errors=(Problem("/effectiveTo", "RANGE", "effectiveTo lies after effectiveFrom."),))
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.show_for_edit(connection, caller, template_id)
+        earlier = await templates.find_publish(connection, template, idempotency_key)
+        if earlier is not None:
+            return earlier, True
+        template = await templates.show_for_edit(connection, caller, template_id, if_match)
+        definition = _draft_of(template)
+    problems = definitions.check(definition)
+    if problems:
+        raise DefinitionInvalid(errors=tuple(problems))
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        # Checked outside the transaction; the lock and the revision say whether it is still the same draft.
+        checked, template = template, await templates.show_for_edit(connection, caller, template_id)
+        earlier = await templates.find_publish(connection, template, idempotency_key)
+        if earlier is not None:
+            return earlier, True
+        if template.etag != checked.etag:
+            raise PreconditionFailed()
+        version = await templates.publish(
+            connection,
+            template,
+            definition=definitions.canonical_json(definition),
+            checksum=definitions.canonical_checksum(definition),
+            semver=await _next_semver(connection, template, wanted.semver),
+            published_by=caller.user,
+            idempotency_key=idempotency_key,
+            effective_from=wanted.effective_from,
+            effective_to=wanted.effective_to,
+        )
+        await audit.record(
+            connection,
+            caller.tenant,
+            audit.Event("template.publish", caller.user, template_id=template.id, detail={"versionId": version.id}),
+        )
+    return version, False
+
+
+def _draft_of(template: Template) -> Any:
+    if template.status == "retired":
+        raise TemplateStateConflict("A retired template is not published again; create a new one.")
+    if template.draft_definition is None:
+        raise TemplateStateConflict("There is no draft to publish; save one first.")
+    return definitions.read_json(template.draft_definition)
+
+
+async def _next_semver(connection: Any, template: Template, chosen: str | None) -> str:
+    latest = await templates.latest_semver(connection, template)
+    if chosen is not None:
+        if latest is not None and templates.parse_semver(chosen) <= latest:
+            raise TemplateStateConflict(f"Version {'.'.join(map(str, latest))} exists; choose a higher number.")
+        return chosen
+    if latest is None:
+        return "1.0.0"
+    assert template.current_version_id is not None
+    assert template.draft_definition is not None
+    current = await templates.show_version(connection, template.current_version_id)
+    return derive_semver(latest, json.loads(current.definition), json.loads(template.draft_definition))
+
+
+def derive_semver(latest: tuple[int, int, int], before: Any, after: Any) -> str:
+    """The next number: major when the inputs change (devices hold requests), minor for data or layout, else patch."""
+    major, minor, patch = latest
+    if before.get("inputs") != after.get("inputs"):
+        return f"{major + 1}.0.0"
+    if {k: v for k, v in before.items() if k != "labels"} != {k: v for k, v in after.items() if k != "labels"}:
+        return f"{major}.{minor + 1}.0"
+    return f"{major}.{minor}.{patch + 1}"

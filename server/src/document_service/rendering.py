@@ -1,0 +1,278 @@
+"""The middle of the system: produce (read the data, render, store; no database), then commit (one transaction)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from document_service import audit, documents, identifiers, render_jobs
+from document_service.database import Connection, tenant_transaction
+from document_service.errors import ExpiredByRequester, FacilityForbidden, ServiceError, TemplateVersionRetired
+from document_service.fhir import FhirSnapshot, dumps_exact
+from document_service.queue import TryAgain
+from document_service.render_jobs import Attempt
+from document_service.runtime import Runtime
+from document_service.telemetry import log, render_seconds
+from document_service.templates import Template, Version, show_version
+from document_service.tenants import Tenant
+from document_service.tenants import show as show_tenant
+from document_service.typesetting.jobs import TypesetJob
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an attempt needs, read in the transaction that started it."""
+
+    attempt: Attempt
+    tenant: Tenant
+    version: Version
+    template: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """A document that is stored and not yet recorded: its row, ready to insert."""
+
+    document: documents.Document
+
+
+async def run_attempt(runtime: Runtime, tenant_id: str, job_id: str) -> None:
+    """Start, produce and commit one attempt of a job; record how it failed.
+
+    Raises:
+        TryAgain: the failure may pass and the job is queued again.
+        DatabaseUnavailable: nothing is known to be recorded; the queue hands the entry out again.
+    """
+    began = time.monotonic()
+    async with tenant_transaction(runtime.database.app, tenant_id) as connection:
+        attempt = await render_jobs.start(connection, job_id)
+        work = None if attempt is None else await _load(connection, attempt)
+    if work is None:
+        return
+    try:
+        _check_still_wanted(work)
+        produced = await produce(runtime, work)
+        await commit(runtime, work, produced)
+        render_seconds.labels(outcome="completed").observe(time.monotonic() - began)
+    except ServiceError as error:
+        delay = await _record_failure(runtime, work, error, time.monotonic() - began)
+        render_seconds.labels(outcome=error.code).observe(time.monotonic() - began)
+        if delay is not None:
+            raise TryAgain(delay) from None
+    finally:
+        runtime.announce_finished(job_id)
+
+
+async def _load(connection: Connection, attempt: Attempt) -> Work:
+    version = await show_version(connection, attempt.job.template_version_id)
+    row = await connection.fetchrow(
+        "SELECT * FROM templates WHERE tenant_id = $1 AND id = $2", version.tenant_id, version.template_id
+    )
+    return Work(attempt, await show_tenant(connection, attempt.job.tenant_id), version, Template(**row))
+
+
+def _check_still_wanted(work: Work) -> None:
+    """A withdrawn version is dangerous and an expired request is not wanted: neither is rendered."""
+    job = work.attempt.job
+    if work.version.withdrawn_at is not None:
+        raise TemplateVersionRetired("The version was withdrawn after the request was accepted.")
+    if job.not_after is not None and datetime.now(UTC) > job.not_after:
+        raise ExpiredByRequester()
+
+
+async def produce(runtime: Runtime, work: Work) -> Produced:
+    """Read the patient's data, typeset it and store the sealed bytes; touches no table.
+
+    Raises the ServiceError that becomes the job's error; its class says whether another try may help.
+    """
+    job, tenant, version = work.attempt.job, work.tenant, work.version
+    inputs, patient_check = render_jobs.open_sealed_part(
+        runtime.keys.unseal(tenant.tenant_id, "render-request", work.attempt.request_sealed)
+    )
+    snapshot = await _read_fhir(runtime, work, inputs)
+    resources_json = snapshot.resources_json()
+    facility = _facility_of(snapshot.encounter)
+    if job.facility_ids is not None and facility is not None and facility not in job.facility_ids:
+        raise FacilityForbidden()
+    issued_at = datetime.now(UTC).replace(microsecond=0)
+    verify_code = secrets.token_urlsafe(18)
+    request = _request_of(runtime, work, inputs, patient_check, issued_at, snapshot, verify_code)
+    request_json = dumps_exact(request)
+    assert runtime.typesetting is not None
+    typeset = await runtime.typesetting.render(
+        TypesetJob(
+            issued_at=issued_at,
+            definition_json=version.definition.encode(),
+            resources_json=resources_json,
+            request_json=request_json,
+            large=job.lane == "large",
+        )
+    )
+    kept = zlib.compress(
+        json.dumps(
+            {
+                "request": request_json.decode(),
+                "resources": resources_json.decode(),
+                "checksum": version.checksum,
+                "engine": dict(typeset.engine),
+                "issuedAt": issued_at.isoformat(),
+            }
+        ).encode(),
+        1,  # The fastest level: the snapshot is written on every render and read almost never.
+    )
+    folder = issued_at.strftime("%Y/%m")
+    stored, snapshot_object = await asyncio.gather(
+        runtime.store.put(tenant.tenant_id, f"{folder}/{identifiers.new('object')}", typeset.pdf),
+        runtime.store.put(tenant.tenant_id, f"{folder}/{identifiers.new('object')}", kept),
+    )
+    return Produced(
+        documents.Document(
+            tenant_id=tenant.tenant_id,
+            id=identifiers.new("document"),
+            number=job.document_number or "",
+            kind="generated",
+            status="current",
+            category=work.template.category,
+            title=work.template.name,
+            patient_id=job.patient_id,
+            encounter_id=job.encounter_id,
+            facility_id=facility,
+            content_type="application/pdf",
+            size=stored.size,
+            sha256=stored.sha256,
+            original_sha256=None,
+            pages=typeset.pages,
+            template_tenant_id=version.tenant_id,
+            template_version_id=version.id,
+            render_job_id=job.id,
+            upload_id=None,
+            requested_at=job.requested_at,
+            rendered_at=issued_at,
+            data_as_of=snapshot.as_of,
+            locale=job.locale,
+            supersedes=None,
+            superseded_by=None,
+            withdrawn_at=None,
+            object_name=stored.name,
+            snapshot_name=snapshot_object.name,
+            original_name=None,
+            engine=dict(typeset.engine),
+            provenance=[dict(entry) for entry in snapshot.provenance],
+            verify_code=verify_code,
+            created_at=datetime.now(UTC),
+            created_by=job.created_by,
+        )
+    )
+
+
+async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
+    """Record artifact, audit, events and the finished job in one transaction; False when another attempt won.
+
+    The loser's objects are swept by housekeeping.
+    """
+    document = produced.document
+    async with tenant_transaction(runtime.database.app, document.tenant_id) as connection:
+        job = await render_jobs.finish(connection, work.attempt, document.id, document.facility_id)
+        if job is None:
+            log.info("attempt.overtaken", job=work.attempt.job.id, attempt=work.attempt.number)
+            return False
+        if not await documents.insert(connection, document, runtime.keys):
+            raise RuntimeError("a job that was not finished has a document")
+        await audit.record(
+            connection,
+            document.tenant_id,
+            audit.Event(
+                "document.generate",
+                document.created_by,
+                document_id=document.id,
+                job_id=job.id,
+                patient_id=document.patient_id,
+                detail={"templateVersionId": job.template_version_id, "sha256": document.sha256},
+            ),
+        )
+    return True
+
+
+async def _read_fhir(runtime: Runtime, work: Work, inputs: dict[str, Any]) -> FhirSnapshot:
+    tenant, job = work.tenant, work.attempt.job
+    if tenant.fhir_url is None:
+        raise ServiceError("The tenant has no FHIR server; the operator sets it with `tenant create --fhir-url`.")
+    return await runtime.fhir.read(
+        tenant.fhir_url,
+        tenant.fhir_token(runtime.keys),
+        json.loads(work.version.definition)["context"],
+        job.patient_id,
+        job.encounter_id,
+        inputs=inputs,
+    )
+
+
+def _facility_of(encounter: Mapping[str, Any] | None) -> str | None:
+    """The organisation that provides the encounter: the facility that the document belongs to."""
+    reference = ((encounter or {}).get("serviceProvider") or {}).get("reference")
+    if isinstance(reference, str) and reference:
+        return reference.split("/_history/")[0].rsplit("/", 1)[-1]
+    return None
+
+
+def _request_of(
+    runtime: Runtime,
+    work: Work,
+    inputs: dict[str, Any],
+    patient_check: dict[str, Any] | None,
+    issued_at: datetime,
+    snapshot: FhirSnapshot,
+    verify_code: str,
+) -> dict[str, Any]:
+    """What the layout needs besides definition and data; part of the snapshot that `prove` renders from."""
+    profile = work.tenant.profile
+    public = runtime.settings.public_url
+    return {
+        "locale": work.attempt.job.locale,
+        "inputs": inputs,
+        "documentNumber": work.attempt.job.document_number,
+        "issuedAt": issued_at.isoformat(),
+        "dataAsOf": snapshot.as_of.isoformat(),
+        "templateName": work.template.name,
+        "templateVersion": work.version.semver,
+        "timeZone": profile.time_zone,
+        "tenant": {
+            "name": work.tenant.name,
+            "address": list(profile.address),
+            "phone": profile.phone,
+            "footer": profile.footer,
+            "accent": profile.accent,
+            "digits": profile.digits,
+            "calendar": profile.calendar,
+        },
+        "verificationUrl": f"{public.rstrip('/')}/verify/{verify_code}" if public else None,
+        "patientCheck": patient_check,
+    }
+
+
+async def _record_failure(runtime: Runtime, work: Work, error: ServiceError, seconds: float) -> Any:
+    job = work.attempt.job
+    log.warning("attempt.failed", job=job.id, attempt=work.attempt.number, code=error.code)
+    async with tenant_transaction(runtime.database.app, job.tenant_id) as connection:
+        delay = await render_jobs.fail(connection, work.attempt, error, seconds)
+        if delay is None:
+            await audit.record(
+                connection,
+                job.tenant_id,
+                audit.Event(
+                    "document.generate",
+                    job.created_by,
+                    outcome="failure",
+                    job_id=job.id,
+                    patient_id=job.patient_id,
+                    detail={"code": error.code},
+                ),
+            )
+    return delay

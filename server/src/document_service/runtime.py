@@ -1,0 +1,118 @@
+"""Everything that a running process holds open, opened once and closed in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from document_service import platform_forms, templates, tenants
+from document_service.database import Address, Database, open_database
+from document_service.fhir import FhirReader
+from document_service.keys import KeyStore
+from document_service.postgres import PostgresSupervisor
+from document_service.settings import Settings
+from document_service.signing import UrlSigner
+from document_service.store import ObjectStore, open_store
+from document_service.tokens import LocalIssuer, Verifier, parse_issuers
+from document_service.typesetting.pool import TypesettingPool
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The open parts of one process. ``finished`` wakes whoever waits in this process for a job to end."""
+
+    settings: Settings
+    keys: KeyStore
+    database: Database
+    store: ObjectStore
+    signer: UrlSigner
+    verifier: Verifier
+    local_issuer: LocalIssuer | None
+    fhir: FhirReader
+    epoch: str
+    typesetting: TypesettingPool | None
+    finished: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    def announce_finished(self, job_id: str) -> None:
+        """Wake those who wait for this job in this process."""
+        event = self.finished.pop(job_id, None)
+        if event is not None:
+            event.set()
+
+
+@asynccontextmanager
+async def open_address(settings: Settings, *, stays: bool) -> AsyncIterator[Address]:
+    """Where PostgreSQL is; the embedded one runs (ours or another process's) while the context is open."""
+    if settings.database_url is not None:
+        yield Address.from_url(settings.database_url)
+        return
+    supervisor = PostgresSupervisor(settings.data_dir, stays=stays)
+    info = await supervisor.attach_or_start()
+    try:
+        yield Address(str(info.socket_dir), info.port, info.user, info.password, info.database)
+    finally:
+        await supervisor.stop()
+
+
+@asynccontextmanager
+async def owner_connection(address: Address) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """One connection of the owner role, for migrations and tenant commands."""
+    connection = await asyncpg.connect(**address.connect_arguments(), server_settings={"search_path": "document"})
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def prepare_database(address: Address) -> None:
+    """Migrate, and bring the platform's forms to this version of the product."""
+    from document_service.schema import migrate  # Loads Alembic and SQLAlchemy, which nothing else needs.
+
+    await migrate(address)
+    async with owner_connection(address) as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(3020002)")
+        await tenants.ensure_platform(connection)
+        for form in platform_forms.catalogue():
+            await templates.install_platform_form(
+                connection,
+                key=form.key,
+                name=form.name,
+                category=form.category,
+                semver=form.semver,
+                definition=form.definition,
+            )
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = True) -> AsyncIterator[Runtime]:
+    """Open keys, database, store and, when asked, the typesetting processes.
+
+    Raises what the parts raise: SettingError, DatabaseUnavailable, StoreUnavailable.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with AsyncExitStack() as stack:
+        keys = KeyStore.open(settings.keys)
+        address = await stack.enter_async_context(open_address(settings, stays=stays))
+        await prepare_database(address)
+        database = await open_database(address)
+        stack.push_async_callback(database.close)
+        store = open_store(settings.objects, keys)
+        local = None if settings.oidc_issuer else LocalIssuer(settings.data_dir)
+        issuers = parse_issuers(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else ()
+        verifier = Verifier(issuers, local=local)
+        stack.push_async_callback(verifier.aclose)
+        fhir = FhirReader()
+        stack.push_async_callback(fhir.aclose)
+        pool = None
+        if typesetting:
+            pool = TypesettingPool(settings.workers)
+            await pool.start()
+            stack.push_async_callback(pool.stop)
+        async with database.system.acquire() as connection:
+            epoch = await connection.fetchval("SELECT value FROM service_state WHERE key = 'sync_epoch'")
+        yield Runtime(settings, keys, database, store, UrlSigner(keys), verifier, local, fhir, epoch, pool)

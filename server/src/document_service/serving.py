@@ -1,0 +1,87 @@
+"""Serve and work: the long-running entries, in one process or apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from document_service import housekeeping, worker
+from document_service.api import serve_app
+from document_service.runtime import Runtime, open_runtime
+from document_service.settings import Settings
+from document_service.telemetry import log
+
+#: Requests in flight get this long to end when the service is told to stop, in seconds.
+GRACE = 10
+
+
+async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str], None]) -> None:
+    """Run API, worker and housekeeping until a signal asks to stop; ``ready`` is told the address once it listens."""
+    async with open_runtime(settings, typesetting=with_worker) as runtime:
+        if runtime.local_issuer is not None:
+            log.warning("identity.local-issuer", meaning="tokens of this machine's own key are accepted")
+        config = uvicorn.Config(
+            serve_app(runtime),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+            # A device behind a slow line keeps its connection between the requests of one sync.
+            timeout_keep_alive=75,
+        )
+        server = uvicorn.Server(config)
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(housekeeping.keep_house(runtime, stop))]
+        if with_worker:
+            tasks.append(asyncio.create_task(worker.work(runtime, stop)))
+        tasks.append(asyncio.create_task(_announce(server, settings, ready)))
+        try:
+            await server.serve()
+        finally:
+            await _finish(stop, tasks)
+
+
+async def work_alone(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run a worker without the API until a signal asks to stop."""
+    async with open_runtime(settings, typesetting=True) as runtime:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        ready("worker")
+        await _work_until(runtime, stop)
+
+
+async def _work_until(runtime: Runtime, stop: asyncio.Event) -> None:
+    tasks = [
+        asyncio.create_task(worker.work(runtime, stop)),
+        asyncio.create_task(housekeeping.keep_house(runtime, stop)),
+    ]
+    await stop.wait()
+    await _finish(stop, tasks)
+
+
+async def _finish(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Let jobs in hand end; what takes longer is cancelled and taken over by another worker."""
+    stop.set()
+    _, late = await asyncio.wait(tasks, timeout=GRACE)
+    for task in late:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _announce(server: uvicorn.Server, settings: Settings, ready: Callable[[str], None]) -> None:
+    # uvicorn has no event for this; it sets a flag.
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    ready(f"http://{settings.host}:{port}")
+    sys.stdout.flush()
