@@ -1,3 +1,20 @@
-"""The offline client of the document service."""
+"""The offline client of the document service: a durable request queue, an encrypted cache and printing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import DocumentClient as DocumentClient
 
 __version__ = "0.1.0"
+__all__ = ["DocumentClient", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the client when it is first used: `documents --help` must not wait for cryptography."""
+    if name == "DocumentClient":
+        from .client import DocumentClient
+
+        return DocumentClient
+    raise AttributeError(name)

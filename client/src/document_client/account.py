@@ -1,0 +1,229 @@
+"""The files of the person who is signed in: who that is, and the three encrypted databases opened with their keys.
+
+    home/vault.json                     wrapped keys            (vault)
+    home/session.json                   server, tenant, user    (no secret: the token is in the vault)
+    home/accounts/<id>/queue.db         requests                one per (tenant, user)
+    home/accounts/<id>/cache.db         what may be fetched again
+    home/outboxes/<id>/audit.db         audit events            one per tenant on this device
+
+A cache that cannot be opened is deleted and fetched again. A queue or an outbox that cannot be opened is set aside,
+never deleted, and every later `status` says so (contract §4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from . import audit, feed, requests
+from .clock import Reading, TimeSource, make_contact, read_clock, to_text
+from .errors import LocalFileUnreadable, QueueSetAside, SignInNeeded, StorageProblem
+from .files import make_folder, write_private
+from .localdb import open_sealed, remove_files, set_aside, transaction
+from .policy import CachePolicy
+from .vault import Vault
+
+# Reading the clock is remembered at this grain: writing it on every command would wear flash memory for nothing.
+_HIGHEST_GRAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who is signed in, where, and the server's pinned policy keys (kid to base64url)."""
+
+    server: str
+    tenant: str
+    user: str
+    policy_keys: dict[str, str]
+    signed_in_at: str
+
+    @property
+    def account_id(self) -> str:
+        """A name for files: a digest, so that nobody reads who worked here from a folder."""
+        return _digest(self.tenant, self.user)
+
+    @property
+    def outbox_id(self) -> str:
+        """The name of the tenant's audit outbox."""
+        return _digest(self.tenant)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def read_session(home: Path) -> Session | None:
+    """Return the session of this home folder, or None."""
+    try:
+        content = json.loads((home / "session.json").read_bytes())
+        return Session(
+            content["server"], content["tenant"], content["user"], content["policyKeys"], content["signedInAt"]
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as failure:
+        raise SignInNeeded("the session file is damaged; sign in again, the queue is not touched") from failure
+
+
+def write_session(home: Path, session: Session | None) -> None:
+    """Write or remove the session file."""
+    path = home / "session.json"
+    if session is None:
+        path.unlink(missing_ok=True)
+        return
+    content = {
+        "server": session.server,
+        "tenant": session.tenant,
+        "user": session.user,
+        "policyKeys": session.policy_keys,
+        "signedInAt": session.signed_in_at,
+    }
+    write_private(path, json.dumps(content, indent=1).encode())
+
+
+@dataclass(slots=True)
+class Account:
+    """The opened files of one (tenant, user) on this device. Use ``open_account``; close it after use."""
+
+    home: Path
+    vault: Vault
+    session: Session
+    time: TimeSource
+    queue: apsw.Connection
+    cache: apsw.Connection
+    audit: apsw.Connection
+    notices: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close the databases."""
+        for conn in (self.queue, self.cache, self.audit):
+            conn.close()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this user's files."""
+        return self.home / "accounts" / self.session.account_id
+
+    def token(self) -> str | None:
+        """Return the session's bearer token."""
+        sealed = self.vault.key(f"token/{self.session.account_id}", create=False)
+        return sealed.decode() if sealed else None
+
+    def clock(self) -> Reading:
+        """Return the time by the rule of contract §4, and remember the highest time seen."""
+        contact, highest = feed.read_contact(self.cache)
+        reading = read_clock(self.time, contact, highest)
+        if reading.now > highest + _HIGHEST_GRAIN_SECONDS:
+            # A clock that cannot be remembered because the disk is full must not keep anybody from reading.
+            try:
+                with transaction(self.cache):
+                    feed.save_highest(self.cache, reading.now)
+            except StorageProblem:
+                pass
+        return reading
+
+    def policy(self) -> CachePolicy:
+        """Return the cache policy in force."""
+        return feed.read_policy(self.cache)
+
+    def is_locked(self, reading: Reading, policy: CachePolicy) -> bool:
+        """Return whether the cache is locked: no contact for longer than the lease."""
+        contact, _ = feed.read_contact(self.cache)
+        return contact is not None and reading.now - contact.server_time > policy.lease
+
+    def note_contact(self, server_time: float) -> None:
+        """Record an authenticated server time; call it inside a transaction of the cache."""
+        feed.save_contact(self.cache, make_contact(self.time, server_time))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Deal with a database that turns out unreadable in the middle of work; raises QueueSetAside for the queue."""
+        try:
+            yield
+        except LocalFileUnreadable as failure:
+            self.close()
+            name = str(failure.detail)
+            if name == "cache.db":
+                remove_files(self.folder / "cache.db")
+                raise LocalFileUnreadable(
+                    "the cache was damaged and has been cleared; run the command again, and sync to fill it"
+                ) from failure
+            if name == "audit.db":
+                folder = self.home / "outboxes" / self.session.outbox_id
+                target = _set_aside(folder / "audit.db", self.vault, f"audit/{self.session.outbox_id}")
+            else:
+                target = _set_aside(self.folder / "queue.db", self.vault, f"queue/{self.session.account_id}")
+            raise QueueSetAside(f"kept as {target}") from failure
+
+
+def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -> Account:
+    """Open the databases of ``session``, making what is not there yet."""
+    folder = home / "accounts" / session.account_id
+    outbox = home / "outboxes" / session.outbox_id
+    make_folder(folder)
+    make_folder(outbox)
+    notices: list[str] = []
+    queue = _open_kept(folder / "queue.db", vault, f"queue/{session.account_id}", requests.SCHEMA, notices)
+    events = _open_kept(outbox / "audit.db", vault, f"audit/{session.outbox_id}", audit.SCHEMA, notices)
+    cache = _open_cache(folder / "cache.db", vault, f"cache/{session.account_id}", notices)
+    return Account(home, vault, session, time, queue, cache, events, notices)
+
+
+def _open_kept(path: Path, vault: Vault, key_name: str, schema: Any, notices: list[str]) -> apsw.Connection:
+    """Open a database whose content exists nowhere else."""
+    key = vault.key(key_name, create=False)
+    if key is None and path.exists():
+        notices.append(f"The key of {path.name} is lost. The file was kept as {_set_aside(path, vault, key_name)}.")
+    if key is not None:
+        try:
+            return open_sealed(path, key, schema, durable=True)
+        except LocalFileUnreadable:
+            notices.append(f"{path.name} cannot be read. It was kept as {_set_aside(path, vault, key_name)}.")
+    fresh = vault.key(key_name)
+    assert fresh is not None
+    return open_sealed(path, fresh, schema, durable=True)
+
+
+def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str]) -> apsw.Connection:
+    """Open the cache; what cannot be read is deleted, because it can be fetched again."""
+    key = vault.key(key_name, create=False)
+    if key is not None:
+        try:
+            return open_sealed(path, key, feed.SCHEMA, durable=False)
+        except LocalFileUnreadable:
+            notices.append("The cache could not be read and was cleared; the next sync fills it again.")
+    elif path.exists():
+        notices.append("The key of the cache is lost, so the cache was cleared; the next sync fills it again.")
+    remove_files(path)
+    fresh = vault.key(key_name)
+    assert fresh is not None
+    return open_sealed(path, fresh, feed.SCHEMA, durable=False)
+
+
+def _set_aside(path: Path, vault: Vault, key_name: str) -> Path:
+    import time
+
+    stamp = to_text(time.time()).replace(":", "").replace(".", "")
+    target = set_aside(path, stamp)
+    # The key stays beside it in the vault: a damaged file may be read by a person who knows how.
+    vault.rename(key_name, f"set-aside/{target.name}/{key_name}")
+    return target
+
+
+def find_set_aside(home: Path) -> list[str]:
+    """Return the files that were set aside and are still there."""
+    found = [
+        path
+        for pattern in ("accounts/*/*.set-aside-*", "outboxes/*/*.set-aside-*")
+        for path in home.glob(pattern)
+        if not path.name.endswith(("-wal", "-shm"))
+    ]
+    return sorted(os.fspath(path) for path in found)

@@ -1,0 +1,135 @@
+"""The audit outbox: what was opened, saved, exported, printed or discarded on this device, until the server has it.
+
+One sealed database per (device, tenant). Events are chained by hash: ``hash`` is the SHA-256 of the RFC 8785 form of
+the event without ``hash``, and names its predecessor; the first predecessor is 64 zeros (contract §6). Any session of
+the tenant sends them. State of an event: pending → sent, or refused (could not be parsed; kept and shown).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import rfc8785
+
+from .clock import Reading, to_text
+
+FIRST_HASH = "0" * 64
+# The server takes batches; a hundred events are about 60 KB, one round trip on a slow link.
+BATCH = 100
+# As long as the requests they belong to.
+KEEP_SENT_SECONDS = 60 * 86_400.0
+
+SCHEMA = (
+    """
+    CREATE TABLE events (
+        sequence INTEGER PRIMARY KEY,
+        event_id TEXT NOT NULL UNIQUE,
+        event TEXT NOT NULL,
+        hash TEXT NOT NULL,
+        action TEXT NOT NULL,
+        document_id TEXT,
+        state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending','sent','refused')),
+        occurred REAL NOT NULL
+    );
+    CREATE INDEX events_by_state ON events (state, sequence);
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What happened: an action word, the document and its hash, and for a print the copy and the printer."""
+
+    action: str
+    user_id: str
+    document_id: str | None = None
+    document_sha256: str | None = None
+    copy: int | None = None
+    printer: str | None = None
+    client_mutation_id: str | None = None
+
+
+def record(conn: apsw.Connection, event_id: str, device_id: str, happening: Happening, when: Reading) -> dict[str, Any]:
+    """Append the event to the chain inside the caller's transaction, and return it as it will be sent."""
+    last = conn.execute("SELECT sequence, hash FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
+    sequence, previous = (int(last[0]) + 1, str(last[1])) if last else (1, FIRST_HASH)
+    event: dict[str, Any] = {
+        "eventId": event_id,
+        "deviceId": device_id,
+        "userId": happening.user_id,
+        "sequence": sequence,
+        "action": happening.action,
+        "documentId": happening.document_id,
+        "documentSha256": happening.document_sha256,
+        "occurredAt": to_text(when.now),
+        "clock": when.confidence,
+        "previousHash": previous,
+    }
+    if happening.copy is not None:
+        event["copy"] = happening.copy
+    if happening.printer is not None:
+        event["printer"] = happening.printer
+    if happening.client_mutation_id is not None:
+        event["clientMutationId"] = happening.client_mutation_id
+    event["hash"] = hash_event(event)
+    conn.execute(
+        "INSERT INTO events (sequence, event_id, event, hash, action, document_id, occurred) VALUES (?,?,?,?,?,?,?)",
+        (sequence, event_id, json.dumps(event), event["hash"], happening.action, happening.document_id, when.now),
+    )
+    return event
+
+
+def hash_event(event: dict[str, Any]) -> str:
+    """Return the SHA-256 (hex) of the canonical form of an event without its own hash."""
+    return hashlib.sha256(rfc8785.dumps({k: v for k, v in event.items() if k != "hash"})).hexdigest()
+
+
+def read_pending(conn: apsw.Connection, limit: int = BATCH) -> list[dict[str, Any]]:
+    """Return the oldest events that the server does not have."""
+    rows = conn.execute("SELECT event FROM events WHERE state = 'pending' ORDER BY sequence LIMIT ?", (limit,))
+    return [json.loads(row[0]) for row in rows]
+
+
+def mark(conn: apsw.Connection, results: Sequence[tuple[str, str]]) -> None:
+    """Record the server's answer for each event: accepted and duplicate are sent, refused is kept and shown."""
+    for event_id, status in results:
+        state = {"accepted": "sent", "duplicate": "sent", "refused": "refused"}.get(status)
+        if state is not None:
+            conn.execute("UPDATE events SET state = ? WHERE event_id = ?", (state, event_id))
+
+
+def count_copies(conn: apsw.Connection, document_id: str) -> int:
+    """Return how many copies of a document this device meant to print so far."""
+    rows = conn.execute("SELECT event FROM events WHERE document_id = ? AND action = 'print.intent'", (document_id,))
+    return max((int(json.loads(row[0]).get("copy") or 0) for row in rows), default=0)
+
+
+def read_prints(conn: apsw.Connection) -> list[dict[str, Any]]:
+    """Return the kept print events, oldest first."""
+    rows = conn.execute("SELECT event FROM events WHERE action LIKE 'print.%' ORDER BY sequence")
+    return [json.loads(row[0]) for row in rows]
+
+
+def count_states(conn: apsw.Connection) -> dict[str, int]:
+    """Return how many events are pending, sent and refused."""
+    return {str(state): int(n) for state, n in conn.execute("SELECT state, count(*) FROM events GROUP BY state")}
+
+
+def read_all(conn: apsw.Connection) -> list[dict[str, Any]]:
+    """Return every kept event with its ``state``, oldest first."""
+    rows = conn.execute("SELECT event, state FROM events ORDER BY sequence")
+    return [{**json.loads(event), "state": state} for event, state in rows]
+
+
+def purge_sent(conn: apsw.Connection, now: float) -> None:
+    """Remove events sent long ago; never the last one, which the next event names, nor prints (copy numbers)."""
+    conn.execute(
+        "DELETE FROM events WHERE state = 'sent' AND occurred < ? AND action NOT LIKE 'print.%'"
+        " AND sequence < (SELECT max(sequence) FROM events)",
+        (now - KEEP_SENT_SECONDS,),
+    )

@@ -1,0 +1,304 @@
+"""Documents kept on this device: sealed copies that can be read offline until they expire (contract §4).
+
+State of an entry, derived from its row and the time, never remembered:
+
+    wanted ──bytes verified──> available ──expiry──> expired ──server time confirms, or 72 h──> expired, bytes gone
+                                  │  └──quota──> evicted        (connect: refreshed, and available again)
+                                  └──revocation──> gone at once;   no contact for the lease: locked, as a whole
+
+Bytes arrive in ``parts`` (a download can be resumed after a crash) and become visible in ``blobs`` only when length
+and SHA-256 agree. Functions take the connection of the cache database and run inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import apsw
+
+from .policy import CachePolicy
+
+EntryState = Literal["available", "expired", "evicted", "locked", "waiting"]
+
+# Contract §4: without the server's word, bytes outlive their expiry by 72 hours at most.
+GRACE_SECONDS = 72 * 3600.0
+# A copy is refreshed when less than a fifth of its life is left, so that a weekly visit keeps a clinic readable.
+REFRESH_SHARE = 0.2
+
+SCHEMA = """
+    CREATE TABLE documents (
+        document_id TEXT PRIMARY KEY,
+        body TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        job_id TEXT,
+        generation INTEGER NOT NULL,
+        wanted INTEGER NOT NULL DEFAULT 0,
+        pinned INTEGER NOT NULL DEFAULT 0,
+        fetched_at REAL,
+        ttl_at_fetch REAL,
+        opened_at REAL,
+        evicted INTEGER NOT NULL DEFAULT 0,
+        server_lost INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE blobs (document_id TEXT PRIMARY KEY REFERENCES documents ON DELETE CASCADE, content BLOB NOT NULL);
+    CREATE TABLE parts (
+        document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
+        start INTEGER NOT NULL, content BLOB NOT NULL,
+        PRIMARY KEY (document_id, start)
+    ) WITHOUT ROWID;
+    CREATE TABLE revocations (document_id TEXT PRIMARY KEY, reason TEXT NOT NULL);
+    CREATE TABLE jobs (job_id TEXT PRIMARY KEY, document_id TEXT, status TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One known document: its metadata as the server last said, and what this device has of it."""
+
+    document_id: str
+    body: dict[str, Any]
+    size: int
+    sha256: str
+    fetched_at: float | None
+    ttl_at_fetch: float | None
+    opened_at: float | None
+    evicted: bool
+    wanted: bool
+    server_lost: bool
+    here: bool
+
+    def expires_at(self, policy: CachePolicy) -> float | None:
+        """Return when the copy expires: the shorter of the policy when it was fetched and the policy now."""
+        if self.fetched_at is None or self.ttl_at_fetch is None:
+            return None
+        return self.fetched_at + min(self.ttl_at_fetch, policy.ttl)
+
+    def state(self, policy: CachePolicy, now: float, *, locked: bool) -> EntryState:
+        """Return what can be done with the entry now."""
+        expires = self.expires_at(policy)
+        if expires is None:
+            return "waiting"
+        if locked:
+            return "locked"
+        if now >= expires:
+            return "expired"
+        return "available" if self.here else "evicted" if self.evicted else "waiting"
+
+
+_ENTRY = (
+    "SELECT d.document_id, d.body, d.size, d.sha256, d.fetched_at, d.ttl_at_fetch, d.opened_at, d.evicted, d.wanted,"
+    " d.server_lost, EXISTS (SELECT 1 FROM blobs b WHERE b.document_id = d.document_id) FROM documents d "
+)
+
+
+def _entries(conn: apsw.Connection, where: str, values: Sequence[Any] = ()) -> list[Entry]:
+    return [
+        Entry(i, json.loads(b), size, sha, fetched, ttl, opened, bool(ev), bool(want), bool(lost), bool(here))
+        for i, b, size, sha, fetched, ttl, opened, ev, want, lost, here in conn.execute(_ENTRY + where, values)
+    ]
+
+
+def read_entries(conn: apsw.Connection) -> list[Entry]:
+    """Return the documents that are on this device, were, or are meant to be; newest first."""
+    return _entries(
+        conn,
+        "WHERE d.wanted OR d.fetched_at IS NOT NULL"
+        " ORDER BY coalesce(json_extract(d.body, '$.renderedAt'), '') DESC, d.document_id DESC",
+    )
+
+
+def read_entry(conn: apsw.Connection, document_id: str) -> Entry | None:
+    """Return one entry by document id or by its number, or None."""
+    found = _entries(conn, "WHERE d.document_id = ?1 OR json_extract(d.body, '$.number') = ?1", (document_id,))
+    return found[0] if found else None
+
+
+def read_revocation(conn: apsw.Connection, document_id: str) -> str | None:
+    """Return why a document was revoked, or None."""
+    row = conn.execute("SELECT reason FROM revocations WHERE document_id = ?", (document_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def save_document(conn: apsw.Connection, body: Mapping[str, Any], generation: int) -> None:
+    """Insert or replace a document's metadata; other bytes than before make the copy here worthless."""
+    document_id, sha256 = str(body["id"]), str(body.get("sha256") or "")
+    if read_revocation(conn, document_id) is not None:
+        return
+    if body.get("status") == "entered-in-error":
+        revoke(conn, [{"documentId": document_id, "reason": "entered-in-error"}])
+        return
+    conn.execute(
+        "DELETE FROM blobs WHERE document_id = ?1 AND (SELECT sha256 FROM documents WHERE document_id = ?1) <> ?2",
+        (document_id, sha256),
+    )
+    conn.execute(
+        "INSERT INTO documents (document_id, body, size, sha256, job_id, generation) VALUES (?,?,?,?,?,?)"
+        " ON CONFLICT (document_id) DO UPDATE SET body = excluded.body, size = excluded.size,"
+        " sha256 = excluded.sha256, job_id = excluded.job_id, generation = excluded.generation, server_lost = 0",
+        (document_id, json.dumps(body), int(body.get("size") or 0), sha256, body.get("renderJobId"), generation),
+    )
+
+
+def save_job(conn: apsw.Connection, job: Mapping[str, Any]) -> None:
+    """Remember a job of this user: its document is wanted here."""
+    conn.execute(
+        "INSERT INTO jobs VALUES (?,?,?) ON CONFLICT (job_id) DO UPDATE SET document_id = excluded.document_id,"
+        " status = excluded.status",
+        (job["id"], job.get("documentId"), str(job.get("status"))),
+    )
+
+
+def want_own(conn: apsw.Connection) -> None:
+    """Mark the documents of this user's own jobs as wanted."""
+    conn.execute("UPDATE documents SET wanted = 1 WHERE NOT wanted AND job_id IN (SELECT job_id FROM jobs)")
+
+
+def want(conn: apsw.Connection, document_id: str) -> None:
+    """Mark one document as wanted, evicted or not."""
+    conn.execute("UPDATE documents SET wanted = 1, evicted = 0 WHERE document_id = ?", (document_id,))
+
+
+def revoke(conn: apsw.Connection, revocations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Remove revoked documents with their bytes, at once; returns the ids that had been known."""
+    known = []
+    for revocation in revocations:
+        document_id = str(revocation["documentId"])
+        conn.execute(
+            "INSERT OR REPLACE INTO revocations VALUES (?,?)", (document_id, str(revocation.get("reason") or ""))
+        )
+        conn.execute("DELETE FROM documents WHERE document_id = ?", (document_id,))
+        if conn.changes():
+            known.append(document_id)
+    return known
+
+
+def sweep(conn: apsw.Connection, generation: int) -> None:
+    """Remove documents that a whole listing did not name, except those whose job a restored server lost."""
+    conn.execute("DELETE FROM documents WHERE generation <> ? AND NOT server_lost", (generation,))
+
+
+def mark_server_lost(conn: apsw.Connection, document_id: str) -> None:
+    """Keep a copy although a restored server does not know its job, and say so."""
+    conn.execute("UPDATE documents SET server_lost = 1 WHERE document_id = ?", (document_id,))
+
+
+# --- Downloads ------------------------------------------------------------------------------------------------
+
+
+def read_wanted(conn: apsw.Connection, policy: CachePolicy, now: float) -> list[Entry]:
+    """Return what should be fetched or refreshed: missing before old, then smallest first."""
+    chosen = []
+    for entry in _entries(conn, "WHERE d.wanted AND NOT d.evicted AND NOT d.server_lost AND d.sha256 <> ''"):
+        expires = entry.expires_at(policy)
+        life = min(entry.ttl_at_fetch or policy.ttl, policy.ttl)
+        old = expires is not None and expires - now < life * REFRESH_SHARE
+        if entry.size <= policy.quota and (not entry.here or old):
+            chosen.append(entry)
+    return sorted(chosen, key=lambda entry: (entry.here, entry.size, entry.document_id))
+
+
+def read_received(conn: apsw.Connection, document_id: str) -> int:
+    """Return how many bytes of an unfinished download are here, without a gap from the start."""
+    end = 0
+    for start, length in conn.execute(
+        "SELECT start, length(content) FROM parts WHERE document_id = ? ORDER BY start", (document_id,)
+    ):
+        if start != end:
+            break
+        end += length
+    return end
+
+
+def add_part(conn: apsw.Connection, document_id: str, start: int, content: bytes) -> None:
+    """Keep a piece of a download."""
+    conn.execute("INSERT OR REPLACE INTO parts VALUES (?,?,?)", (document_id, start, content))
+
+
+def drop_parts(conn: apsw.Connection, document_id: str) -> None:
+    """Forget an unfinished download."""
+    conn.execute("DELETE FROM parts WHERE document_id = ?", (document_id,))
+
+
+def complete(conn: apsw.Connection, document_id: str, policy: CachePolicy, now: float) -> bool:
+    """Make a finished download visible if its length and SHA-256 agree; otherwise drop it and return False."""
+    row = conn.execute("SELECT size, sha256 FROM documents WHERE document_id = ?", (document_id,)).fetchone()
+    if row is None:
+        return False
+    content = b"".join(
+        part
+        for (part,) in conn.execute("SELECT content FROM parts WHERE document_id = ? ORDER BY start", (document_id,))
+    )
+    drop_parts(conn, document_id)
+    if len(content) != row[0] or hashlib.sha256(content).hexdigest() != row[1]:
+        return False
+    conn.execute("INSERT OR REPLACE INTO blobs VALUES (?,?)", (document_id, content))
+    renew(conn, document_id, policy, now)
+    return True
+
+
+def renew(conn: apsw.Connection, document_id: str, policy: CachePolicy, now: float) -> None:
+    """Start an entry's life anew: its bytes were fetched, or the server confirmed them."""
+    conn.execute(
+        "UPDATE documents SET fetched_at = ?, ttl_at_fetch = ?, evicted = 0 WHERE document_id = ?",
+        (now, policy.ttl, document_id),
+    )
+
+
+def read_present(conn: apsw.Connection) -> list[str]:
+    """Return the ids of documents whose verified bytes are here."""
+    return [str(row[0]) for row in conn.execute("SELECT document_id FROM blobs")]
+
+
+def read_bytes(conn: apsw.Connection, document_id: str) -> bytes | None:
+    """Return a document's bytes, or None; whether they may be shown is the caller's look at the entry's state."""
+    row = conn.execute("SELECT content FROM blobs WHERE document_id = ?", (document_id,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def mark_opened(conn: apsw.Connection, document_id: str, now: float) -> None:
+    """Note the use of an entry; the least recently used go first when the quota is reached."""
+    conn.execute("UPDATE documents SET opened_at = ? WHERE document_id = ?", (now, document_id))
+
+
+# --- Making room ----------------------------------------------------------------------------------------------
+
+
+def purge_expired(conn: apsw.Connection, policy: CachePolicy, now: float, confirmed: float | None) -> int:
+    """Delete the bytes of copies whose expiry server time confirms, or that expired 72 h ago; returns how many."""
+    gone = 0
+    for entry in _entries(conn, "WHERE d.fetched_at IS NOT NULL"):
+        expires = entry.expires_at(policy)
+        if expires is None or not entry.here:
+            continue
+        if (confirmed is not None and confirmed >= expires) or now >= expires + GRACE_SECONDS:
+            conn.execute("DELETE FROM blobs WHERE document_id = ?", (entry.document_id,))
+            gone += 1
+    return gone
+
+
+def keep_quota(conn: apsw.Connection, policy: CachePolicy) -> int:
+    """Evict the least recently used copies that are not pinned until the rest fits; returns how many."""
+    total = count_bytes(conn)
+    evicted = 0
+    rows: list[tuple[Any, ...]] = conn.execute(
+        "SELECT d.document_id, length(b.content) FROM documents d JOIN blobs b USING (document_id) WHERE NOT d.pinned"
+        " ORDER BY max(coalesce(d.opened_at, 0), d.fetched_at), d.document_id"
+    ).fetchall()
+    for document_id, size in rows:
+        if total <= policy.quota:
+            break
+        conn.execute("DELETE FROM blobs WHERE document_id = ?", (document_id,))
+        conn.execute("UPDATE documents SET evicted = 1 WHERE document_id = ?", (document_id,))
+        total -= size
+        evicted += 1
+    return evicted
+
+
+def count_bytes(conn: apsw.Connection) -> int:
+    """Return the size of all copies together, in bytes."""
+    return int(conn.execute("SELECT coalesce(sum(length(content)), 0) FROM blobs").get)

@@ -1,0 +1,49 @@
+"""Options work before or after the verb: they are moved behind it before click reads the line (contract §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+
+def options_behind_verb(root: click.Group, argv: Sequence[str]) -> list[str]:
+    """Return ``argv`` with the options that stand before the (innermost) verb moved behind it.
+
+    A group that names a ``default_verb`` gets it when no verb of its own follows.
+    """
+    takes_value = _value_options(root)
+    path: list[str] = []
+    moved: list[str] = []
+    rest = list(argv)
+    group: click.Command = root
+    while rest and isinstance(group, click.Group):
+        token = rest[0]
+        if token == "--":
+            break
+        if token.startswith("-") and token != "-":
+            moved.append(rest.pop(0))
+            if "=" not in token and token in takes_value and rest:
+                moved.append(rest.pop(0))
+            continue
+        found = group.commands.get(token)
+        if found is None:
+            break
+        path.append(rest.pop(0))
+        group = found
+    default = getattr(group, "default_verb", None)
+    if isinstance(group, click.Group) and default and "--help" not in [*moved, *rest]:
+        path.append(default)
+    return [*path, *moved, *rest]
+
+
+def _value_options(command: click.Command) -> set[str]:
+    """Return the names of all options below ``command`` that take a value."""
+    names: set[str] = set()
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count:
+            names.update(parameter.opts)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            names |= _value_options(inner)
+    return names

@@ -1,0 +1,91 @@
+"""list, open, save, print: cached documents, offline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ..client import DocumentClient
+from .frame import Screen, shared, size, table
+
+
+@click.command(name="list")
+@shared
+def list_(client: DocumentClient, screen: Screen) -> None:
+    """Show the documents of this device."""
+    items = client.documents.list()
+
+    def words() -> None:
+        told = {"expired": "expired, connect to refresh", "evicted": "removed for room, connect to refresh"}
+        rows = [
+            [
+                d.get("number") or d["id"],
+                d.get("title") or d.get("category") or "",
+                d.get("patientId") or "",
+                d.get("renderedAt") or "",
+                size(int(d.get("size") or 0)),
+                str(told.get(d["state"], d["state"])) + (f", {d['status']}" if d.get("status") == "superseded" else ""),
+                d.get("expiresAt") or "",
+                d["id"],
+            ]
+            for d in items
+        ]
+        table("", ["number", "title", "patient", "issued", "size", "state", "readable until", "id"], rows)
+
+    screen.answer({"items": items}, words)
+
+
+@click.command(name="open")
+@click.argument("id_", metavar="ID")
+@click.option("--viewer", metavar="COMMAND", help="The program to show it with; it gets a URL that works once.")
+@click.option("--stdin", "on_stdin", is_flag=True, help="Give the viewer the bytes on standard input instead.")
+@shared
+def open_(client: DocumentClient, screen: Screen, id_: str, viewer: str | None, on_stdin: bool) -> None:
+    """Open a document from this device; it is never written to a file."""
+    if viewer or (sys.stdout.isatty() and not screen.as_json):
+        document = client.documents.open(id_, viewer=viewer, on_stdin=on_stdin)
+    else:
+        # Nobody looks at a pipe: the bytes are verified and what is known about them is said.
+        document = client.documents.read(id_).document
+
+    def words() -> None:
+        click.echo(f"{document.get('number')} {document['id']}")
+        click.echo(f"sha256 {document['sha256']}, {document['size']} bytes, {document['state']}")
+        if document.get("status") == "superseded":
+            click.echo(f"Attention: replaced by {document.get('supersededBy')}", err=True)
+
+    screen.answer(document, words)
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--replace", is_flag=True, help="Overwrite the file if it exists.")
+@shared
+def save(client: DocumentClient, screen: Screen, id_: str, file: Path, replace: bool) -> None:
+    """Write a copy to a file that only you can read; the copy is recorded."""
+    document = client.documents.save(id_, file, replace=replace)
+    screen.answer({**document, "file": str(file)}, lambda: click.echo(f"{file}: {size(int(document['size']))}"))
+
+
+@click.command(name="print")
+@click.argument("id_", metavar="ID")
+@click.option("--printer", metavar="P", help="The printer; the system's default when not given.")
+@click.option("--copies", type=int, default=1, show_default=True, metavar="N")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to follow the print job.")
+@shared
+def print_(client: DocumentClient, screen: Screen, id_: str, printer: str | None, copies: int, timeout: float) -> int:
+    """Print a document from this device; every copy is recorded first."""
+    printed = client.documents.print(id_, printer=printer, copies=copies, timeout_seconds=timeout)
+    shown = {
+        "state": printed.state,
+        "printer": printed.printer,
+        "jobId": printed.job_id,
+        "detail": printed.detail,
+        "copies": printed.copies,
+    }
+    numbers = ", ".join(str(n) for n in printed.copies)
+    screen.answer(shown, lambda: click.echo(f"{printed.state} at {printed.printer}, copy {numbers}. {printed.detail}"))
+    return 0 if printed.state in ("submitted", "completed") else 69

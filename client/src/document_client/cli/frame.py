@@ -1,0 +1,107 @@
+"""What every command shares: its options, one client, one way to print an answer and to end with the right code."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ..client import DocumentClient
+from ..errors import ClientError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Screen:
+    """Where a command's answer goes: JSON for programs, words for people."""
+
+    def __init__(self, as_json: bool) -> None:
+        """``as_json``: one JSON value on standard output and nothing else."""
+        self.as_json = as_json
+
+    def answer(self, value: Any, words: Callable[[], None]) -> None:
+        """Print ``value`` as JSON, or let ``words`` print for people."""
+        if self.as_json:
+            click.echo(json.dumps(value, ensure_ascii=False, indent=1))
+        else:
+            words()
+
+    def note(self, text: str) -> None:
+        """Say something beside the answer."""
+        if not self.as_json:
+            click.echo(text, err=True)
+
+
+def shared(command: Command) -> Command:
+    """Add ``--home`` and ``--json``, and hand the command a ``client`` and a ``screen``."""
+
+    @functools.wraps(command)
+    def run(*args: Any, home: str | None, as_json: bool, **options: Any) -> Any:
+        screen = Screen(as_json)
+        with DocumentClient(home, ask_passphrase=_ask_passphrase) as client:
+            return command(client, screen, *args, **options)
+
+    run = click.option("--json", "as_json", is_flag=True, help="Answer in JSON on standard output.")(run)
+    home_help = "Home folder of the client; also DOCUMENTS_HOME."
+    return click.option("--home", metavar="DIR", help=home_help)(run)  # type: ignore[return-value]
+
+
+def _ask_passphrase() -> str | None:
+    if not sys.stdin.isatty():
+        return None
+    return (
+        str(click.prompt("Passphrase of this device", hide_input=True, err=True, default="", show_default=False))
+        or None
+    )
+
+
+def fail(failure: ClientError, as_json: bool) -> int:
+    """Print an error in plain words, or as JSON, and return the exit code of its class."""
+    if as_json:
+        click.echo(json.dumps({"error": failure.as_json()}, ensure_ascii=False, indent=1))
+        return failure.exit_code
+    click.echo(f"documents: {failure.title}", err=True)
+    if failure.errors:
+        for pointer, title in failure.errors:
+            click.echo(f"  {pointer}: {title}", err=True)
+    elif failure.detail and failure.detail != failure.title:
+        click.echo(f"  {failure.detail}", err=True)
+    return failure.exit_code
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table for people; rich is imported here because it takes longer to load than most commands to run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(title=title or None, title_justify="left")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    # Beside a terminal (a pipe, a log) rich would fold at 80 columns; wide enough keeps one row on one line.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(made)
+
+
+def age(seconds: float | None) -> str:
+    """Return an age in words."""
+    if seconds is None:
+        return "never"
+    for size, name in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in words."""
+    for unit, factor in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} bytes"

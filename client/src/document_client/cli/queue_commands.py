@@ -1,0 +1,121 @@
+"""queue list, show, retry, edit, export, discard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..client import DocumentClient
+from .frame import Screen, shared, table
+
+
+class QueueGroup(click.Group):
+    """``documents queue`` alone lists."""
+
+    default_verb = "list"
+
+
+@click.group(cls=QueueGroup)
+def queue() -> None:
+    """Look at pending, refused and failed requests, and decide about them."""
+
+
+@queue.command(name="list")
+@click.option("--all", "everything", is_flag=True, help="Show the finished ones too (JSON always has them).")
+@shared
+def list_(client: DocumentClient, screen: Screen, everything: bool) -> None:
+    """Show what is waiting, refused or failed, with one thing to do about each."""
+    items = client.queue.list()
+
+    def words() -> None:
+        shown = [i for i in items if everything or i["status"] != "done"]
+        rows = [
+            [
+                i["clientMutationId"],
+                i["status"],
+                i["template"],
+                i["patientId"],
+                i["requestedAt"],
+                (i["reason"] or {}).get("title") or "",
+                _advice(i),
+            ]
+            for i in shown
+        ]
+        table("", ["request", "status", "template", "patient", "asked", "reason", "what to do"], rows)
+        hidden = len(items) - len(shown)
+        if hidden:
+            click.echo(f"{hidden} finished requests are not shown (--all)")
+
+    screen.answer({"items": items}, words)
+
+
+def _advice(item: dict[str, Any]) -> str:
+    return {
+        "queued": "documents sync",
+        "sending": "",
+        "acknowledged": "documents sync (the document is being made)",
+        "quarantined": "queue edit, retry or discard",
+        "failed": "mend the cause, then queue retry",
+    }.get(item["status"], "")
+
+
+@queue.command()
+@click.argument("id_", metavar="ID")
+@shared
+def show(client: DocumentClient, screen: Screen, id_: str) -> None:
+    """Show one request as it is sent."""
+    shown = client.queue.show(id_)
+    screen.answer(shown, lambda: click.echo(json.dumps(shown, ensure_ascii=False, indent=1)))
+
+
+@queue.command()
+@click.argument("id_", metavar="ID")
+@shared
+def retry(client: DocumentClient, screen: Screen, id_: str) -> None:
+    """Send a request again under the same id at the next sync."""
+    shown = client.queue.retry(id_)
+    screen.answer(shown, lambda: click.echo(f"{shown['clientMutationId']} is queued again"))
+
+
+@queue.command()
+@click.argument("id_", metavar="ID")
+@click.option("--template", metavar="T", help="Another template.")
+@click.option("--patient", metavar="ID")
+@click.option("--encounter", metavar="ID")
+@click.option("--birth-date", metavar="D")
+@click.option("--identifier", metavar="I")
+@click.option("--input", "inputs", multiple=True, metavar="K=V", help="Replaces this input.")
+@click.option("--locale", metavar="L")
+@click.option("--not-after", metavar="T")
+@shared
+def edit(client: DocumentClient, screen: Screen, id_: str, inputs: tuple[str, ...], **changes: Any) -> None:
+    """Replace a refused or failed request by a new one with other values."""
+    shown = client.queue.edit(id_, {**changes, "assignments": inputs or None})
+    screen.answer(shown, lambda: click.echo(shown["clientMutationId"]))
+
+
+@queue.command()
+@click.argument("id_", metavar="ID")
+@click.argument("file", type=click.Path(path_type=Path))
+@shared
+def export(client: DocumentClient, screen: Screen, id_: str, file: Path) -> None:
+    """Write a request to a file that only you can read."""
+    shown = client.queue.export(id_, file)
+    screen.answer({**shown, "file": str(file)}, lambda: click.echo(str(file)))
+
+
+@queue.command()
+@click.argument("id_", metavar="ID")
+@click.option("--confirm", metavar="ID", help="The request's id once more, instead of typing it when asked.")
+@shared
+def discard(client: DocumentClient, screen: Screen, id_: str, confirm: str | None) -> None:
+    """Give up a refused or failed request; asks for its id once more, and records it."""
+    known = client.queue.show(id_)
+    if confirm is None:
+        screen.note(f"{known['template']} for {known['patientId']}, asked {known['requestedAt']}: {known['status']}")
+        confirm = click.prompt("Type the request's id to give it up", err=True, default="", show_default=False)
+    shown = client.queue.discard(known["clientMutationId"], confirmation=confirm)
+    screen.answer(shown, lambda: click.echo(f"{shown['clientMutationId']} was given up"))

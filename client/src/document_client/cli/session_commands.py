@@ -1,0 +1,175 @@
+"""login, logout, whoami, status, doctor, passphrase."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from ..client import DocumentClient
+from ..errors import UsageProblem
+from .frame import Screen, age, shared, size
+
+
+@click.command()
+@click.option("--server", envvar="DOCUMENTS_SERVER", metavar="URL", help="The service; also DOCUMENTS_SERVER.")
+@click.option("--token", metavar="T", help="A bearer token; - reads it from standard input.")
+@click.option("--keep-sealed", is_flag=True, help="Keep another user's pending requests here, sealed.")
+@click.option("--discard-pending", is_flag=True, help="Give up another user's pending requests.")
+@click.option("--trust-new-keys", is_flag=True, help="Accept that the service has new signing keys.")
+@shared
+def login(
+    client: DocumentClient,
+    screen: Screen,
+    server: str | None,
+    token: str | None,
+    keep_sealed: bool,
+    discard_pending: bool,
+    trust_new_keys: bool,
+) -> None:
+    """Sign in to a service; makes this device's keys the first time."""
+    if not server:
+        raise UsageProblem("name the service with --server URL or DOCUMENTS_SERVER")
+    if not token:
+        raise UsageProblem("give a token with --token T (- reads it from standard input)")
+    if token == "-":
+        token = sys.stdin.readline()
+    who = client.login(
+        server, token, keep_sealed=keep_sealed, discard_pending=discard_pending, trust_new_keys=trust_new_keys
+    )
+
+    def words() -> None:
+        click.echo(f"Signed in as {who['user']} of {who['tenant']} at {who['server']}.")
+        for notice in who["notices"]:
+            click.echo(f"Note: {notice}", err=True)
+
+    screen.answer(who, words)
+
+
+@click.command()
+@click.option("--keep-sealed", is_flag=True, help="Keep pending requests here, sealed, for your return.")
+@click.option("--discard-pending", is_flag=True, help="Give up pending requests; each is recorded.")
+@shared
+def logout(client: DocumentClient, screen: Screen, keep_sealed: bool, discard_pending: bool) -> None:
+    """Sign out; the documents on this device become unreadable."""
+    count = client.logout(keep_sealed=keep_sealed, discard_pending=discard_pending)
+    fate = "discarded" if discard_pending else "kept, sealed"
+
+    def words() -> None:
+        click.echo("Signed out. The documents on this device were removed.")
+        if count:
+            click.echo(f"{count} requests were {fate}.")
+
+    screen.answer({"signedOut": True, "requests": count, "fate": fate if count else None}, words)
+
+
+@click.command()
+@shared
+def whoami(client: DocumentClient, screen: Screen) -> None:
+    """Show who is signed in, where, and on which device."""
+    who = client.whoami()
+
+    def words() -> None:
+        click.echo(f"{who['user']} of {who['tenant']} at {who['server']}")
+        click.echo(f"roles: {', '.join(who['roles']) or 'none named'}; device: {who['deviceId']}")
+        if who["tokenExpiresAt"]:
+            click.echo(f"the token is valid until {who['tokenExpiresAt']}")
+
+    screen.answer(who, words)
+
+
+@click.command()
+@shared
+def status(client: DocumentClient, screen: Screen) -> None:
+    """Is everything sent? Is everything here? The facts, the cache and the clock."""
+    facts = client.status()
+    shown = facts.as_json()
+    sent = "Everything is sent." if facts.everything_sent else _not_sent(shown)
+    received = "Everything has arrived." if facts.everything_received else _not_received(shown)
+    shown["sentences"] = [sent, received]
+    screen.answer(shown, lambda: _print_status(shown))
+
+
+def _not_sent(shown: dict[str, Any]) -> str:
+    parts = []
+    if shown["pending"]:
+        parts.append(f"{shown['pending']} waiting to be sent (run `documents sync`)")
+    if shown["quarantined"]:
+        parts.append(f"{shown['quarantined']} refused by the service (see `documents queue`)")
+    return "Not everything is sent: " + " and ".join(parts) + "."
+
+
+def _not_received(shown: dict[str, Any]) -> str:
+    parts = []
+    if shown["acknowledged"]:
+        parts.append(f"{shown['acknowledged']} accepted, document not here yet")
+    if shown["failed"]:
+        parts.append(f"{shown['failed']} failed (see `documents queue`)")
+    return "Not everything has arrived: " + " and ".join(parts) + "."
+
+
+def _print_status(shown: dict[str, Any]) -> None:
+    for sentence in shown["sentences"]:
+        click.echo(sentence)
+    click.echo(
+        f"pending {shown['pending']}, quarantined {shown['quarantined']}, failed {shown['failed']};"
+        f" last attempt {shown['lastAttempt'] or 'never'}, last success {shown['lastSuccess'] or 'never'}"
+    )
+    cache = shown["cache"]
+    line = f"{cache['documents']} documents here ({size(cache['bytes'])} of {size(cache['quotaBytes'])})"
+    if cache["nextExpiry"]:
+        line += f", the next expires {cache['nextExpiry']}"
+    click.echo(line + (f", {cache['expired']} expired: connect to refresh" if cache["expired"] else ""))
+    if cache["locked"]:
+        click.echo("The documents are locked: this device was without contact for too long. Connect and sync.")
+    if cache["policyProblem"]:
+        click.echo(f"Warning: {cache['policyProblem']}")
+    if shown["clock"]["confidence"] == "suspect":
+        click.echo("Warning: the clock of this device was set back. Check date and time.")
+    if shown["audit"]["pending"]:
+        click.echo(f"{shown['audit']['pending']} records of opening and printing wait to be sent.")
+    if shown["audit"]["refused"]:
+        click.echo(f"{shown['audit']['refused']} records were refused by the service and are kept.")
+    for path in shown["setAside"]:
+        click.echo(f"Attention: a file that could not be read was kept as {path}")
+    for notice in shown["notices"]:
+        click.echo(f"Note: {notice}", err=True)
+
+
+@click.command()
+@shared
+def doctor(client: DocumentClient, screen: Screen) -> int:
+    """Look at clock, server, keys, disk and spooler; exit 0 when the client can work."""
+    from ..doctor import examine
+
+    findings = examine(client)
+
+    def words() -> None:
+        for finding in findings:
+            click.echo(f"{finding['state']:8} {finding['part']}: {finding['text']}")
+
+    ready = not any(finding["state"] == "broken" for finding in findings)
+    screen.answer({"ready": ready, "findings": findings}, words)
+    return 0 if ready else 78
+
+
+@click.command()
+@shared
+def passphrase(client: DocumentClient, screen: Screen) -> None:
+    """Change the passphrase that protects this device's keys (the new one: DOCUMENTS_NEW_PASSPHRASE, or typed)."""
+    import os
+
+    from ..vault import change_passphrase
+
+    vault = client.account().vault
+    new = os.environ.get("DOCUMENTS_NEW_PASSPHRASE")
+    if not new and sys.stdin.isatty():
+        new = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    if not new:
+        raise UsageProblem("set DOCUMENTS_NEW_PASSPHRASE or run this in a terminal")
+    change_passphrase(client.home, vault, new)
+    screen.answer({"changed": True}, lambda: click.echo("The passphrase was changed."))
+
+
+__all__ = ["age", "doctor", "login", "logout", "passphrase", "status", "whoami"]

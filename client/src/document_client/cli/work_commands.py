@@ -1,0 +1,198 @@
+"""templates, request, sync, generate, upload."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..client import DocumentClient, raise_stop
+from ..errors import ClientError
+from ..queueing import Wish
+from .frame import Screen, age, shared, size, table
+
+if TYPE_CHECKING:
+    from ..driver import Observer, Progress
+    from ..sync import Report
+
+# A background refresh may hold the prompt for this long; then the list shown before was all of it.
+_REFRESH_SECONDS = 2.0
+
+
+@click.command()
+@click.option("--refresh", is_flag=True, help="Ask the service first.")
+@shared
+def templates(client: DocumentClient, screen: Screen, refresh: bool) -> None:
+    """Show the catalogue on this device, with its age."""
+    catalogue = client.templates(refresh=refresh)
+    thread = client.refresh_in_background() if catalogue.freshness in ("stale", "expired") else None
+    shown = {"items": catalogue.items, "ageSeconds": catalogue.age, "freshness": catalogue.freshness}
+
+    def words() -> None:
+        rows = [
+            [t["name"], t.get("semver") or "", t["status"], t["category"], ", ".join(t["locales"]), t["id"]]
+            for t in catalogue.items
+        ]
+        table("", ["name", "version", "status", "category", "languages", "id"], rows)
+        click.echo(f"as of {age(catalogue.age)} ({catalogue.freshness})")
+
+    screen.answer(shown, words)
+    if thread is not None:
+        thread.join(_REFRESH_SECONDS)
+
+
+def _wish_options(command: Any) -> Any:
+    options = (
+        click.argument("template"),
+        click.option("--patient", required=True, metavar="ID", help="The patient's FHIR id."),
+        click.option("--encounter", metavar="ID", help="The encounter's FHIR id."),
+        click.option("--birth-date", metavar="D", help="Compared with the record: a difference fails the job."),
+        click.option("--identifier", metavar="I", help="Compared with the record, as --birth-date."),
+        click.option("--input", "inputs", multiple=True, metavar="K=V", help="A value the template asks for."),
+        click.option("--locale", metavar="L", help="Language of the document, such as fa-AF."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_wish_options
+@click.option("--not-after", metavar="T", help="Not wanted after this instant.")
+@shared
+def request(client: DocumentClient, screen: Screen, template: str, patient: str, **values: Any) -> None:
+    """Ask for a document, online or not; prints the request's id (clientMutationId)."""
+    queued = client.request(
+        template,
+        patient,
+        encounter=values["encounter"],
+        assignments=tuple(values["inputs"]),
+        locale=values["locale"],
+        birth_date=values["birth_date"],
+        identifier=values["identifier"],
+        not_after=values["not_after"],
+    )
+    screen.answer(queued, lambda: click.echo(queued["clientMutationId"]))
+    screen.note(f"Queued: {queued['template']}. `documents sync` sends it when there is a connection.")
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="One cycle (the default).")
+@click.option("--watch", is_flag=True, help="Keep going: send what is queued as soon as there is a connection.")
+@click.option("--budget", type=click.IntRange(min=0), metavar="BYTES", help="Download at most this much.")
+@shared
+def sync(client: DocumentClient, screen: Screen, once: bool, watch: bool, budget: int | None) -> int:
+    """Send requests, receive changes and documents, send audit records."""
+    if once and watch:
+        raise click.UsageError("choose --once or --watch")
+    if watch:
+        from ..watching import watch as keep_going
+
+        keep_going(client, lambda report, failure: _tell(screen, report, failure), budget=budget)
+        return 0
+    with _bars(screen) as observe:
+        report = client.sync(budget=budget, observe=observe)
+    return _tell(screen, report, None)
+
+
+def _tell(screen: Screen, report: Report | None, failure: ClientError | None) -> int:
+    """Print what a cycle did; returns the exit code of the reason it stopped for, if any."""
+    from ..driver import describe
+
+    if report is None:
+        if failure is not None:
+            screen.note(f"{failure.title}")
+        return failure.exit_code if failure else 0
+    code = 0 if report.success else 75
+    message = "Done." if report.success else "Not everything could be done; it stays queued and is tried again."
+    try:
+        if report.stopped:
+            raise_stop(report)
+    except ClientError as stop:
+        code, message = stop.exit_code, stop.title
+    shown = {**describe(report), "message": message}
+
+    def words() -> None:
+        click.echo(
+            f"sent {report.acknowledged} requests, received {report.downloaded} documents"
+            f" ({size(report.bytes_received)}), sent {report.events_sent} audit records"
+        )
+        if report.quarantined:
+            click.echo(f"{report.quarantined} requests were refused by the service; see `documents queue`")
+        if report.offered_again:
+            click.echo(f"the service was restored from a backup: {report.offered_again} requests are sent again")
+        click.echo(message)
+
+    screen.answer(shown, words)
+    return code
+
+
+@contextmanager
+def _bars(screen: Screen) -> Iterator[Observer | None]:
+    """Show progress bars on standard error, unless the answer is for a program."""
+    if screen.as_json:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def observe(step: Progress_) -> None:
+            if step.stage == "receive":
+                task = tasks.get(step.label)
+                if task is None:
+                    task = tasks[step.label] = progress.add_task(f"receiving {step.label}", total=step.total)
+                progress.update(task, completed=step.done)
+            elif step.stage == "send":
+                progress.console.print(f"sending {step.label}")
+
+        yield observe
+
+
+if TYPE_CHECKING:
+    Progress_ = Progress
+
+
+@click.command()
+@_wish_options
+@shared
+def generate(client: DocumentClient, screen: Screen, template: str, patient: str, **values: Any) -> None:
+    """Make a document now; needs the service."""
+    wish = Wish(
+        template,
+        patient,
+        values["encounter"],
+        assignments=tuple(values["inputs"]),
+        locale=values["locale"],
+        birth_date=values["birth_date"],
+        identifier=values["identifier"],
+    )
+    document = client.generate(wish)
+    screen.answer(document, lambda: click.echo(f"{document.get('number')} {document['id']}"))
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option("--patient", required=True, metavar="ID", help="The patient's FHIR id.")
+@click.option("--encounter", metavar="ID", help="The encounter's FHIR id.")
+@click.option("--category", default="scanned_record", show_default=True, help="The document's category.")
+@click.option("--title", help="The document's title; the file's name when not given.")
+@shared
+def upload(client: DocumentClient, screen: Screen, file: str, patient: str, **details: Any) -> int:
+    """Send a scanned file; needs the service, which scans it for malware."""
+    started = time.monotonic()
+    state = client.upload(file, patient, **details)
+
+    def words() -> None:
+        reason = state.get("reason") or {}
+        click.echo(f"{state.get('status')}: {state.get('documentId') or reason.get('title') or state.get('id')}")
+        click.echo(f"after {time.monotonic() - started:.1f} s", err=True)
+
+    screen.answer(state, words)
+    return 0 if state.get("status") in ("accepted", "scanning") else 69

@@ -1,0 +1,291 @@
+"""The Python API: everything the command line does, for use inside a desktop application.
+
+    from document_client import DocumentClient
+
+    with DocumentClient(home, passphrase="…") as client:
+        client.login("https://documents.example", token)
+        queued = client.request("General Test Requisition", patient="p-1", inputs={"priority": "routine"})
+        report = client.sync()
+        for document in client.documents.list():
+            pdf = client.documents.read(document["id"]).content
+
+Nothing is opened before it is needed: no key, no database, no socket. Errors are those of ``errors``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .account import Account, open_account, read_session
+from .clock import TimeSource, system_time
+from .documents import Documents, settle_cut_off_prints
+from .errors import LocalFileUnreadable, PassphraseNeeded, SignInNeeded, TemplateUnknown
+from .queueing import RequestQueue, Wish
+from .status import Status, read_status
+from .templates import Catalogue, read_catalogue
+from .vault import AskPassphrase, Unlocking, Vault, open_vault
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from .driver import Observer
+    from .sync import Report
+
+
+def default_home() -> Path:
+    """Return the home folder: ``DOCUMENTS_HOME``, else ``~/.local/share/documents``."""
+    named = os.environ.get("DOCUMENTS_HOME")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "documents"
+
+
+class DocumentClient:
+    """One installation of the client. ``queue`` and ``documents`` hold what concerns requests and documents."""
+
+    def __init__(
+        self,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        passphrase: str | None = None,
+        ask_passphrase: AskPassphrase | None = None,
+        transport: httpx2.BaseTransport | None = None,
+        time: TimeSource | None = None,
+    ) -> None:
+        """Use the home folder ``home``. ``transport`` and ``time`` are the seams for tests; nothing is opened yet."""
+        self.home = Path(home) if home is not None else default_home()
+        self._unlocking = Unlocking(passphrase or os.environ.get("DOCUMENTS_PASSPHRASE") or None, ask_passphrase)
+        self._transport = transport
+        self._time = time or system_time()
+        self._vault: Vault | None = None
+        self._opened: Account | None = None
+        self.queue = RequestQueue(self.account)
+        self.documents = Documents(self.account)
+
+    def __enter__(self) -> DocumentClient:
+        return self
+
+    def __exit__(self, *rest: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the databases and forget the keys."""
+        if self._opened is not None:
+            self._opened.close()
+        self._opened = self._vault = None
+
+    def account(self) -> Account:
+        """Return the opened files of the person who is signed in; raises SignInNeeded and the vault's errors."""
+        session = read_session(self.home)
+        if session is None:
+            raise SignInNeeded()
+        if self._opened is not None and self._opened.session == session:
+            return self._opened
+        self.close()
+        self._vault = open_vault(self.home, self._unlocking)
+        self._opened = open_account(self.home, self._vault, session, self._time)
+        return self._opened
+
+    def login(
+        self,
+        server: str,
+        token: str,
+        *,
+        keep_sealed: bool = False,
+        discard_pending: bool = False,
+        trust_new_keys: bool = False,
+    ) -> dict[str, Any]:
+        """Sign in with a bearer token; the first time this needs the server. Returns what ``whoami`` returns."""
+        from .signing_in import check_pending_choice, sign_in
+
+        pending = check_pending_choice(keep=keep_sealed, discard=discard_pending)
+        self.close()
+        _, _, notices = sign_in(
+            self.home,
+            server,
+            token,
+            self._unlocking,
+            self._time,
+            transport=self._transport,
+            pending=pending,
+            trust_new_keys=trust_new_keys,
+        )
+        return {**self.whoami(), "notices": notices}
+
+    def logout(self, *, keep_sealed: bool = False, discard_pending: bool = False) -> int:
+        """Sign out and destroy the cache's key; raises PendingRequests unless told what becomes of them."""
+        from .signing_in import check_pending_choice, sign_out
+
+        pending = check_pending_choice(keep=keep_sealed, discard=discard_pending)
+        session = read_session(self.home)
+        if session is None:
+            raise SignInNeeded("nobody is signed in")
+        self.close()
+        vault = open_vault(self.home, self._unlocking)
+        return sign_out(self.home, vault, session, self._time, pending=pending)
+
+    def whoami(self) -> dict[str, Any]:
+        """Return tenant, user, roles, facilities, server and device of the session."""
+        from .clock import to_text
+        from .signing_in import read_claims
+
+        account = self.account()
+        token = account.token()
+        claims = read_claims(token) if token else {}
+        expires = claims.get("exp")
+        return {
+            "tenant": account.session.tenant,
+            "user": account.session.user,
+            "roles": claims.get("roles") or [],
+            "facilities": claims.get("facilities"),
+            "server": account.session.server,
+            "deviceId": account.vault.device_id,
+            "signedInAt": account.session.signed_in_at,
+            "tokenExpiresAt": to_text(float(expires)) if isinstance(expires, int | float) else None,
+        }
+
+    def templates(self, *, refresh: bool = False) -> Catalogue:
+        """Return the cached catalogue with its age; asks the server first when told to, or when there is none yet."""
+        account = self.account()
+        with account.watched():
+            catalogue = read_catalogue(account.cache, account.clock().now)
+            if refresh or catalogue.freshness == "never":
+                report = self._run_stages("run_refresh")
+                if refresh and report.stopped:
+                    raise_stop(report)
+                catalogue = read_catalogue(account.cache, account.clock().now)
+        return catalogue
+
+    def refresh_in_background(self) -> threading.Thread:
+        """Start refreshing a stale catalogue in a thread of its own; a failure leaves the catalogue as it is."""
+
+        def refresh() -> None:
+            from .errors import ClientError
+
+            other = DocumentClient(self.home, passphrase=self._unlocking.passphrase, transport=self._transport)
+            other._vault = self._vault
+            try:
+                with other:
+                    other.templates(refresh=True)
+            except ClientError:
+                return
+
+        thread = threading.Thread(target=refresh, name="refresh-templates", daemon=True)
+        thread.start()
+        return thread
+
+    def request(
+        self,
+        template: str,
+        patient: str,
+        *,
+        encounter: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        assignments: tuple[str, ...] = (),
+        locale: str | None = None,
+        birth_date: str | None = None,
+        identifier: str | None = None,
+        not_after: str | None = None,
+    ) -> dict[str, Any]:
+        """Queue a render request, online or not; it is durable when this returns. ``clientMutationId`` names it."""
+        wish = Wish(
+            template, patient, encounter, dict(inputs or {}), assignments, locale, birth_date, identifier, not_after
+        )
+        try:
+            return self.queue.add(wish)
+        except TemplateUnknown:
+            # A device that never saw the catalogue can only ask for it; an old one is what offline work relies on.
+            if self.templates().freshness == "never":
+                raise
+            return self.queue.add(wish)
+
+    def sync(self, *, budget: int | None = None, eager: bool = True, observe: Observer | None = None) -> Report:
+        """Run one cycle: send requests, pull changes, download, send audit events. The report says what happened."""
+        from .driver import sync_once
+
+        account = self.account()
+        settle_cut_off_prints(account)
+        with account.watched(), self._connected(account) as connection:
+            return sync_once(account, connection, budget=budget, eager=eager, observe=observe)
+
+    def status(self) -> Status:
+        """Return the five facts and two sentences; never touches the network."""
+        try:
+            return read_status(self.account())
+        except LocalFileUnreadable:
+            # A damaged cache has just been cleared: the facts about the queue are as good as before.
+            self._opened = None
+            return read_status(self.account())
+
+    def generate(self, wish: Wish) -> dict[str, Any]:
+        """Render a document now (online only) and keep it in the cache."""
+        from .online import generate
+
+        account = self.account()
+        with account.watched(), self._connected(account) as connection:
+            return generate(account, connection, wish)
+
+    def upload(self, path: str | os.PathLike[str], patient: str, **details: Any) -> dict[str, Any]:
+        """Send a scanned file (online only); returns the upload with the scanner's verdict."""
+        from .online import upload
+
+        account = self.account()
+        with self._connected(account) as connection:
+            return upload(account, connection, Path(path), patient=patient, **details)
+
+    def _connected(self, account: Account) -> Connected:
+        return Connected(account, self._transport)
+
+    def _run_stages(self, name: str) -> Report:
+        from . import sync
+        from .driver import Driver
+
+        account = self.account()
+        stages: Callable[[sync.Cycle], sync.Steps] = getattr(sync, name)
+        with self._connected(account) as connection:
+            driver = Driver(account, connection)
+            return driver.run(sync.Cycle(clock=driver.now, random=lambda: 0.5), stages)
+
+
+class Connected:
+    """A connection for the length of a ``with`` block; raises SignInNeeded when the session has no token."""
+
+    def __init__(self, account: Account, transport: httpx2.BaseTransport | None) -> None:
+        """Prepare to connect to the session's server."""
+        self._account = account
+        self._transport = transport
+
+    def __enter__(self) -> Any:
+        from .http import Connection
+
+        token = self._account.token()
+        if token is None:
+            raise SignInNeeded("the session has no token; sign in again")
+        self._connection = Connection(self._account.session.server, token, self._transport)
+        return self._connection
+
+    def __exit__(self, *rest: object) -> None:
+        self._connection.close()
+
+
+def raise_stop(report: Report) -> None:
+    """Raise the error of the class that fits why a run stopped."""
+    from . import errors
+
+    kinds: dict[str, type[errors.ClientError]] = {
+        "NO_CONNECTION": errors.ServerUnreachable,
+        "NOT_THE_SERVICE": errors.NotTheService,
+        "TLS_FAILED": errors.TlsFailed,
+        "SIGN_IN": errors.TokenRefused,
+        "SERVER_BUSY": errors.ServerBusy,
+        "SERVER_FAILING": errors.ServerBusy,
+        "SERVER_REFUSED": errors.ServerRefused,
+    }
+    raise kinds.get(report.stopped or "", errors.Unavailable)(report.detail or None, reason=report.stopped)
+
+
+__all__ = ["DocumentClient", "PassphraseNeeded", "Wish", "default_home", "raise_stop"]

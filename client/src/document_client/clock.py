@@ -1,0 +1,99 @@
+"""What time it is, when the device's own clock cannot be trusted (contract §4).
+
+Now = max(wall, last authenticated server time + monotonic elapsed, highest seen since that contact). Each contact
+resets the highest, so one slip of the clock does not expire a clinic for ever. A clock set back is shown as suspect
+and never extends a life. All instants here are seconds since 1970 (UTC) as floats.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+Confidence = Literal["verified", "unverified", "suspect"]
+
+# Ordinary clocks drift by seconds a day; more than five minutes behind is a clock that was set back.
+SUSPECT_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSource:
+    """Where time is read: the wall clock, a clock that only goes forward, and an id of the boot it counts from."""
+
+    wall: Callable[[], float]
+    monotonic: Callable[[], float]
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """The last authenticated server time, the monotonic reading taken with it, and the highest time seen since."""
+
+    server_time: float
+    monotonic: float
+    boot: str
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Now, the part of it that the server's own time confirms (None before any contact), and how sure it is."""
+
+    now: float
+    confirmed: float | None
+    confidence: Confidence
+
+
+def system_time() -> TimeSource:
+    """Return the machine's clocks; the boot id makes monotonic readings comparable between processes."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot = ""
+    return TimeSource(time.time, _seconds_since_boot, boot)
+
+
+def _seconds_since_boot() -> float:
+    """Return seconds since boot; CLOCK_BOOTTIME also counts while the device sleeps, where the system has it."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.clock_gettime(clock) if clock is not None else time.monotonic()
+
+
+def read_clock(source: TimeSource, contact: Contact | None, highest: float = 0.0) -> Reading:
+    """Return now by the rule of contract §4; ``highest`` is what was seen while there was no contact yet."""
+    wall = source.wall()
+    if contact is None:
+        now = max(wall, highest)
+        return Reading(now, None, "suspect" if wall < now - SUSPECT_SECONDS else "unverified")
+    elapsed = source.monotonic() - contact.monotonic
+    same_boot = bool(source.boot) and contact.boot == source.boot and elapsed >= 0
+    confirmed = contact.server_time + (elapsed if same_boot else 0.0)
+    floor = max(confirmed, contact.highest)
+    confidence: Confidence = "unverified"
+    if wall < floor - SUSPECT_SECONDS:
+        confidence = "suspect"
+    elif same_boot and wall <= confirmed + SUSPECT_SECONDS:
+        confidence = "verified"
+    return Reading(max(wall, floor), confirmed, confidence)
+
+
+def make_contact(source: TimeSource, server_time: float) -> Contact:
+    """Return the contact for a server time just received; the highest starts again from it."""
+    return Contact(server_time, source.monotonic(), source.boot, server_time)
+
+
+def to_text(seconds: float) -> str:
+    """Return an instant as RFC 3339 UTC with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def from_text(text: str) -> float:
+    """Return the instant of an RFC 3339 text; raises ValueError when it is none or has no zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("an instant needs a time zone")
+    return moment.timestamp()

@@ -1,0 +1,103 @@
+"""What ``documents doctor`` looks at: keys, files, server, clock, disk, spooler; each with what to do."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from .account import find_set_aside, read_session
+from .errors import ClientError
+from .vault import read_unlock_method
+
+if TYPE_CHECKING:
+    from .client import DocumentClient
+
+# Room for a day of a clinic's documents.
+_LOW_DISK_BYTES = 200 * 1024 * 1024
+
+
+def examine(client: DocumentClient) -> list[dict[str, Any]]:
+    """Return findings ``{part, state: ok|attention|broken, text}``; asks the server, changes nothing."""
+    findings: list[dict[str, Any]] = []
+
+    def find(part: str, state: str, text: str) -> None:
+        findings.append({"part": part, "state": state, "text": text})
+
+    try:
+        method = read_unlock_method(client.home)
+        find("keys", "ok" if method else "broken", f"held by the {method}" if method else "no keys yet: sign in first")
+        session = read_session(client.home)
+        if session is None:
+            find("session", "broken", "nobody is signed in: `documents login --server URL --token T`")
+        else:
+            find("session", "ok", f"{session.user} of {session.tenant} at {session.server}")
+            _examine_account(client, find)
+    except ClientError as failure:
+        find("keys", "broken", f"{failure.title} {failure.detail or ''}".strip())
+    _examine_disk(client, find)
+    _examine_spooler(find)
+    return findings
+
+
+def _examine_account(client: DocumentClient, find: Any) -> None:
+    status = client.status()
+    for path in find_set_aside(client.home):
+        find("queue", "attention", f"a file that could not be read was kept as {path}; keep it and ask for help")
+    for notice in status.notices:
+        find("files", "attention", notice)
+    if status.quarantined or status.failed:
+        find("queue", "attention", f"{status.quarantined + status.failed} requests need a decision: `documents queue`")
+    else:
+        find("queue", "ok", f"{status.pending} waiting to be sent")
+    problem = status.cache["policyProblem"]
+    if problem:
+        find("policy", "attention", f"{problem}; sign in again")
+    clock = status.clock
+    text = f"{clock['confidence']}; the device says {clock['device']}, last contact {clock['lastContact'] or 'never'}"
+    find("clock", "attention" if clock["confidence"] == "suspect" else "ok", text)
+    _examine_server(client, find)
+
+
+def _examine_server(client: DocumentClient, find: Any) -> None:
+    from .client import Connected
+    from .http import READ_SECONDS
+    from .reactions import Verdict, judge
+
+    told = {
+        Verdict.ACCEPTED: ("ok", "reached"),
+        Verdict.NO_CONNECTION: ("attention", "no connection; work goes on offline"),
+        Verdict.TLS: ("attention", "no secure connection: check the date and time of this device"),
+        Verdict.SIGN_IN: ("attention", "wants you to sign in again"),
+        Verdict.WAIT: ("attention", "busy"),
+        Verdict.SERVER_FAILED: ("attention", "has an error of its own"),
+    }
+    account = client.account()
+    with Connected(account, client._transport) as connection:
+        seconds = min(READ_SECONDS, 10.0)
+        answer = connection.send("GET", "/.well-known/document-service", authenticated=False, read_seconds=seconds)
+    verdict = judge(answer, 0.0).verdict
+    portal = ("attention", "this network or address is not the service; perhaps it wants you to sign in first")
+    find("server", *told.get(verdict, portal))
+
+
+def _examine_disk(client: DocumentClient, find: Any) -> None:
+    folder = client.home
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    space = os.statvfs(folder)
+    free = space.f_bavail * space.f_frsize
+    state = "ok" if free > _LOW_DISK_BYTES else "attention"
+    find("disk", state, f"{free // (1024 * 1024)} MB free for {client.home}")
+
+
+def _examine_spooler(find: Any) -> None:
+    try:
+        from .printing import printers, spooler_report
+
+        known = printers()
+        report = spooler_report()
+    except ClientError as failure:
+        find("printing", "attention", failure.title)
+        return
+    names = ", ".join(printer.name for printer in known) or "no printer"
+    find("printing", "ok" if known else "attention", f"{names}; {report}")

@@ -1,0 +1,258 @@
+"""What a person does with documents on this device, offline: list, read, open, save, print. Each is audited first.
+
+The audit event is durable before the first byte leaves: before a viewer, a file or the spooler has it. A print writes
+``print.intent`` for every copy, then ``print.submitted``, ``print.failed`` or ``print.unknown`` (contract §4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import audit, cache
+from .account import Account
+from .audit import Happening
+from .cache import Entry
+from .clock import Reading, to_text
+from .errors import (
+    CacheLocked,
+    ClientError,
+    DocumentExpired,
+    DocumentNotHere,
+    DocumentRevoked,
+    DocumentUnknown,
+    UsageProblem,
+)
+from .files import write_private
+from .ids import new_id
+from .localdb import transaction
+
+# A print that has no outcome after this long was cut off: the process that printed it is gone.
+OUTCOME_SECONDS = 600.0
+# Nobody prints more copies of one form at once on purpose.
+MOST_COPIES = 99
+
+# Named here because ``Documents.list`` hides the built-in name inside the class.
+_Shown = list[dict[str, Any]]
+_Numbers = list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A document's bytes with what the device knows about it."""
+
+    document: dict[str, Any]
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What became of a print: submitted, completed, failed or unknown; and the numbers of the copies."""
+
+    state: str
+    printer: str
+    job_id: str | None
+    detail: str
+    copies: list[int]
+
+
+class Documents:
+    """The cached documents of the signed-in user. Reached as ``DocumentClient.documents``."""
+
+    def __init__(self, account: Callable[[], Account]) -> None:
+        """Bind to a function that returns the opened account."""
+        self._account = account
+
+    def list(self) -> _Shown:
+        """Return every document that is, was or should be here: its metadata with fetchedAt, expiresAt and state."""
+        account = self._account()
+        with account.watched():
+            reading, policy = account.clock(), account.policy()
+            locked = account.is_locked(reading, policy)
+            return [_shown(e, account, reading, locked=locked) for e in cache.read_entries(account.cache)]
+
+    def show(self, document_id: str) -> dict[str, Any]:
+        """Return one document's metadata by id or number; raises DocumentUnknown or DocumentRevoked."""
+        account = self._account()
+        with account.watched():
+            reading = account.clock()
+            entry = _find(account, document_id)
+            return _shown(entry, account, reading, locked=account.is_locked(reading, account.policy()))
+
+    def read(self, document_id: str, *, action: str = "document.opened") -> Opened:
+        """Return a document's verified bytes after writing the audit event ``action``.
+
+        Raises DocumentUnknown, DocumentRevoked, DocumentExpired, CacheLocked or DocumentNotHere.
+        """
+        account = self._account()
+        with account.watched():
+            opened, reading = self._take(document_id)
+            _write(account, reading, Happening(action, account.session.user, *_named(opened)))
+            with transaction(account.cache):
+                cache.mark_opened(account.cache, opened.document["id"], reading.now)
+        return opened
+
+    def open(self, document_id: str, *, viewer: str | None = None, on_stdin: bool = False) -> dict[str, Any]:
+        """Show a document in a viewer that gets the bytes by a one-shot loopback URL or on standard input."""
+        from .viewing import feed_viewer, show_once
+
+        opened = self.read(document_id)
+        if on_stdin and viewer:
+            feed_viewer(opened.content, viewer)
+        else:
+            show_once(opened.content, str(opened.document.get("number") or "document"), viewer)
+        return opened.document
+
+    def save(self, document_id: str, path: Path, *, replace: bool = False) -> dict[str, Any]:
+        """Write a copy to ``path`` (mode 0600, whole or not at all); raises UsageProblem when the file is there."""
+        if path.is_dir():
+            raise UsageProblem(f"{path} is a folder; name a file")
+        if path.exists() and not replace:
+            raise UsageProblem(f"{path} exists; choose another name or --replace")
+        if not path.parent.is_dir():
+            raise UsageProblem(f"the folder {path.parent} does not exist")
+        opened = self.read(document_id, action="document.saved")
+        write_private(path, opened.content)
+        return opened.document
+
+    def print(
+        self, document_id: str, *, printer: str | None = None, copies: int = 1, timeout_seconds: float = 60.0
+    ) -> Printed:
+        """Print from memory; the intent is durable before the spooler sees a byte. Raises PrinterUnavailable."""
+        from .printing import print_document
+
+        if not 1 <= copies <= MOST_COPIES:
+            raise UsageProblem(f"--copies must be from 1 to {MOST_COPIES}")
+        account = self._account()
+        settle_cut_off_prints(account)
+        with account.watched():
+            opened, reading = self._take(document_id)
+            first = audit.count_copies(account.audit, opened.document["id"]) + 1
+            numbers = [*range(first, first + copies)]
+            self._write_print("print.intent", opened, numbers, printer)
+            with transaction(account.cache):
+                cache.mark_opened(account.cache, opened.document["id"], reading.now)
+        # The spooler's job list is readable by others: the title is the document's number, no name.
+        title = str(opened.document.get("number") or opened.document["id"])
+        try:
+            outcome = print_document(
+                opened.content, title=title, printer=printer, copies=copies, timeout_seconds=timeout_seconds
+            )
+        except ClientError:
+            self._write_print("print.failed", opened, numbers, printer)
+            raise
+        except BaseException:
+            self._write_print("print.unknown", opened, numbers, printer)
+            raise
+        action = {"submitted": "submitted", "completed": "submitted", "failed": "failed"}.get(outcome.state, "unknown")
+        self._write_print(f"print.{action}", opened, numbers, outcome.printer)
+        return Printed(outcome.state, outcome.printer, str(outcome.job_id), outcome.detail, numbers)
+
+    def pin(self, document_id: str, *, pinned: bool = True) -> None:
+        """Keep a copy when room is needed, or stop keeping it."""
+        account = self._account()
+        entry = _find(account, document_id)
+        with transaction(account.cache):
+            account.cache.execute(
+                "UPDATE documents SET pinned = ? WHERE document_id = ?", (int(pinned), entry.document_id)
+            )
+
+    def _take(self, document_id: str) -> tuple[Opened, Reading]:
+        """Return the bytes of a document that may be shown now."""
+        account = self._account()
+        reading, policy = account.clock(), account.policy()
+        entry = _find(account, document_id)
+        state = entry.state(policy, reading.now, locked=account.is_locked(reading, policy))
+        if state == "locked":
+            raise CacheLocked()
+        if state == "expired":
+            raise DocumentExpired()
+        if state != "available":
+            with transaction(account.cache):
+                cache.want(account.cache, entry.document_id)
+            raise DocumentNotHere()
+        content = cache.read_bytes(account.cache, entry.document_id)
+        if content is None:
+            raise DocumentNotHere()
+        shown = _shown(entry, account, reading, locked=False)
+        return Opened(shown, content), reading
+
+    def _write_print(self, action: str, opened: Opened, copies: _Numbers, printer: str | None) -> None:
+        account = self._account()
+        user = account.session.user
+        happenings = [Happening(action, user, *_named(opened), copy=n, printer=printer) for n in copies]
+        _write(account, account.clock(), *happenings)
+
+
+def settle_cut_off_prints(account: Account) -> int:
+    """Write ``print.unknown`` for copies whose print has no outcome because its process died; returns how many."""
+    reading = account.clock()
+    open_prints: dict[tuple[str, int], dict[str, Any]] = {}
+    for event in audit.read_prints(account.audit):
+        copy = (event["documentId"], event["copy"])
+        if event["action"] == "print.intent":
+            open_prints[copy] = event
+        else:
+            open_prints.pop(copy, None)
+    from .clock import from_text
+
+    cut = [e for e in open_prints.values() if from_text(e["occurredAt"]) < reading.now - OUTCOME_SECONDS]
+    happenings = [
+        Happening(
+            "print.unknown",
+            event["userId"],
+            event["documentId"],
+            event["documentSha256"],
+            copy=event["copy"],
+            printer=event.get("printer"),
+        )
+        for event in cut
+    ]
+    if happenings:
+        _write(account, reading, *happenings)
+    return len(happenings)
+
+
+def record(account: Account, *happenings: Happening) -> None:
+    """Write audit events durably, at the device's time."""
+    _write(account, account.clock(), *happenings)
+
+
+def _write(account: Account, reading: Reading, *happenings: Happening) -> None:
+    with transaction(account.audit):
+        for happening in happenings:
+            audit.record(account.audit, new_id("evt_"), account.vault.device_id, happening, reading)
+
+
+def _named(opened: Opened) -> tuple[str, str]:
+    return opened.document["id"], opened.document["sha256"]
+
+
+def _find(account: Account, document_id: str) -> Entry:
+    entry = cache.read_entry(account.cache, document_id)
+    if entry is not None:
+        return entry
+    if cache.read_revocation(account.cache, document_id) is not None:
+        raise DocumentRevoked()
+    raise DocumentUnknown(f"{document_id} is not known here")
+
+
+# What stays visible of a document while the whole cache is locked: enough to ask for it again.
+_LOCKED_FIELDS = ("id", "number", "kind", "status", "category", "contentType", "size", "sha256", "pages")
+
+
+def _shown(entry: Entry, account: Account, reading: Reading, *, locked: bool) -> dict[str, Any]:
+    policy = account.policy()
+    expires = entry.expires_at(policy)
+    body = entry.body
+    if locked:
+        body = {name: value if name in _LOCKED_FIELDS else None for name, value in body.items()}
+    return {
+        **body,
+        "fetchedAt": to_text(entry.fetched_at) if entry.fetched_at is not None else None,
+        "expiresAt": to_text(expires) if expires is not None else None,
+        "state": entry.state(policy, reading.now, locked=locked),
+        "serverLost": entry.server_lost,
+    }

@@ -1,0 +1,429 @@
+"""Performs what the sync engine asks for: on the account's databases and over one connection.
+
+Every write to the queue is fenced: it begins by renewing the drain lease under its token, in the same transaction, so
+a process that was asleep while another took over changes nothing (LeaseLost). Pieces of a download are written as they
+arrive, which also keeps the lease alive.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from . import audit, cache, feed, requests, templates
+from . import effects as fx
+from .account import Account
+from .answers import Answer, Transfer
+from .errors import AnotherSyncRuns
+from .http import PART_BYTES, Connection
+from .localdb import transaction
+from .policy import parse_policy, verify_policy
+from .sync import Cycle, Report, Steps, run_cycle
+
+# A second `documents sync` waits this long for the first; a cycle on a slow link takes about that.
+WAIT_FOR_OTHER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Something to show: a ``stage`` (send, receive, audit), how far in bytes or items, and of how many."""
+
+    stage: str
+    label: str
+    done: int
+    total: int | None
+
+
+Observer = Callable[[Progress], None]
+
+
+def sync_once(
+    account: Account,
+    connection: Connection,
+    *,
+    budget: int | None = None,
+    eager: bool = True,
+    observe: Observer | None = None,
+    wait_seconds: float = WAIT_FOR_OTHER_SECONDS,
+) -> Report:
+    """Run one cycle; waits for another program that is syncing, and raises AnotherSyncRuns when it does not end."""
+    driver = Driver(account, connection, eager=eager, observe=observe)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        cycle = Cycle(clock=driver.now, random=random.random, budget=budget)
+        report = driver.run(cycle)
+        if not report.busy:
+            return report
+        if time.monotonic() >= deadline:
+            raise AnotherSyncRuns()
+        time.sleep(0.2)
+
+
+class Driver:
+    """Carries out effects. One object serves one run."""
+
+    def __init__(
+        self, account: Account, connection: Connection, *, eager: bool = True, observe: Observer | None = None
+    ) -> None:
+        """Bind to the opened files and the connection."""
+        self._account = account
+        self._connection = connection
+        self._eager = eager
+        self._observe = observe or (lambda progress: None)
+        self._lease = 0
+        self._owner = f"{os.getpid()}:{_started(os.getpid())}:{id(self)}"
+
+    def now(self) -> float:
+        """Return the time of the device as the contract defines it."""
+        return self._account.clock().now
+
+    def run(self, cycle: Cycle, stages: Callable[[Cycle], Steps] = run_cycle) -> Report:
+        """Run ``stages`` to their end; the lease, if one was taken, is let go of whatever happens."""
+        steps = stages(cycle)
+        outcome: Any = None
+        try:
+            while True:
+                effect = steps.send(outcome)
+                outcome = self.perform(effect)
+        except StopIteration:
+            return cycle.report
+        finally:
+            steps.close()
+            if self._lease:
+                with transaction(self._account.queue):
+                    requests.release_lease(self._account.queue, self._lease)
+
+    def perform(self, effect: fx.Effect) -> Any:
+        """Carry out one effect and return its outcome."""
+        return getattr(self, "_on_" + type(effect).__name__)(effect)
+
+    @contextmanager
+    def _fenced(self) -> Iterator[Any]:
+        queue = self._account.queue
+        with transaction(queue):
+            # The lease runs on the plain wall clock: it is compared between processes of this machine only.
+            requests.renew_lease(queue, self._lease, self._account.time.wall())
+            yield queue
+
+    # --- queue ---
+
+    def _on_BeginRun(self, effect: fx.BeginRun) -> fx.Began | None:
+        queue, wall = self._account.queue, self._account.time.wall()
+        with transaction(queue):
+            dead = not _is_alive(requests.read_lease_owner(queue))
+            token = requests.take_lease(queue, self._owner, wall, owner_is_dead=dead)
+            if token is None:
+                return None
+            self._lease = token
+            requests.write_fact(queue, "last_attempt", str(self.now()))
+            epoch = requests.read_fact(queue, "epoch")
+        _, _, freshness = _catalogue_facts(self._account)
+        return fx.Began(epoch, freshness != "never")
+
+    def _on_Claim(self, effect: fx.Claim) -> fx.Item | None:
+        session = self._account.session
+        with self._fenced() as queue:
+            found = requests.claim(
+                queue,
+                self._lease,
+                self.now(),
+                tenant_id=session.tenant,
+                user_id=session.user,
+                skip=effect.skip,
+                eager=self._eager,
+            )
+        if found is None:
+            return None
+        self._observe(Progress("send", found.template_name, len(effect.skip), None))
+        return fx.Item(found.client_mutation_id, found.body, found.operation, found.job_id, found.tries, found.failures)
+
+    def _on_Acknowledge(self, effect: fx.Acknowledge) -> None:
+        with self._fenced() as queue:
+            requests.acknowledge(queue, effect.cmid, dict(effect.job), effect.epoch, self.now())
+
+    def _on_Postpone(self, effect: fx.Postpone) -> None:
+        with self._fenced() as queue:
+            requests.postpone(
+                queue, effect.cmid, effect.not_before, counted=effect.counted, server_said=effect.server_said
+            )
+
+    def _on_PutBack(self, effect: fx.PutBack) -> None:
+        with self._fenced() as queue:
+            requests.put_back(queue, effect.cmid)
+
+    def _on_Quarantine(self, effect: fx.Quarantine) -> None:
+        with self._fenced() as queue:
+            requests.quarantine(queue, effect.cmid, effect.code, effect.title, self.now())
+
+    def _on_ReadPromised(self, effect: fx.ReadPromised) -> list[str]:
+        return requests.read_promised(self._account.queue, effect.epoch)
+
+    def _on_SettleLookup(self, effect: fx.SettleLookup) -> int:
+        lost: list[str] = []
+        again = 0
+        # The mark on the copy comes first: a crash in between asks again, and marks again.
+        now = self.now()
+        for item in effect.items:
+            if not item["known"]:
+                request = requests.read(self._account.queue, item["clientMutationId"])
+                if request is not None and request.document_id:
+                    lost.append(request.document_id)
+        with transaction(self._account.cache):
+            for document_id in lost:
+                cache.mark_server_lost(self._account.cache, document_id)
+        with self._fenced() as queue:
+            for item in effect.items:
+                if item["known"]:
+                    requests.confirm(queue, item["clientMutationId"], item["job"], effect.epoch, now)
+                else:
+                    requests.offer_again(queue, item["clientMutationId"], now)
+                    again += 1
+        return again
+
+    def _on_SaveEpoch(self, effect: fx.SaveEpoch) -> None:
+        with self._fenced() as queue:
+            requests.write_fact(queue, "epoch", effect.epoch)
+
+    def _on_CountDue(self, effect: fx.CountDue) -> int:
+        session = self._account.session
+        return requests.count_due(
+            self._account.queue,
+            self.now(),
+            tenant_id=session.tenant,
+            user_id=session.user,
+            skip=effect.skip,
+            eager=self._eager,
+        )
+
+    def _on_CountQueued(self, effect: fx.CountQueued) -> int:
+        counts = requests.count_states(self._account.queue)
+        return counts.get("queued", 0) + counts.get("sending", 0)
+
+    def _on_Reconcile(self, effect: fx.Reconcile) -> int:
+        account = self._account
+        present = cache.read_present(account.cache)
+        with self._fenced() as queue:
+            done = requests.finish(queue, present, self.now())
+            requests.purge_done(queue, self.now())
+        return done
+
+    def _on_EndRun(self, effect: fx.EndRun) -> None:
+        account = self._account
+        reading = account.clock()
+        policy = account.policy()
+        with transaction(account.cache):
+            cache.purge_expired(account.cache, policy, reading.now, reading.confirmed)
+            cache.keep_quota(account.cache, policy)
+        with transaction(account.audit):
+            audit.purge_sent(account.audit, reading.now)
+        with self._fenced() as queue:
+            requests.write_fact(queue, "last_stop", effect.stopped)
+            if effect.success:
+                requests.write_fact(queue, "last_success", str(reading.now))
+            requests.release_lease(queue, self._lease)
+        self._lease = 0
+
+    # --- cache ---
+
+    def _on_ReadCursor(self, effect: fx.ReadCursor) -> str:
+        return feed.read_cursor(self._account.cache)
+
+    def _on_ApplyPage(self, effect: fx.ApplyPage) -> None:
+        account, page = self._account, effect.page
+        wire = page.get("cachePolicy")
+        problem = self._check_policy(wire) if isinstance(wire, dict) else None
+        with transaction(account.cache):
+            if effect.server_time is not None:
+                account.note_contact(effect.server_time)
+            if problem:
+                feed.note_policy_problem(account.cache, problem)
+            elif isinstance(wire, dict):
+                feed.save_policy(account.cache, wire)
+            # Revoked copies go before anything of the page is stored, the queue's part of it included.
+            cache.revoke(account.cache, page["revocations"])
+        now = self.now()
+        with self._fenced() as queue:
+            for job in page["jobs"]:
+                requests.apply_job(queue, job, now)
+            for revocation in page["revocations"]:
+                requests.fail_delivery(
+                    queue, revocation["documentId"], "DOCUMENT_WITHDRAWN", "The document was withdrawn.", now
+                )
+        with transaction(account.cache):
+            feed.apply_page(account.cache, page, now)
+        self._observe(Progress("changes", "", len(page["documents"]), None))
+
+    def _check_policy(self, wire: dict[str, Any]) -> str | None:
+        try:
+            parse_policy(wire)
+        except ValueError as failure:
+            return str(failure)
+        session = self._account.session
+        if not verify_policy(wire, session.tenant, session.policy_keys):
+            return "the cache policy is not signed by a key known since sign-in; the former policy stays in force"
+        return None
+
+    def _on_StartFeedAgain(self, effect: fx.StartFeedAgain) -> None:
+        with transaction(self._account.cache):
+            feed.start_again(self._account.cache)
+
+    def _on_ReadMissingVersions(self, effect: fx.ReadMissingVersions) -> list[tuple[str, str]]:
+        return templates.read_missing_versions(self._account.cache)
+
+    def _on_SaveVersion(self, effect: fx.SaveVersion) -> None:
+        with transaction(self._account.cache):
+            templates.save_version(self._account.cache, effect.version, effect.template_id, effect.etag)
+
+    def _on_SaveTemplates(self, effect: fx.SaveTemplates) -> None:
+        now = self.now()
+        with transaction(self._account.cache):
+            templates.save_list(self._account.cache, effect.items, effect.etag, effect.cache_control, now)
+
+    def _on_ReadListTag(self, effect: fx.ReadListTag) -> str | None:
+        return templates.read_etag(self._account.cache)
+
+    def _on_TouchTemplates(self, effect: fx.TouchTemplates) -> None:
+        now = self.now()
+        with transaction(self._account.cache):
+            templates.touch(self._account.cache, now, cache_control=effect.cache_control)
+
+    def _on_ReadWanted(self, effect: fx.ReadWanted) -> list[fx.Wanted]:
+        db = self._account.cache
+        return [
+            fx.Wanted(e.document_id, e.size, e.sha256, e.here, cache.read_received(db, e.document_id))
+            for e in cache.read_wanted(db, self._account.policy(), self.now())
+        ]
+
+    def _on_Complete(self, effect: fx.Complete) -> bool:
+        account = self._account
+        policy, now = account.policy(), self.now()
+        with transaction(account.cache):
+            if not cache.complete(account.cache, effect.document_id, policy, now):
+                return False
+            cache.keep_quota(account.cache, policy)
+        return True
+
+    def _on_Renew(self, effect: fx.Renew) -> None:
+        with transaction(self._account.cache):
+            cache.renew(self._account.cache, effect.document_id, self._account.policy(), self.now())
+
+    def _on_DropParts(self, effect: fx.DropParts) -> None:
+        with transaction(self._account.cache):
+            cache.drop_parts(self._account.cache, effect.document_id)
+
+    def _on_FailDelivery(self, effect: fx.FailDelivery) -> None:
+        with transaction(self._account.cache):
+            cache.revoke(self._account.cache, [{"documentId": effect.document_id, "reason": effect.code}])
+        with self._fenced() as queue:
+            requests.fail_delivery(queue, effect.document_id, effect.code, effect.title, self.now())
+
+    # --- audit ---
+
+    def _on_ReadEvents(self, effect: fx.ReadEvents) -> list[dict[str, Any]]:
+        return audit.read_pending(self._account.audit)
+
+    def _on_MarkEvents(self, effect: fx.MarkEvents) -> None:
+        with transaction(self._account.audit):
+            audit.mark(self._account.audit, effect.results)
+        self._observe(Progress("audit", "", len(effect.results), None))
+
+    # --- network ---
+
+    def _on_Post(self, effect: fx.Post) -> Answer:
+        self._keep_lease()
+        headers = {"X-Client-Mutation-Id": effect.cmid} if effect.cmid else {}
+        return self._connection.send("POST", effect.path, content=effect.content, headers=headers)
+
+    def _on_Get(self, effect: fx.Get) -> Answer:
+        self._keep_lease()
+        headers = {"If-None-Match": effect.etag} if effect.etag else {}
+        return self._connection.send("GET", effect.path, headers=headers)
+
+    def _on_Fetch(self, effect: fx.Fetch) -> Transfer:
+        document = effect.document
+        db = self._account.cache
+        offset = 0 if document.here else cache.read_received(db, document.document_id)
+        waiting = bytearray()
+        begin = offset
+
+        def write() -> None:
+            nonlocal begin
+            if not waiting:
+                return
+            with transaction(db):
+                if begin == 0:
+                    cache.drop_parts(db, document.document_id)
+                cache.add_part(db, document.document_id, begin, bytes(waiting))
+            begin += len(waiting)
+            waiting.clear()
+            self._keep_lease()
+            self._observe(Progress("receive", document.document_id, begin, document.size))
+
+        def keep(start: int, piece: bytes) -> None:
+            nonlocal begin
+            if start != begin + len(waiting):
+                # The server began again from the start.
+                waiting.clear()
+                begin = start
+            waiting.extend(piece)
+            if len(waiting) >= PART_BYTES:
+                write()
+
+        if offset >= document.size and not document.here and offset:
+            return Transfer("complete")
+        transfer = self._connection.download(
+            effect.url, offset=offset, etag=document.sha256, have_all=document.here, keep=keep
+        )
+        write()
+        return transfer
+
+    def _on_RefreshToken(self, effect: fx.RefreshToken) -> bool:
+        # Tokens of the local issuer cannot be refreshed; a session of an issuer with refresh tokens will do it here.
+        return False
+
+    def _keep_lease(self) -> None:
+        # Refreshing the catalogue writes to the cache only and needs no lease.
+        if self._lease:
+            with self._fenced():
+                pass
+
+
+def _catalogue_facts(account: Account) -> tuple[int, float | None, str]:
+    catalogue = templates.read_catalogue(account.cache, account.time.wall())
+    return len(catalogue.items), catalogue.age, catalogue.freshness
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in kernel ticks; empty where the system does not tell. It unmasks a reused pid."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _is_alive(owner: str) -> bool:
+    pid, _, rest = owner.partition(":")
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return _started(int(pid)) == rest.partition(":")[0]
+
+
+def describe(report: Report) -> dict[str, Any]:
+    """Return a report as the ``--json`` output shows it."""
+    from dataclasses import asdict
+
+    shown = asdict(report)
+    camel = {name: name.split("_")[0] + "".join(p.title() for p in name.split("_")[1:]) for name in shown}
+    return {camel[name]: value for name, value in shown.items()}

@@ -1,0 +1,283 @@
+"""What the sync engine asks the world to do: one small value for each thing, with the type of what comes back.
+
+Disk effects are one transaction each; network effects are one exchange each. The engine (``sync``) yields them and is
+sent their outcome; ``driver`` performs them on real files and a real network, a simulation on models of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The root of all effects; the comment of each says what comes back."""
+
+
+# --- The queue on the disk ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BeginRun(Effect):
+    """Take the drain lease and note the attempt → ``Began``, or None while another program drains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """What a run starts from: the epoch last known, and whether the catalogue was ever fetched."""
+
+    epoch: str | None
+    has_catalogue: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Effect):
+    """Mark the next due request as being sent → ``Item`` or None."""
+
+    skip: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A claimed request, as far as the engine needs it."""
+
+    cmid: str
+    body: bytes
+    operation: str
+    job_id: str | None
+    tries: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge(Effect):
+    """Record the job that answered a request → None."""
+
+    cmid: str
+    job: Mapping[str, Any]
+    epoch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone(Effect):
+    """Put a request back until ``not_before`` → None."""
+
+    cmid: str
+    not_before: float
+    counted: bool
+    server_said: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack(Effect):
+    """Put a request back unchanged → None."""
+
+    cmid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine(Effect):
+    """Keep a refused request for a person's decision → None."""
+
+    cmid: str
+    code: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPromised(Effect):
+    """→ the ids that a server before ``epoch`` acknowledged, as a list."""
+
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettleLookup(Effect):
+    """Confirm the known and offer the unknown again, all in one transaction → how many are offered again."""
+
+    items: Sequence[Mapping[str, Any]]
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveEpoch(Effect):
+    """Remember the server's epoch → None."""
+
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile(Effect):
+    """Mark requests as done whose verified document is here; clean up → how many became done."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndRun(Effect):
+    """Let go of the lease and, when the whole cycle had no error, note the success → None."""
+
+    success: bool
+    stopped: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CountDue(Effect):
+    """→ how many queued requests could be sent now, apart from those in ``skip``."""
+
+    skip: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CountQueued(Effect):
+    """→ how many requests are queued at all, due or not."""
+
+
+# --- The cache on the disk ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCursor(Effect):
+    """→ the cursor of the change feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPage(Effect):
+    """Check the policy, apply revocations, then the page with its cursor → None. ``server_time`` is the contact."""
+
+    page: Mapping[str, Any]
+    server_time: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartFeedAgain(Effect):
+    """Begin a whole listing from an empty cursor → None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMissingVersions(Effect):
+    """→ (template id, version id) pairs whose definition is not here."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveVersion(Effect):
+    """Keep one frozen template version → None."""
+
+    template_id: str
+    version: Mapping[str, Any]
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SaveTemplates(Effect):
+    """Replace the catalogue by a whole list → None."""
+
+    items: Sequence[Mapping[str, Any]]
+    etag: str | None
+    cache_control: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadListTag(Effect):
+    """→ the ETag of the catalogue as it was last fetched, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class TouchTemplates(Effect):
+    """The server confirmed the catalogue that is here (304) → None."""
+
+    cache_control: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWanted(Effect):
+    """→ ``Wanted`` documents in the order in which they should be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A document to fetch; ``here``: only its freshness is in question. ``received`` bytes are here already."""
+
+    document_id: str
+    size: int
+    sha256: str
+    here: bool
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class Complete(Effect):
+    """Verify a finished download and make it visible → True when length and SHA-256 agreed."""
+
+    document_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renew(Effect):
+    """The server confirmed the bytes that are here → None."""
+
+    document_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropParts(Effect):
+    """Forget an unfinished download → None."""
+
+    document_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailDelivery(Effect):
+    """The server will not give the document: tell the person who asked for it → None."""
+
+    document_id: str
+    code: str
+    title: str
+
+
+# --- The audit outbox -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEvents(Effect):
+    """→ the oldest events that the server does not have, as a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkEvents(Effect):
+    """Record the server's answer for each (event id, status) → None."""
+
+    results: Sequence[tuple[str, str]]
+
+
+# --- The network ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Post(Effect):
+    """Send bytes → ``Answer``."""
+
+    path: str
+    content: bytes
+    cmid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Get(Effect):
+    """Read → ``Answer``."""
+
+    path: str
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Effect):
+    """Download a document's bytes into its parts → ``Transfer``."""
+
+    url: str
+    document: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken(Effect):
+    """Get a new token if the session can → True when there is one."""

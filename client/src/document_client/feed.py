@@ -1,0 +1,137 @@
+"""The change feed as kept here: pages applied with their cursor in one transaction, the signed policy, the contact.
+
+Applying a page once or ten times ends in the same state. Revocations are complete up to now on every page and are
+applied before anything is stored. After a 410 the feed is read again from an empty cursor; what that listing does not
+name is removed from cache and catalogue, never from queue or audit (contract §4).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import apsw
+
+from . import cache, templates
+from .clock import Contact
+from .localdb import single_row
+from .policy import CachePolicy, parse_policy
+
+SCHEMA = (
+    cache.SCHEMA
+    + templates.SCHEMA
+    + """
+    CREATE TABLE feed (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        cursor TEXT NOT NULL, generation INTEGER NOT NULL, sweeping INTEGER NOT NULL,
+        policy TEXT, policy_problem TEXT, local_ttl REAL
+    );
+    INSERT INTO feed VALUES (1, '', 1, 0, NULL, NULL, NULL);
+    CREATE TABLE contact (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        server_time REAL, monotonic REAL, boot TEXT, highest REAL NOT NULL
+    );
+    INSERT INTO contact VALUES (1, NULL, NULL, NULL, 0);
+    """,
+)
+
+
+def looks_like_page(body: object) -> bool:
+    """Return whether an answer has the shape of a page of changes."""
+    return (
+        isinstance(body, dict)
+        and isinstance(body.get("cursor"), str)
+        and isinstance(body.get("more"), bool)
+        and _has_ids(body.get("revocations"), "documentId")
+        and all(_has_ids(body.get(name), "id") for name in ("templates", "jobs", "documents"))
+    )
+
+
+def _has_ids(items: object, name: str) -> bool:
+    return isinstance(items, list) and all(isinstance(i, dict) and isinstance(i.get(name), str) for i in items)
+
+
+def read_cursor(conn: apsw.Connection) -> str:
+    """Return where the feed was read to; empty at the start."""
+    return str(conn.execute("SELECT cursor FROM feed").get)
+
+
+def start_again(conn: apsw.Connection) -> None:
+    """Begin a whole listing: what it does not name is removed when it is complete; it names all that is revoked."""
+    conn.execute("DELETE FROM revocations")
+    conn.execute("UPDATE feed SET cursor = '', generation = generation + 1, sweeping = 1")
+
+
+def apply_page(conn: apsw.Connection, page: Mapping[str, Any], now: float) -> list[str]:
+    """Apply one page with its cursor; returns the ids of known documents that it revoked."""
+    revoked = cache.revoke(conn, page["revocations"])
+    generation, sweeping = single_row(conn, "SELECT generation, sweeping FROM feed")
+    for template in page["templates"]:
+        templates.save_template(conn, template, generation)
+    for job in page["jobs"]:
+        cache.save_job(conn, job)
+    for document in page["documents"]:
+        cache.save_document(conn, document, generation)
+    cache.want_own(conn)
+    conn.execute("UPDATE feed SET cursor = ?", (page["cursor"],))
+    if not page["more"]:
+        if sweeping:
+            cache.sweep(conn, generation)
+            templates.sweep(conn, generation)
+            conn.execute("UPDATE feed SET sweeping = 0")
+        templates.touch(conn, now)
+    return revoked
+
+
+# --- Policy and contact ---------------------------------------------------------------------------------------
+
+
+def save_policy(conn: apsw.Connection, wire: Mapping[str, Any]) -> None:
+    """Keep a verified policy."""
+    conn.execute("UPDATE feed SET policy = ?, policy_problem = NULL", (json.dumps(wire),))
+
+
+def note_policy_problem(conn: apsw.Connection, problem: str) -> None:
+    """Remember that the last policy was not taken over, and why; the former one stays in force."""
+    conn.execute("UPDATE feed SET policy_problem = ?", (problem,))
+
+
+def read_policy(conn: apsw.Connection) -> CachePolicy:
+    """Return the policy in force here: the last verified one, or the defaults, shortened by the local setting."""
+    wire, local_ttl = single_row(conn, "SELECT policy, local_ttl FROM feed")
+    policy = parse_policy(json.loads(wire)) if wire else CachePolicy()
+    return policy.shortened(local_ttl)
+
+
+def read_policy_problem(conn: apsw.Connection) -> str | None:
+    """Return why the server's last policy was not taken over, or None."""
+    value = conn.execute("SELECT policy_problem FROM feed").get
+    return None if value is None else str(value)
+
+
+def save_local_ttl(conn: apsw.Connection, seconds: float | None) -> None:
+    """Set the local time to live of copies; it may only shorten the policy's."""
+    conn.execute("UPDATE feed SET local_ttl = ?", (seconds,))
+
+
+def read_contact(conn: apsw.Connection) -> tuple[Contact | None, float]:
+    """Return the last contact (None before the first) and the highest time seen."""
+    server_time, monotonic, boot, highest = single_row(
+        conn, "SELECT server_time, monotonic, boot, highest FROM contact"
+    )
+    contact = None if server_time is None else Contact(server_time, monotonic, boot, highest)
+    return contact, float(highest)
+
+
+def save_contact(conn: apsw.Connection, contact: Contact) -> None:
+    """Record an authenticated server time; the highest time seen starts again from it."""
+    conn.execute(
+        "UPDATE contact SET server_time = ?, monotonic = ?, boot = ?, highest = ?",
+        (contact.server_time, contact.monotonic, contact.boot, contact.highest),
+    )
+
+
+def save_highest(conn: apsw.Connection, now: float) -> None:
+    """Record the highest time seen, so that a clock set back later extends nothing."""
+    conn.execute("UPDATE contact SET highest = max(highest, ?)", (now,))

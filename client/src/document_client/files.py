@@ -1,0 +1,74 @@
+"""Small private files: whole or not at all, readable by the owner only, safe between processes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import HomeUnusable, StorageFull, StorageProblem
+
+# Owner only: every file under the home folder tells at least who worked when.
+_FOLDER_MODE = 0o700
+
+
+def make_folder(path: Path) -> None:
+    """Create ``path`` and its parents for the owner only; raises HomeUnusable or StorageFull."""
+    try:
+        path.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    except OSError as failure:
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"{path} could not be created") from failure
+        raise HomeUnusable(f"{path}: {failure.strerror}") from failure
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``: a temporary file with mode 0600, fsync, rename, fsync of the folder.
+
+    Raises StorageFull or StorageProblem; the former content is then untouched and nothing is left behind.
+    """
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as failure:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"{path} could not be written") from failure
+        raise StorageProblem(f"{path}: {failure.strerror}") from failure
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename or a removal in ``path`` durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` against other processes; the system lets go of it when a process dies."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as failure:
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"{path} could not be created") from failure
+        raise HomeUnusable(f"{path}: {failure.strerror}") from failure
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

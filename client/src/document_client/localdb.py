@@ -1,0 +1,152 @@
+"""Encrypted SQLite files: the one place that opens them and the one way to write to them.
+
+SQLite3MultipleCiphers with the cipher ``aegis``, which authenticates every page: a flipped bit is an error, not wrong
+data. The raw key is random and comes from the vault; it is never beside the file in the clear. Measurements and what
+was rejected are in docs/decisions/0030.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from .errors import LocalFileUnreadable, StorageFull, StorageProblem
+
+# Another process commits in under 10 ms; ten seconds also covers a disk that hangs while it spins up.
+BUSY_MILLISECONDS = 10_000
+# One page holds a whole request or event; larger pages made blobs of 500 KB a third faster to read than 4096.
+PAGE_SIZE = 16_384
+# Below this much free space an input/output error of SQLite is told as a full disk.
+_FULL_BELOW_BYTES = 256 * 1024
+
+
+def open_sealed(path: Path, key: bytes, schema: Sequence[str], *, durable: bool) -> apsw.Connection:
+    """Open or create the encrypted database ``path`` and bring it to the newest of ``schema`` (one script a version).
+
+    ``durable``: every commit reaches the disk before it returns (queue and audit); otherwise the last commits may be
+    lost with the power, never half written (cache). Raises LocalFileUnreadable, StorageFull, StorageProblem.
+    """
+    created = not path.exists()
+    if created:
+        # SQLite would create the file readable by everyone that the umask lets in.
+        with _failures(path):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with _failures(path):
+        conn = apsw.Connection(str(path))
+        conn.set_busy_timeout(BUSY_MILLISECONDS)
+        conn.pragma("cipher", "aegis")
+        conn.pragma("key", "raw:" + key.hex())
+        conn.pragma("page_size", PAGE_SIZE)
+        conn.pragma("temp_store", 2)
+        conn.pragma("secure_delete", 1)
+        if conn.pragma("journal_mode") != "wal":
+            conn.pragma("journal_mode", "wal")
+        conn.pragma("synchronous", "full" if durable else "normal")
+        conn.pragma("foreign_keys", 1)
+        _migrate(conn, schema)
+    with path.open("rb") as stream:
+        # A key that was not set makes SQLite write plaintext without a word.
+        if stream.read(16).startswith(b"SQLite format 3"):
+            conn.close()
+            raise LocalFileUnreadable(f"{path.name} is not encrypted")
+    return conn
+
+
+def _migrate(conn: apsw.Connection, schema: Sequence[str]) -> None:
+    if conn.pragma("user_version") == len(schema):
+        return
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        present = conn.pragma("user_version")
+        if present > len(schema):
+            raise StorageProblem("the file was written by a newer version of this program; update the program")
+        for script in schema[present:]:
+            conn.execute(script)
+        conn.pragma("user_version", len(schema))
+        conn.execute("COMMIT")
+    except BaseException:
+        conn.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def transaction(conn: apsw.Connection) -> Iterator[None]:
+    """Run the block in one transaction; plain ``BEGIN`` would meet busy errors that no timeout waits for.
+
+    Raises StorageFull when the disk is full, LocalFileUnreadable when a page fails its check, StorageProblem otherwise.
+    """
+    with _failures(Path(conn.filename)):
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            conn.execute("COMMIT")
+        except BaseException:
+            # A full disk may already have rolled the transaction back.
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            raise
+
+
+@contextlib.contextmanager
+def reading(conn: apsw.Connection) -> Iterator[None]:
+    """Tell failures of the reads in the block in this package's own errors."""
+    with _failures(Path(conn.filename)):
+        yield
+
+
+@contextlib.contextmanager
+def _failures(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (apsw.NotADBError, apsw.CorruptError) as failure:
+        raise LocalFileUnreadable(path.name) from failure
+    except apsw.FullError as failure:
+        raise StorageFull() from failure
+    except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as failure:
+        if _is_full(path):
+            raise StorageFull() from failure
+        raise StorageProblem(f"{path.name}: {failure}") from failure
+    except apsw.BusyError as failure:
+        raise StorageProblem(f"{path.name} is in use by another program for too long") from failure
+    except OSError as failure:
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull() from failure
+        raise StorageProblem(f"{path.name}: {failure.strerror}") from failure
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        state = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return state.f_bavail * state.f_frsize < _FULL_BELOW_BYTES
+
+
+def single_row(conn: apsw.Connection, sql: str) -> tuple[Any, ...]:
+    """Return the only row of a query over a table that always has one."""
+    row = conn.execute(sql).fetchone()
+    if row is None:
+        raise LocalFileUnreadable(Path(conn.filename).name)
+    return tuple(row)
+
+
+def remove_files(path: Path) -> None:
+    """Delete a database with its journal files."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}{suffix}")
+
+
+def set_aside(path: Path, stamp: str) -> Path:
+    """Rename a database with its journal files to ``<name>.set-aside-<stamp>``, and return the new path."""
+    target = path.with_name(f"{path.name}.set-aside-{stamp}")
+    for suffix in ("-wal", "-shm", ""):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{path}{suffix}", f"{target}{suffix}")
+    return target

@@ -1,0 +1,174 @@
+"""The model on the wire: under httpx2 in the same process, or on a loopback port for other processes.
+
+Faults are put in at this edge: ``Fault`` values in ``ModelTransport.faults`` are used up one exchange at a time.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+
+from ..policy import decode
+from .rules import JOBS, Caller, Model, ModelAnswer, problem
+
+
+def answer(model: Model, method: str, target: str, headers: dict[str, str], body: bytes) -> ModelAnswer:
+    """Return the model's answer to one exchange; header names are in lower case."""
+    parts = urlsplit(target)
+    path, query = parts.path, parse_qs(parts.query)
+    if path == "/.well-known/document-service":
+        return _stamped(model, model.describe())
+    if re.fullmatch(r"/v1/documents/[^/]+/content", path):
+        return _stamped(model, model.content(path.split("/")[3], headers))
+    caller = _caller(model, headers.get("authorization", ""))
+    if caller is None:
+        return _stamped(model, problem(401, "NOT_AUTHENTICATED"))
+    try:
+        parsed = json.loads(body) if body else None
+    except ValueError:
+        return _stamped(model, problem(400, "MALFORMED_JSON"))
+    return _stamped(model, _route(model, caller, method, path, query, headers, parsed))
+
+
+def _route(
+    model: Model,
+    caller: Caller,
+    method: str,
+    path: str,
+    query: dict[str, list[str]],
+    headers: dict[str, str],
+    body: Any,
+) -> ModelAnswer:
+    if (method, path) == ("POST", JOBS):
+        return model.submit(caller, body, headers.get("x-client-mutation-id") or headers.get("idempotency-key"))
+    if (method, path) == ("GET", JOBS):
+        return model.list_jobs(caller)
+    if (method, path) == ("POST", f"{JOBS}/lookup"):
+        return model.lookup(caller, body)
+    if (method, path) == ("GET", "/v1/documents/changes"):
+        return model.changes(caller, query.get("cursor", [""])[0])
+    if (method, path) == ("POST", "/v1/documents/audit-events"):
+        return model.take_events(body)
+    if (method, path) == ("GET", "/v1/document-templates"):
+        listed = model.list_templates()
+        if headers.get("if-none-match") == listed.headers["ETag"]:
+            return ModelAnswer(304, None, listed.headers, b"")
+        return listed
+    found = re.fullmatch(rf"{JOBS}/([^/]+)(/retry)?", path)
+    if found:
+        return model.retry(caller, found[1]) if found[2] else model.read_job(caller, found[1])
+    found = re.fullmatch(r"/v1/documents/([^/]+)/download-url", path)
+    if found and method == "POST":
+        return model.document_url(caller, found[1])
+    found = re.fullmatch(r"/v1/document-templates/[^/]+/versions/([^/]+)", path)
+    if found:
+        return model.read_version(found[1])
+    return problem(404, "NOT_FOUND")
+
+
+def _caller(model: Model, authorization: str) -> Caller | None:
+    token = authorization.removeprefix("Bearer ")
+    if token in model.revoked_tokens:
+        return None
+    try:
+        claims = json.loads(decode(token.split(".")[1]))
+        return Caller(claims["tenant"], claims["sub"])
+    except (IndexError, ValueError, KeyError):
+        return None
+
+
+def _stamped(model: Model, given: ModelAnswer) -> ModelAnswer:
+    given.headers.setdefault("Content-Type", "application/json")
+    given.headers["X-Sync-Epoch"] = model.state.epoch
+    given.headers["X-Request-Id"] = "req_model"
+    given.headers["Date"] = formatdate(model.now(), usegmt=True)
+    if given.content is None:
+        given.content = json.dumps(given.body).encode()
+    return given
+
+
+# A fault sees the exchange and may change it: return an answer instead of the model's, raise a transport error, or
+# return None to let the model answer. ``after`` faults run when the model has done its work: the answer is lost.
+Fault = Callable[[httpx2.Request], httpx2.Response | None]
+
+
+@dataclass
+class ModelTransport(httpx2.BaseTransport):
+    """The model as a transport of httpx2. ``before`` and ``after`` are used up from the front, one an exchange."""
+
+    model: Model
+    before: list[Fault | None] = field(default_factory=list)
+    after: list[Fault | None] = field(default_factory=list)
+    offline: bool = False
+    seen: list[tuple[str, str]] = field(default_factory=list)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer one exchange."""
+        if self.offline:
+            raise httpx2.ConnectError("offline", request=request)
+        target = request.url.raw_path.decode()
+        self.seen.append((request.method, target))
+        fault = self.before.pop(0) if self.before else None
+        instead = fault(request) if fault else None
+        if instead is not None:
+            return instead
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        given = answer(self.model, request.method, target, headers, request.read())
+        late = self.after.pop(0) if self.after else None
+        instead = late(request) if late else None
+        if instead is not None:
+            return instead
+        return httpx2.Response(given.status, headers=given.headers, content=given.content)
+
+
+@contextmanager
+def serve(model: Model, *, port: int = 0) -> Iterator[str]:
+    """Serve the model on a loopback port in threads of this process; yields its URL."""
+    lock = threading.Lock()
+
+    class Exchange(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # Headers and body leave in two writes; without this, each answer waits for an acknowledgement.
+        disable_nagle_algorithm = True
+
+        def _answer(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            with lock:
+                given = answer(model, self.command, self.path, headers, body)
+            content = given.content or b""
+            self.send_response_only(given.status)
+            for name, value in given.headers.items():
+                self.send_header(name, value)
+            if given.status != 304:
+                self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if given.status != 304 and self.command != "HEAD":
+                self.wfile.write(content)
+
+        do_GET = do_POST = do_PATCH = do_HEAD = _answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Exchange)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

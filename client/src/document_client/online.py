@@ -1,0 +1,145 @@
+"""What only works while connected: generating a document now, and uploading a scan. Offline both are refused at once.
+
+Nothing is queued or kept on the device when they fail: a scan must pass the malware scanner of the service, and a
+document to be read now must be made from live data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from . import cache
+from .account import Account
+from .answers import Answer
+from .driver import Driver, Observer, Progress
+from .errors import FileUnreadable, NotTheService, OnlineOnly, ServerBusy, ServerRefused, TlsFailed, TokenRefused
+from .http import Connection
+from .ids import new_mutation_id
+from .inputs import check_reference, to_bytes
+from .localdb import transaction
+from .queueing import Wish, prepare
+from .reactions import Judged, Verdict, judge
+from .sync import Cycle, run_downloads
+
+# The service answers within 5 s or says 504; after this long the document is left to the next sync.
+GENERATE_SECONDS = 60.0
+# Small enough to lose little when a link drops, large enough for few round trips.
+UPLOAD_PIECE_BYTES = 256 * 1024
+# A scan takes seconds; a longer one goes on at the service and shows up with the changes.
+SCAN_SECONDS = 120.0
+
+
+def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, Any]:
+    """Render a document now and keep it on the device; returns its metadata.
+
+    Raises OnlineOnly, ServerRefused, ServerBusy, TokenRefused or NotTheService.
+    """
+    prepared = prepare(account, wish)
+    key = new_mutation_id()
+    content = to_bytes(prepared.body)
+    deadline = time.monotonic() + GENERATE_SECONDS
+    while True:
+        answer = connection.send("POST", "/v1/documents/generate", content=content, headers={"Idempotency-Key": key})
+        # 504: the job lives on; the same key asks for its document.
+        if answer.kind == "answer" and answer.status == 504 and answer.is_json and time.monotonic() < deadline:
+            time.sleep(1.0)
+            continue
+        break
+    document = _good(answer)
+    if not isinstance(document.get("id"), str):
+        raise NotTheService()
+    with transaction(account.cache):
+        generation = int(account.cache.execute("SELECT generation FROM feed").get)
+        cache.save_document(account.cache, document, generation)
+        cache.want(account.cache, document["id"])
+    driver = Driver(account, connection)
+    driver.run(Cycle(clock=driver.now, random=lambda: 0.5), run_downloads)
+    return document
+
+
+def upload(
+    account: Account,
+    connection: Connection,
+    path: Path,
+    *,
+    patient: str,
+    encounter: str | None = None,
+    category: str = "scanned_record",
+    title: str | None = None,
+    observe: Observer | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Send a scanned file and wait for the scanner's verdict; returns ``{id, status, documentId?, reason?}``."""
+    try:
+        content = path.read_bytes()
+    except OSError as failure:
+        raise FileUnreadable(f"{path}: {failure.strerror}") from failure
+    body: dict[str, Any] = {
+        "fileName": path.name,
+        "contentType": mimetypes.guess_type(path.name)[0] or "application/octet-stream",
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "patientId": check_reference(patient, "Patient"),
+        "category": category,
+        "title": title or path.stem,
+    }
+    if encounter:
+        body["encounterId"] = check_reference(encounter, "Encounter")
+    created = _good(connection.send("POST", "/v1/documents/uploads", content=to_bytes(body)))
+    route = f"/v1/documents/uploads/{quote(str(created.get('id')), safe='')}"
+    _send_pieces(connection, route, content, int(created.get("offset") or 0), observe)
+    state = _good(connection.send("POST", f"{route}/finalize", content=b"{}"))
+    deadline = time.monotonic() + SCAN_SECONDS
+    while state.get("status") in ("receiving", "scanning") and time.monotonic() < deadline:
+        sleep(0.5)
+        state = _good(connection.send("GET", route))
+    return state
+
+
+def _send_pieces(connection: Connection, route: str, content: bytes, offset: int, observe: Observer | None) -> None:
+    """Send the file from ``offset`` on; after a cut, ask how much arrived and go on from there, once for each piece."""
+    cut_at = -1
+    while offset < len(content):
+        piece = content[offset : offset + UPLOAD_PIECE_BYTES]
+        headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+        answer = connection.send("PATCH", route, content=piece, headers=headers)
+        if answer.kind == "answer" and answer.status == 204:
+            offset = int(answer.headers.get("upload-offset") or offset + len(piece))
+            if observe:
+                observe(Progress("upload", "", offset, len(content)))
+            continue
+        if answer.kind != "no_connection" or cut_at == offset:
+            _good(answer)
+        cut_at = offset
+        head = connection.send("HEAD", route)
+        if head.kind != "answer" or "upload-offset" not in head.headers:
+            raise OnlineOnly("the connection was lost during the upload")
+        offset = int(head.headers["upload-offset"])
+
+
+def _good(answer: Answer) -> dict[str, Any]:
+    """Return the JSON object of a good answer, or raise the error that fits a command which needs the service now."""
+    judged = judge(answer, 0.0)
+    if judged.verdict is Verdict.ACCEPTED and isinstance(answer.body, dict):
+        return answer.body
+    raise _error_for(judged, answer)
+
+
+def _error_for(judged: Judged, answer: Answer) -> Exception:
+    if judged.verdict is Verdict.NO_CONNECTION:
+        return OnlineOnly()
+    if judged.verdict is Verdict.TLS:
+        return TlsFailed(answer.detail)
+    if judged.verdict is Verdict.SIGN_IN:
+        return TokenRefused(judged.title, reason=judged.code)
+    if judged.verdict is Verdict.WAIT:
+        return ServerBusy(judged.title, reason=judged.code)
+    if judged.verdict in (Verdict.REFUSED, Verdict.SERVER_FAILED):
+        return ServerRefused(judged.title, reason=judged.code)
+    return NotTheService()

@@ -1,0 +1,225 @@
+"""What a person does with requests on this device: ask, look, retry, edit, export, discard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from . import requests, templates
+from .account import Account
+from .audit import Happening
+from .clock import from_text, to_text
+from .documents import record
+from .errors import NotConfirmed, RequestStateWrong, RequestUnknown, UsageProblem
+from .files import write_private
+from .ids import new_mutation_id
+from .inputs import check_birth_date, check_inputs, check_reference, choose_locale, parse_assignments, to_bytes
+from .localdb import transaction
+from .requests import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asks for. ``inputs`` are typed values; ``assignments`` are ``name=value`` texts to be typed."""
+
+    template: str
+    patient: str
+    encounter: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    assignments: tuple[str, ...] = ()
+    locale: str | None = None
+    birth_date: str | None = None
+    identifier: str | None = None
+    not_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked wish: the members of the request's body that do not depend on when and under which id it is sent."""
+
+    body: dict[str, Any]
+    template_name: str
+
+
+def prepare(account: Account, wish: Wish) -> Prepared:
+    """Check a wish against the catalogue on this device; raises a UsageProblem that names what to mend."""
+    chosen = templates.choose(account.cache, wish.template)
+    definition = chosen.version.get("definition") or {}
+    schema = definition.get("inputs") or {"type": "object", "additionalProperties": False}
+    values = {**wish.inputs, **parse_assignments(wish.assignments, schema)}
+    check_inputs(values, schema)
+    body: dict[str, Any] = {
+        "templateVersionId": chosen.version["id"],
+        "patientId": check_reference(wish.patient, "Patient"),
+        "inputs": values,
+        "locale": choose_locale(wish.locale, definition),
+    }
+    if wish.encounter:
+        body["encounterId"] = check_reference(wish.encounter, "Encounter")
+    check = {}
+    if wish.birth_date:
+        check["birthDate"] = check_birth_date(wish.birth_date)
+    if wish.identifier:
+        check["identifier"] = wish.identifier
+    if check:
+        body["patientCheck"] = check
+    if wish.not_after:
+        try:
+            body["notAfter"] = to_text(from_text(wish.not_after))
+        except ValueError:
+            raise UsageProblem("--not-after must be an instant such as 2026-05-01T12:00:00Z") from None
+    return Prepared(body, str(chosen.template.get("name")))
+
+
+# Named here because ``RequestQueue.list`` hides the built-in name inside the class.
+_Shown = list[dict[str, Any]]
+
+
+class RequestQueue:
+    """The request queue of the signed-in user. Reached as ``DocumentClient.queue``."""
+
+    def __init__(self, account: Callable[[], Account]) -> None:
+        """Bind to a function that returns the opened account."""
+        self._account = account
+
+    def add(self, wish: Wish) -> dict[str, Any]:
+        """Queue a request; it is durable when this returns. Raises a UsageProblem or StorageFull."""
+        account = self._account()
+        with account.watched():
+            cmid, _ = self._insert(account, prepare(account, wish))
+            return self.show(cmid)
+
+    def list(self) -> _Shown:
+        """Return every kept request: those that need attention first, then the pending, then the others."""
+        account = self._account()
+        order = {"quarantined": 0, "failed": 0, "queued": 1, "sending": 1, "acknowledged": 2, "done": 3}
+        with account.watched():
+            found = requests.read_all(account.queue)
+        return [_shown(r) for r in sorted(found, key=lambda r: (order[r.state], r.sequence))]
+
+    def show(self, client_mutation_id: str) -> dict[str, Any]:
+        """Return one request with its body; raises RequestUnknown."""
+        request = self._find(client_mutation_id)
+        return {**_shown(request), "request": json.loads(request.body)}
+
+    def retry(self, client_mutation_id: str) -> dict[str, Any]:
+        """Queue a request again under the same id; the next sync sends it. Raises RequestStateWrong while pending."""
+        account = self._account()
+        with account.watched():
+            request = self._find(client_mutation_id)
+            if request.state in requests.PENDING or request.state == "discarded":
+                raise RequestStateWrong(f"the request is {request.state}")
+            with transaction(account.queue):
+                requests.retry(account.queue, request, account.clock().now)
+        return self.show(request.client_mutation_id)
+
+    def edit(self, client_mutation_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace a quarantined or failed request by a new one with ``changes`` (fields of ``Wish``)."""
+        account = self._account()
+        with account.watched():
+            request = self._find(client_mutation_id)
+            _need_attention(request)
+            body = json.loads(request.body, parse_float=Decimal)
+            check = body.get("patientCheck") or {}
+            kept: dict[str, Any] = {
+                "template": body["templateVersionId"],
+                "patient": body["patientId"],
+                "encounter": body.get("encounterId"),
+                "inputs": body["inputs"],
+                "locale": body["locale"],
+                "birth_date": check.get("birthDate"),
+                "identifier": check.get("identifier"),
+                "not_after": body.get("notAfter"),
+            }
+            assignments = tuple(changes.get("assignments") or ())
+            replaced = {pair.partition("=")[0] for pair in assignments}
+            kept["inputs"] = {name: value for name, value in kept["inputs"].items() if name not in replaced}
+            wish = Wish(**{**kept, **{k: v for k, v in changes.items() if v is not None}})
+            cmid, _ = self._insert(account, prepare(account, wish), replaces=request)
+        return self.show(cmid)
+
+    def export(self, client_mutation_id: str, path: Path) -> dict[str, Any]:
+        """Write a request's exact bytes to a private file, audited."""
+        account = self._account()
+        with account.watched():
+            request = self._find(client_mutation_id)
+            if path.exists():
+                raise UsageProblem(f"{path} exists; choose another name")
+            cmid = request.client_mutation_id
+            record(account, Happening("request.exported", account.session.user, client_mutation_id=cmid))
+        write_private(path, request.body)
+        return _shown(request)
+
+    def discard(self, client_mutation_id: str, *, confirmation: str) -> dict[str, Any]:
+        """Give up a quarantined or failed request; ``confirmation`` must be its id. Writes an audit event first."""
+        account = self._account()
+        with account.watched():
+            request = self._find(client_mutation_id)
+            _need_attention(request)
+            if confirmation != request.client_mutation_id:
+                raise NotConfirmed()
+            cmid = request.client_mutation_id
+            record(account, Happening("request.discarded", account.session.user, client_mutation_id=cmid))
+            with transaction(account.queue):
+                requests.discard(account.queue, cmid, account.clock().now)
+        return {**_shown(request), "status": "discarded"}
+
+    def _insert(self, account: Account, prepared: Prepared, *, replaces: Request | None = None) -> tuple[str, float]:
+        session, now, cmid = account.session, account.clock().now, new_mutation_id()
+        body = {"clientMutationId": cmid, **prepared.body, "requestedAt": to_text(now)}
+        with transaction(account.queue):
+            requests.insert(
+                account.queue,
+                client_mutation_id=cmid,
+                tenant_id=session.tenant,
+                user_id=session.user,
+                body=to_bytes(body),
+                template_name=prepared.template_name,
+                template_version_id=str(body["templateVersionId"]),
+                patient_id=str(body["patientId"]),
+                requested_at=now,
+            )
+            if replaces is not None:
+                requests.discard(account.queue, replaces.client_mutation_id, now, replaced_by=cmid)
+        return cmid, now
+
+    def _find(self, client_mutation_id: str) -> Request:
+        """Return a request by its id or by the unique beginning of it."""
+        account = self._account()
+        found = requests.read(account.queue, client_mutation_id)
+        if found is None and len(client_mutation_id) >= 4:
+            matches = [
+                r for r in requests.read_all(account.queue) if r.client_mutation_id.startswith(client_mutation_id)
+            ]
+            found = matches[0] if len(matches) == 1 else None
+        if found is None:
+            raise RequestUnknown(f"{client_mutation_id} is not in the queue")
+        return found
+
+
+def _need_attention(request: Request) -> None:
+    if request.state not in requests.ATTENTION:
+        raise RequestStateWrong(f"the request is {request.state}; only quarantined and failed requests can be given up")
+
+
+def _shown(request: Request) -> dict[str, Any]:
+    reason = {"code": request.reason_code, "title": request.reason_title} if request.reason_code else None
+    return {
+        "clientMutationId": request.client_mutation_id,
+        "status": request.state,
+        "jobId": request.job_id,
+        "jobStatus": request.job_status,
+        "documentId": request.document_id,
+        "reason": reason,
+        "template": request.template_name,
+        "templateVersionId": request.template_version_id,
+        "patientId": request.patient_id,
+        "requestedAt": to_text(request.requested_at),
+        "failures": request.failures,
+        "tries": request.tries,
+        "notBefore": to_text(request.not_before) if request.not_before else None,
+    }

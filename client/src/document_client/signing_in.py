@@ -1,0 +1,222 @@
+"""Signing in and out: whose files are open, which server, which keys (contract §4 and §5).
+
+Signing in needs the server the first time; afterwards the same person can sign in on the device without a connection,
+and the next sync shows whether the server agrees. Signing out stops a drain first, refuses to forget pending requests
+unless told how, and destroys the cache's key.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from . import requests
+from .account import Account, Session, open_account, read_session, write_session
+from .answers import Answer
+from .audit import Happening
+from .clock import TimeSource, to_text
+from .documents import record
+from .errors import (
+    Misconfigured,
+    NotTheService,
+    PendingRequests,
+    ServerRefused,
+    ServerUnreachable,
+    TlsFailed,
+    TokenRefused,
+    TokenUnreadable,
+    UsageProblem,
+)
+from .files import make_folder, write_private
+from .http import Connection, normalize_address
+from .ids import new_id
+from .localdb import remove_files, transaction
+from .policy import decode
+from .reactions import Verdict, judge
+from .vault import Unlocking, Vault, create_vault, open_vault, vault_exists
+
+
+def read_claims(token: str) -> dict[str, Any]:
+    """Return the payload of a JSON Web Token, unverified: the server verifies it, this device only needs its words.
+
+    Raises TokenUnreadable when it is no token or names no tenant and user.
+    """
+    try:
+        claims = json.loads(decode(token.strip().split(".")[1]))
+    except (IndexError, ValueError):
+        raise TokenUnreadable() from None
+    if not isinstance(claims, dict) or not all(isinstance(claims.get(n), str) and claims[n] for n in ("tenant", "sub")):
+        raise TokenUnreadable()
+    return claims
+
+
+def sign_in(
+    home: Path,
+    server: str,
+    token: str,
+    unlocking: Unlocking,
+    time: TimeSource,
+    *,
+    transport: httpx2.BaseTransport | None = None,
+    pending: str | None = None,
+    trust_new_keys: bool = False,
+) -> tuple[Session, Vault, list[str]]:
+    """Open a session; returns it with the unlocked vault and notices for the person.
+
+    ``pending`` ("keep" or "discard") says what happens to another user's pending requests. Raises TokenUnreadable,
+    TokenRefused, ServerUnreachable, NotTheService, PendingRequests and the vault's errors.
+    """
+    address = normalize_address(server)
+    claims = read_claims(token)
+    tenant, user = str(claims["tenant"]), str(claims["sub"])
+    make_folder(home)
+    known_device = vault_exists(home)
+    vault = open_vault(home, unlocking) if known_device else create_vault(home, new_id("dev_"), unlocking)
+    draft = Session(address, tenant, user, {}, to_text(time.wall()))
+    known = _read_known(home, draft)
+    notices: list[str] = []
+    with_connection = Connection(address, token.strip(), transport)
+    try:
+        try:
+            keys = _ask_server(with_connection, known, trust_new_keys=trust_new_keys)
+            _enrol(with_connection, vault, notices)
+        except (ServerUnreachable, TlsFailed) as failure:
+            if known is None or known["server"] != address:
+                raise
+            keys = dict(known["policyKeys"])
+            notices.append(f"Signed in on this device only: {failure.title}")
+    finally:
+        with_connection.close()
+    former = _read_former(home)
+    if former is not None and (former.tenant, former.user) != (tenant, user):
+        sign_out(home, vault, former, time, pending=pending)
+    session = Session(address, tenant, user, keys, draft.signed_in_at)
+    vault.put(f"token/{session.account_id}", token.strip().encode())
+    account = open_account(home, vault, session, time)
+    notices += account.notices
+    account.close()
+    _write_known(home, session)
+    write_session(home, session)
+    return session, vault, notices
+
+
+def sign_out(home: Path, vault: Vault, session: Session, time: TimeSource, *, pending: str | None) -> int:
+    """Close a session; returns how many requests were kept or discarded.
+
+    ``pending`` None refuses (PendingRequests) while requests are not sent or wait for a decision; "keep" leaves them
+    sealed for the same user's return; "discard" gives them up, each with an audit event.
+    """
+    account = open_account(home, vault, session, time)
+    try:
+        waiting = [r for r in requests.read_all(account.queue) if r.state in (*requests.PENDING, *requests.ATTENTION)]
+        if waiting and pending is None:
+            raise PendingRequests(f"{len(waiting)} requests are not sent or need a decision")
+        _stop_drain(account)
+        if pending == "discard":
+            for request in waiting:
+                cmid = request.client_mutation_id
+                record(account, Happening("request.discarded", session.user, client_mutation_id=cmid))
+                with transaction(account.queue):
+                    requests.discard(account.queue, cmid, account.clock().now)
+    finally:
+        account.close()
+    # The key first: whatever of the file may survive on the disk can then never be read.
+    vault.destroy(f"cache/{session.account_id}")
+    vault.destroy(f"token/{session.account_id}")
+    remove_files(account.folder / "cache.db")
+    write_session(home, None)
+    return len(waiting)
+
+
+def _stop_drain(account: Account) -> None:
+    """Take the drain lease whoever holds it: the token fences every later write of the drain that runs."""
+    with transaction(account.queue):
+        token = requests.take_lease(account.queue, "sign-out", account.time.wall(), owner_is_dead=True)
+        if token is not None:
+            requests.release_lease(account.queue, token)
+
+
+def _ask_server(connection: Connection, known: dict[str, Any] | None, *, trust_new_keys: bool) -> dict[str, str]:
+    """Return the server's policy keys after checking that it is the service and takes the token."""
+    answer = connection.send("GET", "/.well-known/document-service", authenticated=False)
+    _need(answer)
+    body = answer.body
+    if not isinstance(body, dict) or body.get("service") != "document-service":
+        raise NotTheService()
+    listed = body.get("policyKeys") or []
+    keys = {
+        str(k["kid"]): str(k["publicKey"]) for k in listed if isinstance(k, dict) and "kid" in k and "publicKey" in k
+    }
+    pinned = dict(known["policyKeys"]) if known and known["server"] == connection.server else {}
+    if pinned and not trust_new_keys and not set(pinned.items()) & set(keys.items()):
+        raise Misconfigured(
+            "the service's signing key is not the one this device knows; ask the administrator,"
+            " then use --trust-new-keys"
+        )
+    probe = connection.send("GET", "/v1/documents/render-jobs?limit=1")
+    judged = judge(probe, 0.0)
+    if judged.verdict is Verdict.SIGN_IN:
+        raise TokenRefused(judged.title, reason=judged.code)
+    if judged.verdict not in (Verdict.ACCEPTED, Verdict.REFUSED, Verdict.WAIT, Verdict.SERVER_FAILED):
+        _need(probe)
+    return keys
+
+
+def _need(answer: Answer) -> None:
+    """Raise the error for an answer that is not a good one of ours."""
+    verdict = judge(answer, 0.0).verdict
+    if verdict is Verdict.NO_CONNECTION:
+        raise ServerUnreachable(answer.detail)
+    if verdict is Verdict.TLS:
+        raise TlsFailed(answer.detail)
+    if verdict in (Verdict.NOT_OURS, Verdict.ELSEWHERE):
+        raise NotTheService()
+    if verdict is not Verdict.ACCEPTED:
+        raise ServerRefused(judge(answer, 0.0).title, reason=judge(answer, 0.0).code)
+
+
+def _enrol(connection: Connection, vault: Vault, notices: list[str]) -> None:
+    """Tell the server about this device; a server without enrolment is fine."""
+    content = json.dumps({"deviceId": vault.device_id, "publicKey": vault.public_key()}).encode()
+    answer = connection.send("POST", "/v1/devices", content=content)
+    judged = judge(answer, 0.0)
+    without_enrolment = answer.status in (404, 405, 501)
+    if judged.verdict is not Verdict.ACCEPTED and not without_enrolment:
+        notices.append(f"The service did not take this device's enrolment: {judged.title or judged.verdict.value}.")
+
+
+def _known_path(home: Path, session: Session) -> Path:
+    return home / "accounts" / session.account_id / "server.json"
+
+
+def _read_known(home: Path, session: Session) -> dict[str, Any] | None:
+    """Return what was pinned when this person last signed in here with the server, or None."""
+    try:
+        known = json.loads(_known_path(home, session).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, dict) and "server" in known and "policyKeys" in known else None
+
+
+def _write_known(home: Path, session: Session) -> None:
+    content = {"server": session.server, "policyKeys": session.policy_keys}
+    write_private(_known_path(home, session), json.dumps(content, indent=1).encode())
+
+
+def _read_former(home: Path) -> Session | None:
+    from .errors import SignInNeeded
+
+    try:
+        return read_session(home)
+    except SignInNeeded:
+        return None
+
+
+def check_pending_choice(*, keep: bool, discard: bool) -> str | None:
+    """Return "keep", "discard" or None for the two options of the command; raises UsageProblem for both."""
+    if keep and discard:
+        raise UsageProblem("choose either --keep-sealed or --discard-pending")
+    return "keep" if keep else "discard" if discard else None

@@ -1,0 +1,175 @@
+"""The template catalogue as this device last saw it: read-only, shown at once with its age, refreshed when online.
+
+Freshness of the list: *fresh* within the server's ``max-age``, *stale* within ``stale-while-revalidate`` after that
+(shown at once and refreshed in the background), *expired* beyond (shown with a warning). A failed refresh empties
+nothing.
+Functions take the connection of the cache database and run inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import apsw
+
+from .errors import TemplateAmbiguous, TemplateNotInUse, TemplateUnknown
+from .localdb import single_row
+
+Freshness = Literal["fresh", "stale", "expired", "never"]
+
+# Used until the server has said otherwise: five minutes fresh, then a day in which showing it at once is right.
+DEFAULT_MAX_AGE = 300.0
+DEFAULT_STALE = 86_400.0
+
+SCHEMA = """
+    CREATE TABLE templates (template_id TEXT PRIMARY KEY, body TEXT NOT NULL, generation INTEGER NOT NULL);
+    CREATE TABLE versions (version_id TEXT PRIMARY KEY, template_id TEXT NOT NULL, body TEXT NOT NULL, etag TEXT);
+    CREATE TABLE catalogue (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        etag TEXT, refreshed_at REAL, max_age REAL NOT NULL, stale REAL NOT NULL
+    );
+    INSERT INTO catalogue VALUES (1, NULL, NULL, 300, 86400);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The templates with the age of the list in seconds (None = never fetched)."""
+
+    items: list[dict[str, Any]]
+    age: float | None
+    freshness: Freshness
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A template and the version of it that a request would name."""
+
+    template: dict[str, Any]
+    version: dict[str, Any]
+
+
+def read_catalogue(conn: apsw.Connection, now: float) -> Catalogue:
+    """Return every known template with its current version's semver and locales."""
+    refreshed, max_age, stale = single_row(conn, "SELECT refreshed_at, max_age, stale FROM catalogue")
+    items = []
+    for (body,) in conn.execute("SELECT body FROM templates ORDER BY json_extract(body, '$.name'), template_id"):
+        template = json.loads(body)
+        version = read_version(conn, template.get("currentVersionId"))
+        template["semver"] = version.get("semver") if version else None
+        template["locales"] = (version or {}).get("definition", {}).get("locales", [])
+        items.append(template)
+    if refreshed is None:
+        return Catalogue(items, None, "never")
+    age = max(now - refreshed, 0.0)
+    freshness: Freshness = "fresh" if age <= max_age else "stale" if age <= max_age + stale else "expired"
+    return Catalogue(items, age, freshness)
+
+
+def read_etag(conn: apsw.Connection) -> str | None:
+    """Return the ETag of the list last fetched."""
+    value = conn.execute("SELECT etag FROM catalogue").get
+    return None if value is None else str(value)
+
+
+def save_list(
+    conn: apsw.Connection, items: Sequence[Mapping[str, Any]], etag: str | None, cache_control: str, now: float
+) -> None:
+    """Replace the list by what the server answered."""
+    conn.execute("DELETE FROM templates")
+    for item in items:
+        save_template(conn, item, generation=0)
+    touch(conn, now, etag=etag, cache_control=cache_control)
+
+
+def touch(conn: apsw.Connection, now: float, *, etag: str | None = None, cache_control: str = "") -> None:
+    """Record that the list is as the server has it now (a 304, or a complete change feed)."""
+    conn.execute("UPDATE catalogue SET refreshed_at = ?, etag = coalesce(?, etag)", (now, etag))
+    for column, directive in (("max_age", "max-age"), ("stale", "stale-while-revalidate")):
+        found = re.search(rf"{directive}=(\d+)", cache_control)
+        if found:
+            conn.execute(f"UPDATE catalogue SET {column} = ?", (float(found[1]),))
+
+
+def save_template(conn: apsw.Connection, template: Mapping[str, Any], generation: int) -> None:
+    """Insert or replace one template."""
+    conn.execute(
+        "INSERT INTO templates VALUES (?,?,?) ON CONFLICT (template_id) DO UPDATE SET body = excluded.body,"
+        " generation = excluded.generation",
+        (template["id"], json.dumps(template), generation),
+    )
+
+
+def sweep(conn: apsw.Connection, generation: int) -> None:
+    """Remove templates that a whole listing did not name."""
+    conn.execute("DELETE FROM templates WHERE generation <> ?", (generation,))
+
+
+def read_missing_versions(conn: apsw.Connection) -> list[tuple[str, str]]:
+    """Return (template id, version id) of published templates whose current definition is not here yet."""
+    return [
+        (str(template_id), str(version_id))
+        for template_id, version_id in conn.execute(
+            "SELECT template_id, json_extract(body, '$.currentVersionId') AS version_id FROM templates"
+            " WHERE version_id IS NOT NULL AND json_extract(body, '$.status') = 'published'"
+            " AND version_id NOT IN (SELECT version_id FROM versions) ORDER BY template_id"
+        )
+    ]
+
+
+def save_version(conn: apsw.Connection, version: Mapping[str, Any], template_id: str, etag: str | None) -> None:
+    """Keep one frozen version."""
+    conn.execute(
+        "INSERT OR REPLACE INTO versions VALUES (?,?,?,?)", (version["id"], template_id, json.dumps(version), etag)
+    )
+
+
+def read_version(conn: apsw.Connection, version_id: str | None) -> dict[str, Any] | None:
+    """Return one version's body, or None."""
+    row = conn.execute("SELECT body FROM versions WHERE version_id = ?", (version_id,)).fetchone()
+    return None if row is None else json.loads(row[0])
+
+
+def choose(conn: apsw.Connection, wanted: str) -> Chosen:
+    """Find a template by template id, version id, or (case does not matter) name or platform form key.
+
+    Raises TemplateUnknown, TemplateAmbiguous or TemplateNotInUse.
+    """
+    folded = wanted.strip().casefold()
+    known = [json.loads(row[0]) for row in conn.execute("SELECT body FROM templates ORDER BY template_id")]
+    matches = [t for t in known if wanted in (t["id"], t.get("currentVersionId"))]
+    if not matches:
+        row = conn.execute("SELECT template_id, body FROM versions WHERE version_id = ?", (wanted,)).fetchone()
+        if row is not None:
+            matches = [t for t in known if t["id"] == row[0]]
+            if matches:
+                return _checked(matches[0], json.loads(row[1]))
+    if not matches:
+        named = [t for t in known if folded in (_fold(t.get("name")), _fold(t.get("platformFormKey")))]
+        # A retired form must not make the form in use ambiguous.
+        matches = [t for t in named if t.get("status") == "published"] or named
+    if not matches:
+        raise TemplateUnknown(f"{wanted!r} is not in the catalogue on this device")
+    if len(matches) > 1:
+        raise TemplateAmbiguous(", ".join(f"{t['id']} ({t.get('origin')})" for t in matches))
+    template = matches[0]
+    version = read_version(conn, template.get("currentVersionId"))
+    if version is None and template.get("status") == "published":
+        raise TemplateUnknown("the template's definition is not on this device yet; run `documents sync`")
+    return _checked(template, version or {})
+
+
+def _checked(template: dict[str, Any], version: dict[str, Any]) -> Chosen:
+    if template.get("status") != "published":
+        raise TemplateNotInUse(f"{template['id']} is {template.get('status')}")
+    if version.get("withdrawn"):
+        raise TemplateNotInUse(f"version {version.get('semver')} was withdrawn")
+    return Chosen(template, version)
+
+
+def _fold(text: object) -> str:
+    return str(text or "").casefold()

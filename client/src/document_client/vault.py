@@ -1,0 +1,337 @@
+"""The keys of one installation: made here, wrapped, and never beside the data in the clear.
+
+``vault.json`` holds one random key for each encrypted database, the device's Ed25519 key and the session token, each
+sealed under the vault's root key (AES-256-GCM, the name as associated data). The root key itself is held by the
+operating system's keyring, or wrapped by a passphrase through Argon2id (64 MiB, 3 passes, 4 lanes). A wrong passphrase
+costs an escalating delay. Losing a cache key costs a download; losing a queue key sets the queue file aside.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import (
+    KeyFileMissing,
+    KeyFileUnreadable,
+    KeyringLost,
+    PassphraseDelayed,
+    PassphraseNeeded,
+    PassphraseWrong,
+)
+from .files import exclusive, make_folder, write_private
+
+# OWASP's second recommendation for Argon2id with room to spare: about 0.1 s on a clinic's machine, once per command.
+ARGON2_MEMORY_KIB = 64 * 1024
+ARGON2_PASSES = 3
+ARGON2_LANES = 4
+# Three slips of the finger are free; then 1 s, 2 s, 4 s … up to five minutes.
+FREE_FAILURES = 3
+LONGEST_DELAY_SECONDS = 300.0
+_KEYRING_SERVICE = "document-client"
+# Back-ends of operating systems that keep secrets sealed. Everything else is refused: null, fail, plaintext files.
+_TRUSTED_BACKENDS = ("SecretService", "libsecret", "kwallet", "macOS", "Windows")
+
+AskPassphrase = Callable[[], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocking:
+    """How a person proves to be the owner: the passphrase given, or a way to ask for it; and the time for the delay."""
+
+    passphrase: str | None = None
+    ask: AskPassphrase | None = None
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Vault:
+    """An unlocked vault. Its root key lives in this object only."""
+
+    def __init__(self, path: Path, root: bytes) -> None:
+        """Wrap the file ``path`` with its 32-byte ``root`` key; use ``open_vault`` to get one."""
+        self._path = path
+        self._root = root
+
+    @property
+    def device_id(self) -> str:
+        """The ``dev_`` id of this installation."""
+        return str(_load(self._path)["deviceId"])
+
+    def key(self, name: str, *, create: bool = True) -> bytes | None:
+        """Return the 32-byte key ``name``; made when absent, or None when ``create`` is false."""
+        sealed = _load(self._path)["keys"].get(name)
+        if sealed is not None:
+            return self._unseal(name, sealed)
+        if not create:
+            return None
+        with _edited(self._path) as content:
+            # Another process may have made it between the look and the lock.
+            if name not in content["keys"]:
+                content["keys"][name] = self._seal(name, secrets.token_bytes(32))
+            return self._unseal(name, content["keys"][name])
+
+    def put(self, name: str, secret: bytes) -> None:
+        """Seal ``secret`` (a token, a key) under ``name``, replacing what was there."""
+        with _edited(self._path) as content:
+            content["keys"][name] = self._seal(name, secret)
+
+    def destroy(self, name: str) -> None:
+        """Remove the key ``name``; what was sealed with it can never be read again."""
+        with _edited(self._path) as content:
+            content["keys"].pop(name, None)
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Keep the key ``name`` under another name (a file that was set aside keeps its key)."""
+        with _edited(self._path) as content:
+            sealed = content["keys"].pop(name, None)
+            if sealed is not None:
+                content["keys"][new_name] = self._seal(new_name, self._unseal(name, sealed))
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the device's Ed25519 signature over ``data``."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        private = self.key("device", create=False)
+        if private is None:
+            raise KeyFileUnreadable("the device's own key is not in the key file")
+        return Ed25519PrivateKey.from_private_bytes(private).sign(data)
+
+    def public_key(self) -> str:
+        """Return the device's public key, base64url without padding."""
+        return str(_load(self._path)["devicePublicKey"])
+
+    def _seal(self, name: str, secret: bytes) -> str:
+        return _wrap(self._root, name, secret)
+
+    def _unseal(self, name: str, sealed: str) -> bytes:
+        try:
+            return _unwrap(self._root, name, sealed)
+        except ValueError as failure:
+            raise KeyFileUnreadable(f"the key {name} in the key file is damaged") from failure
+
+
+def vault_exists(home: Path) -> bool:
+    """Return whether this home folder has a key file."""
+    return (home / "vault.json").exists()
+
+
+def read_unlock_method(home: Path) -> str | None:
+    """Return ``keyring`` or ``passphrase``, or None without a key file."""
+    return str(_load(home / "vault.json")["unlock"]["method"]) if vault_exists(home) else None
+
+
+def create_vault(home: Path, device_id: str, unlocking: Unlocking) -> Vault:
+    """Make the vault of a new installation, held by the keyring or, when there is none or a passphrase is given, by it.
+
+    Raises PassphraseNeeded when there is neither.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    make_folder(home)
+    root = secrets.token_bytes(32)
+    passphrase = unlocking.passphrase
+    keyring = None if passphrase else find_keyring()
+    if keyring is None:
+        passphrase = passphrase or (unlocking.ask() if unlocking.ask else None)
+        if not passphrase:
+            raise PassphraseNeeded("this machine has no keyring, so a passphrase must protect the keys")
+        unlock = _lock_with_passphrase(root, passphrase)
+    else:
+        keyring.set_password(_KEYRING_SERVICE, device_id, base64.b64encode(root).decode())
+        unlock = {"method": "keyring", "check": _wrap(root, "check", b"vault")}
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    content: dict[str, Any] = {
+        "version": 1,
+        "deviceId": device_id,
+        "devicePublicKey": base64.urlsafe_b64encode(public).decode().rstrip("="),
+        "unlock": unlock,
+        "failures": {"count": 0, "until": 0},
+        "keys": {"device": _wrap(root, "device", private.private_bytes_raw())},
+    }
+    path = home / "vault.json"
+    write_private(path, json.dumps(content, indent=1).encode())
+    return Vault(path, root)
+
+
+def open_vault(home: Path, unlocking: Unlocking) -> Vault:
+    """Unlock the vault of ``home``.
+
+    Raises KeyFileMissing, KeyFileUnreadable, KeyringLost, PassphraseNeeded, PassphraseWrong or PassphraseDelayed.
+    """
+    path = home / "vault.json"
+    content = _load(path)
+    unlock = content["unlock"]
+    if unlock["method"] == "keyring":
+        return Vault(path, _root_from_keyring(content))
+    passphrase = unlocking.passphrase or (unlocking.ask() if unlocking.ask else None)
+    if not passphrase:
+        raise PassphraseNeeded()
+    remaining = _delay_left(content, unlocking.wall())
+    if remaining > 0:
+        raise PassphraseDelayed(f"wait {remaining:.0f} s before the next try")
+    from .unlocked import recall, remember
+
+    root = recall(path, unlock["salt"], passphrase)
+    if root is not None and _fits(root, unlock["check"]):
+        return Vault(path, root)
+    try:
+        root = _unwrap(_stretch(passphrase, unlock), "root", unlock["root"])
+    except ValueError:
+        _count_failure(path, unlocking.wall())
+        raise PassphraseWrong() from None
+    if content["failures"]["count"]:
+        with _edited(path) as edited:
+            edited["failures"] = {"count": 0, "until": 0}
+    remember(path, unlock["salt"], passphrase, root)
+    return Vault(path, root)
+
+
+def change_passphrase(home: Path, vault: Vault, passphrase: str) -> None:
+    """Wrap the root key of an unlocked vault by another passphrase; no database has to be written again."""
+    with _edited(home / "vault.json") as content:
+        content["unlock"] = _lock_with_passphrase(vault._root, passphrase)
+
+
+def find_keyring() -> Any | None:
+    """Return a back-end of the operating system that seals secrets, or None; null and plaintext ones are refused."""
+    try:
+        import keyring
+        import keyring.backend
+
+        chosen = keyring.get_keyring()
+    except Exception:  # A broken desktop session raises anything; then there is no keyring.
+        return None
+    candidates = [chosen, *getattr(chosen, "backends", [])]
+    for candidate in candidates:
+        module = type(candidate).__module__
+        if module.startswith("keyring.backends.") and module.rsplit(".", 1)[-1] in _TRUSTED_BACKENDS:
+            return candidate
+    return None
+
+
+def _root_from_keyring(content: dict[str, Any]) -> bytes:
+    keyring = find_keyring()
+    try:
+        kept = keyring.get_password(_KEYRING_SERVICE, content["deviceId"]) if keyring is not None else None
+    except Exception as failure:  # Each back-end has its own errors for a locked keyring.
+        raise KeyringLost(type(failure).__name__) from failure
+    if not kept:
+        raise KeyringLost()
+    root = base64.b64decode(kept)
+    if not _fits(root, content["unlock"]["check"]):
+        raise KeyringLost("the keyring holds another installation's key")
+    return root
+
+
+def _lock_with_passphrase(root: bytes, passphrase: str) -> dict[str, Any]:
+    unlock: dict[str, Any] = {
+        "method": "passphrase",
+        "salt": base64.b64encode(secrets.token_bytes(16)).decode(),
+        "memoryKiB": ARGON2_MEMORY_KIB,
+        "passes": ARGON2_PASSES,
+        "lanes": ARGON2_LANES,
+        "check": _wrap(root, "check", b"vault"),
+    }
+    unlock["root"] = _wrap(_stretch(passphrase, unlock), "root", root)
+    return unlock
+
+
+def _stretch(passphrase: str, unlock: dict[str, Any]) -> bytes:
+    from argon2.low_level import Type, hash_secret_raw
+
+    return hash_secret_raw(
+        passphrase.encode(),
+        base64.b64decode(unlock["salt"]),
+        time_cost=int(unlock["passes"]),
+        memory_cost=int(unlock["memoryKiB"]),
+        parallelism=int(unlock["lanes"]),
+        hash_len=32,
+        type=Type.ID,
+    )
+
+
+def _delay_left(content: dict[str, Any], now: float) -> float:
+    left = float(content["failures"]["until"]) - now
+    # A clock that was set back must not lock the owner out for years.
+    return min(left, LONGEST_DELAY_SECONDS)
+
+
+def _count_failure(path: Path, now: float) -> None:
+    with _edited(path) as content:
+        count = int(content["failures"]["count"]) + 1
+        beyond = count - FREE_FAILURES
+        delay = min(2.0 ** (beyond - 1), LONGEST_DELAY_SECONDS) if beyond > 0 else 0.0
+        content["failures"] = {"count": count, "until": now + delay if delay else 0}
+
+
+def _wrap(key: bytes, name: str, secret: bytes) -> str:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    nonce = os.urandom(12)
+    sealed = AESGCM(key).encrypt(nonce, secret, b"document-client v1|" + name.encode())
+    return base64.b64encode(nonce + sealed).decode()
+
+
+def _unwrap(key: bytes, name: str, sealed: str) -> bytes:
+    """Return the secret; raises ValueError when the key or the text is not the right one."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    raw = base64.b64decode(sealed)
+    try:
+        return AESGCM(key).decrypt(raw[:12], raw[12:], b"document-client v1|" + name.encode())
+    except InvalidTag:
+        raise ValueError("not sealed with this key") from None
+
+
+def _fits(root: bytes, check: str) -> bool:
+    try:
+        return _unwrap(root, "check", check) == b"vault"
+    except ValueError:
+        return False
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise KeyFileMissing(f"{path} is missing") from None
+    except (OSError, ValueError) as failure:
+        raise KeyFileUnreadable(f"{path}") from failure
+    if not isinstance(content, dict) or content.get("version") != 1 or "unlock" not in content:
+        raise KeyFileUnreadable(f"{path}")
+    return content
+
+
+class _edited:
+    """Read, change and replace the key file under a lock, so that two processes never lose each other's keys."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = exclusive(path.with_name("vault.lock"))
+
+    def __enter__(self) -> dict[str, Any]:
+        self._lock.__enter__()
+        try:
+            self._content = _load(self._path)
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        return self._content
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                write_private(self._path, json.dumps(self._content, indent=1).encode())
+        finally:
+            self._lock.__exit__(None, None, None)

@@ -1,0 +1,74 @@
+"""Show a document's bytes in a viewer without writing a file: a loopback URL that works once, or standard input."""
+
+from __future__ import annotations
+
+import http.server
+import secrets
+import shlex
+import subprocess
+import threading
+
+from .errors import ViewerUnavailable
+
+# A browser that is not running yet takes some seconds to ask.
+WAIT_SECONDS = 30.0
+
+
+def feed_viewer(pdf: bytes, command: str) -> None:
+    """Run a viewer that reads the document on standard input; raises ViewerUnavailable."""
+    try:
+        subprocess.run(shlex.split(command), input=pdf, check=True)
+    except (OSError, ValueError, subprocess.CalledProcessError) as failure:
+        raise ViewerUnavailable(f"the viewer could not be run: {type(failure).__name__}") from failure
+
+
+def show_once(pdf: bytes, name: str, command: str | None, *, wait_seconds: float = WAIT_SECONDS) -> None:
+    """Serve the document at a one-shot loopback URL and start the viewer on it; raises ViewerUnavailable.
+
+    The URL holds 256 random bits, answers one GET, and is gone. ``command`` None means the system's own choice.
+    """
+    served = threading.Event()
+    path = f"/{secrets.token_urlsafe(32)}/{name}.pdf"
+
+    class OneShot(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != path or served.is_set():
+                self.send_error(404)
+                return
+            served.set()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/pdf")
+            self.send_header("Content-Length", str(len(pdf)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.end_headers()
+            self.wfile.write(pdf)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing: the URL is a secret."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), OneShot)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        _start_viewer(f"http://127.0.0.1:{server.server_port}{path}", command)
+        if not served.wait(wait_seconds):
+            raise ViewerUnavailable("the viewer did not ask for the document")
+    finally:
+        # Shutting down waits for the answer that is being written.
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _start_viewer(url: str, command: str | None) -> None:
+    if command is None:
+        import webbrowser
+
+        if not webbrowser.open(url):
+            raise ViewerUnavailable()
+        return
+    try:
+        subprocess.Popen([*shlex.split(command), url], stdin=subprocess.DEVNULL)
+    except (OSError, ValueError) as failure:
+        raise ViewerUnavailable(f"the viewer could not be run: {type(failure).__name__}") from failure
