@@ -47,7 +47,13 @@ def find_binaries(cluster_major: int | None, account: Account, engines: Path) ->
         major = _major_of(folder, None)
         if major is None:
             continue
-        seen.append(f"{major} in {folder}")
+        # Up to 15 the programs walk back to their working directory by its path (find_my_exec), so they need
+        # every folder above it; 16 and newer do not.
+        needs_path = major < 16 and account.dropped and not reachable(engines, account)
+        note = f", which user id {account.uid} could run only below a folder that it can enter"
+        seen.append(f"{major} in {folder}{note if needs_path else ''}")
+        if needs_path:
+            continue
         if major < MINIMUM_MAJOR or (cluster_major is not None and major != cluster_major):
             continue
         if not account.dropped or _major_of(folder, account) is not None:
