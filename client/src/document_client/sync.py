@@ -481,11 +481,10 @@ def _send_audit(cycle: Cycle) -> Steps:
 
 
 def _audit_results(body: Any) -> list[tuple[str, str]] | None:
-    """Return (event id, status) pairs; the list is named ``items`` as in every other answer of the service."""
-    items = body.get("items", body.get("events")) if isinstance(body, dict) else None
-    if not isinstance(items, list) or not all(isinstance(i, dict) and isinstance(i.get("eventId"), str) for i in items):
+    """Return (event id, result) pairs, or None when the answer does not have the shape of contract §6."""
+    items = body.get("items") if isinstance(body, dict) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return None
+    results = [(item.get("eventId"), item.get("result")) for item in items]
     known = ("accepted", "duplicate", "refused")
-    if any(i.get("status") not in known for i in items):
-        return None
-    return [(i["eventId"], i["status"]) for i in items]
+    return results if all(isinstance(i, str) and result in known for i, result in results) else None

@@ -381,13 +381,13 @@ class Model:
             event_id = event.get("eventId")
             readable = {k: v for k, v in event.items() if k != "hash"}
             if not event_id or hashlib.sha256(rfc8785.dumps(readable)).hexdigest() != event.get("hash"):
-                status = "refused"
+                result = "refused"
             elif event_id in self.state.events:
-                status = "duplicate"
+                result = "duplicate"
             else:
                 self.state.events[event_id] = event
-                status = "accepted"
-            items.append({"eventId": event_id, "status": status})
+                result = "accepted"
+            items.append({"eventId": event_id, "result": result})
         return ModelAnswer(200, {"items": items})
 
     def list_templates(self) -> ModelAnswer:
