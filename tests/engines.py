@@ -31,7 +31,6 @@ class Engine:
     files: tuple[Path, ...]
     needs_root: bool = False
 
-    @property
     def is_present(self) -> bool:
         """Whether every file of the engine is there."""
         return all(path.exists() for path in self.files)
@@ -74,10 +73,10 @@ def demand(name: str, *, is_root: bool, is_ci: bool, install: Callable[[str], st
     engine = ENGINES[name]
     if engine.needs_root and not is_root:
         pytest.skip(f"not run: {name} needs root")
-    if engine.is_present:
+    if engine.is_present():
         return engine
     said = install(name) if is_root or is_ci else ""
-    if engine.is_present:
+    if engine.is_present():
         return engine
     if is_root or is_ci:
         pytest.fail(f"the engine {name} is missing and could not be installed: {said}", pytrace=False)
