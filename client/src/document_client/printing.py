@@ -53,7 +53,7 @@ __all__ = [
 
 PrintState = Literal["submitted", "completed", "failed", "unknown"]
 
-# Looked at quickly at first, since a one-page job is through in about 0.4 s, then once a second.
+# Looked at quickly at first, since a one-page job is through in about 0.3 s, then once a second.
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 1.0
 # The most that CUPS offers as copies-supported.
