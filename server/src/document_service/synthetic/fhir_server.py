@@ -56,7 +56,7 @@ class SyntheticFhirServer:
         self._port = port
         self._generated = generated
         self._seed = seed
-        self._token = token
+        self.token = token
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self.base_url = ""
@@ -131,7 +131,7 @@ class SyntheticFhirServer:
                 "document_service.synthetic.sekmet_process",
                 str(descriptor),
                 self.base_url,
-                self._token or "-",
+                self.token or "-",
             ],
             stdin=subprocess.PIPE,
             stdout=self._log,
@@ -159,7 +159,7 @@ class SyntheticFhirServer:
         return self._log.read().decode("utf-8", "replace")[-2000:]
 
     def _client(self) -> httpx2.Client:
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         return httpx2.Client(headers=headers, timeout=START_SECONDS, trust_env=False)
 
 
