@@ -1,11 +1,22 @@
-"""FHIRPath functions and operators that fhirpathpy 2.2 lacks, gets wrong or leaves unbounded.
+"""The user invocation table for fhirpathpy 2.2: what it lacks, gets wrong or leaves unbounded (docs/fhirpath.md).
 
-They are handed to the engine as its user invocation table. Each takes the engine's context first, then the focus and
-the parameters, and returns a collection.
+The official suite (tests/unit/test_fhirpath_suite.py) is the yardstick. The parts are
+``filters`` (where, select, iif … evaluate a criterion once and keep ``$this``), ``logic``, ``comparisons``
+(quantities of the record, dates with zones), ``boundaries`` and ``texts`` (RE2, bounded results).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-FUNCTIONS: dict[str, dict[str, Any]] = {}
+from document_service.bindings.boundaries import BOUNDARY_FUNCTIONS
+from document_service.bindings.comparisons import COMPARISON_FUNCTIONS
+from document_service.bindings.filters import FILTER_FUNCTIONS
+from document_service.bindings.texts import TEXT_FUNCTIONS
+
+FUNCTIONS: dict[str, dict[str, Any]] = {
+    **FILTER_FUNCTIONS,
+    **COMPARISON_FUNCTIONS,
+    **BOUNDARY_FUNCTIONS,
+    **TEXT_FUNCTIONS,
+}

@@ -37,7 +37,7 @@ ALLOWED_FUNCTIONS = frozenset(
     {
         *("empty", "exists", "all", "not", "count", "distinct", "isDistinct", "hasValue"),
         *("allTrue", "anyTrue", "allFalse", "anyFalse", "subsetOf", "supersetOf"),
-        *("where", "select", "ofType", "is", "as", "first", "last", "tail", "skip", "take", "single"),
+        *("where", "select", "ofType", "is", "as", "first", "last", "tail", "skip", "take", "single", "sort"),
         *("union", "combine", "intersect", "exclude", "coalesce", "extension", "iif", "children", "type"),
         *("toString", "toInteger", "toDecimal", "toBoolean", "toDate", "toDateTime", "toTime", "toQuantity"),
         *("convertsToString", "convertsToInteger", "convertsToDecimal", "convertsToBoolean"),
@@ -133,7 +133,27 @@ def parse_unbounded(source: str) -> dict[str, Any]:
     except RecursionError:
         raise ExpressionInvalid("FHIRPATH_TOO_COMPLEX", "Simplify the FHIRPath: it is nested too deeply.") from None
     root: dict[str, Any] = listener.parentStack[0]
+    _adapt(root)
     return root
+
+
+def _adapt(root: dict[str, Any]) -> None:
+    """Give three kinds of node names of our own, for evaluators of our own (``bindings.evaluation``).
+
+    The engine reads the literal 1.0 as 1, so that 1.10 could lose its digits; and it knows no sort, whose keys may
+    carry a minus before text. Members are walked by ``bindings.members``, which is faster.
+    """
+    for node, _ in _walk({"type": "Root", **root}):
+        if node["type"] == "NumberLiteral":
+            node["type"] = "ExactNumberLiteral"
+        elif node["type"] == "MemberInvocation":
+            if node["children"][0]["type"] == "Identifier":
+                node["type"], node["key"] = "Member", _name(node)
+        elif node["type"] == "Functn" and _name(node) == "sort":
+            for keys in node["children"][1:]:
+                for key in keys.get("children", ()):
+                    if key["type"] == "PolarityExpression" and key["terminalNodeText"] == ["-"]:
+                        key["type"] = "DescendingKey"
 
 
 @lru_cache(maxsize=4096)  # About 200 paths for each of 20 definitions that one process renders in turn.
