@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import requests
 from .account import Account, open_account, read_session
 from .clock import TimeSource, system_time
 from .documents import Documents, settle_cut_off_prints
@@ -32,8 +34,12 @@ from .vault import AskPassphrase, Unlocking, Vault, open_vault
 if TYPE_CHECKING:
     import httpx2
 
+    from .cycle import Report
     from .driver import Observer
-    from .sync import Report
+
+
+# A one-page form takes well under a second to make; asking more often than that only costs the link.
+_DOCUMENT_POLL_SECONDS = 0.7
 
 
 def default_home() -> Path:
@@ -54,13 +60,13 @@ class DocumentClient:
         passphrase: str | None = None,
         ask_passphrase: AskPassphrase | None = None,
         transport: httpx2.BaseTransport | None = None,
-        time: TimeSource | None = None,
+        clock: TimeSource | None = None,
     ) -> None:
-        """Use the home folder ``home``. ``transport`` and ``time`` are the seams for tests; nothing is opened yet."""
+        """Use the home folder ``home``. ``transport`` and ``clock`` are the seams for tests; nothing is opened yet."""
         self.home = Path(home) if home is not None else default_home()
         self._unlocking = Unlocking(passphrase or os.environ.get("DOCUMENTS_PASSPHRASE") or None, ask_passphrase)
         self._transport = transport
-        self._time = time or system_time()
+        self._time = clock or system_time()
         self._vault: Vault | None = None
         self._opened: Account | None = None
         self.queue = RequestQueue(self.account)
@@ -154,7 +160,7 @@ class DocumentClient:
         with account.watched():
             catalogue = read_catalogue(account.cache, account.clock().now)
             if refresh or catalogue.freshness == "never":
-                report = self._run_stages("run_refresh")
+                report = self._refresh()
                 if refresh and report.stopped:
                     raise_stop(report)
                 catalogue = read_catalogue(account.cache, account.clock().now)
@@ -203,14 +209,31 @@ class DocumentClient:
                 raise
             return self.queue.add(wish)
 
-    def sync(self, *, budget: int | None = None, eager: bool = True, observe: Observer | None = None) -> Report:
-        """Run one cycle: send requests, pull changes, download, send audit events. The report says what happened."""
+    def sync(
+        self,
+        *,
+        budget: int | None = None,
+        eager: bool = True,
+        observe: Observer | None = None,
+        wait_seconds: float = 0.0,
+    ) -> Report:
+        """Run one cycle: send requests, pull changes, download, send audit events. The report says what happened.
+
+        When it had requests accepted, wait up to ``wait_seconds`` for their documents too.
+        """
         from .driver import sync_once
 
         account = self.account()
         settle_cut_off_prints(account)
         with account.watched(), self._connected(account) as connection:
-            return sync_once(account, connection, budget=budget, eager=eager, observe=observe)
+            report = sync_once(account, connection, budget=budget, eager=eager, observe=observe)
+            deadline = time.monotonic() + wait_seconds
+            while report.acknowledged and report.success and time.monotonic() < deadline:
+                if not requests.count_states(account.queue).get("acknowledged"):
+                    break
+                time.sleep(_DOCUMENT_POLL_SECONDS)
+                report.add(sync_once(account, connection, budget=budget, eager=eager, observe=observe))
+            return report
 
     def status(self) -> Status:
         """Return the five facts and two sentences; never touches the network."""
@@ -240,15 +263,15 @@ class DocumentClient:
     def _connected(self, account: Account) -> Connected:
         return Connected(account, self._transport)
 
-    def _run_stages(self, name: str) -> Report:
-        from . import sync
+    def _refresh(self) -> Report:
+        from .cycle import Cycle
         from .driver import Driver
+        from .receiving import run_refresh
 
         account = self.account()
-        stages: Callable[[sync.Cycle], sync.Steps] = getattr(sync, name)
         with self._connected(account) as connection:
             driver = Driver(account, connection)
-            return driver.run(sync.Cycle(clock=driver.now, random=lambda: 0.5), stages)
+            return driver.run(Cycle(clock=driver.now, random=lambda: 0.5), run_refresh)
 
 
 class Connected:

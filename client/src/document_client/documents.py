@@ -121,7 +121,7 @@ class Documents:
         self, document_id: str, *, printer: str | None = None, copies: int = 1, timeout_seconds: float = 60.0
     ) -> Printed:
         """Print from memory; the intent is durable before the spooler sees a byte. Raises PrinterUnavailable."""
-        from .printing import print_document
+        from .printing import choose_printer, print_document
 
         if not 1 <= copies <= MOST_COPIES:
             raise UsageProblem(f"--copies must be from 1 to {MOST_COPIES}")
@@ -131,12 +131,24 @@ class Documents:
             opened, reading = self._take(document_id)
             first = audit.count_copies(account.audit, opened.document["id"]) + 1
             numbers = [*range(first, first + copies)]
+            refusal: ClientError | None = None
+            is_export = False
+            try:
+                chosen = choose_printer(printer)
+                printer, is_export = chosen.name, chosen.is_virtual
+            except ClientError as failure:
+                refusal = failure
             self._write_print("print.intent", opened, numbers, printer)
+            if is_export:
+                # A printer that makes a file is a way to carry the document off.
+                record(account, Happening("document.exported", account.session.user, *_named(opened), printer=printer))
             with transaction(account.cache):
                 cache.mark_opened(account.cache, opened.document["id"], reading.now)
         # The spooler's job list is readable by others: the title is the document's number, no name.
         title = str(opened.document.get("number") or opened.document["id"])
         try:
+            if refusal is not None:
+                raise refusal
             outcome = print_document(
                 opened.content, title=title, printer=printer, copies=copies, timeout_seconds=timeout_seconds
             )

@@ -15,15 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from . import audit, cache, feed, requests, templates
+from . import audit, cache, feed, lease, requests, templates
 from . import effects as fx
 from .account import Account
 from .answers import Answer, Transfer
+from .cycle import Cycle, Report, Steps
 from .errors import AnotherSyncRuns
 from .http import PART_BYTES, Connection
 from .localdb import transaction
 from .policy import parse_policy, verify_policy
-from .sync import Cycle, Report, Steps, run_cycle
+from .processes import is_alive, started
+from .sync import run_cycle
 
 # A second `documents sync` waits this long for the first; a cycle on a slow link takes about that.
 WAIT_FOR_OTHER_SECONDS = 30.0
@@ -76,7 +78,7 @@ class Driver:
         self._eager = eager
         self._observe = observe or (lambda progress: None)
         self._lease = 0
-        self._owner = f"{os.getpid()}:{_started(os.getpid())}:{id(self)}"
+        self._owner = f"{os.getpid()}:{started(os.getpid())}:{id(self)}"
 
     def now(self) -> float:
         """Return the time of the device as the contract defines it."""
@@ -96,7 +98,7 @@ class Driver:
             steps.close()
             if self._lease:
                 with transaction(self._account.queue):
-                    requests.release_lease(self._account.queue, self._lease)
+                    lease.release(self._account.queue, self._lease)
 
     def perform(self, effect: fx.Effect) -> Any:
         """Carry out one effect and return its outcome."""
@@ -107,7 +109,7 @@ class Driver:
         queue = self._account.queue
         with transaction(queue):
             # The lease runs on the plain wall clock: it is compared between processes of this machine only.
-            requests.renew_lease(queue, self._lease, self._account.time.wall())
+            lease.renew(queue, self._lease, self._account.time.wall())
             yield queue
 
     # --- queue ---
@@ -115,8 +117,8 @@ class Driver:
     def _on_BeginRun(self, effect: fx.BeginRun) -> fx.Began | None:
         queue, wall = self._account.queue, self._account.time.wall()
         with transaction(queue):
-            dead = not _is_alive(requests.read_lease_owner(queue))
-            token = requests.take_lease(queue, self._owner, wall, owner_is_dead=dead)
+            dead = not is_alive(lease.read_owner(queue))
+            token = lease.take(queue, self._owner, wall, owner_is_dead=dead)
             if token is None:
                 return None
             self._lease = token
@@ -225,7 +227,7 @@ class Driver:
             requests.write_fact(queue, "last_stop", effect.stopped)
             if effect.success:
                 requests.write_fact(queue, "last_success", str(reading.now))
-            requests.release_lease(queue, self._lease)
+            lease.release(queue, self._lease)
         self._lease = 0
 
     # --- cache ---
@@ -396,34 +398,3 @@ class Driver:
 def _catalogue_facts(account: Account) -> tuple[int, float | None, str]:
     catalogue = templates.read_catalogue(account.cache, account.time.wall())
     return len(catalogue.items), catalogue.age, catalogue.freshness
-
-
-def _started(pid: int) -> str:
-    """Return when a process started, in kernel ticks; empty where the system does not tell. It unmasks a reused pid."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:
-            return stream.read().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def _is_alive(owner: str) -> bool:
-    pid, _, rest = owner.partition(":")
-    if not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return _started(int(pid)) == rest.partition(":")[0]
-
-
-def describe(report: Report) -> dict[str, Any]:
-    """Return a report as the ``--json`` output shows it."""
-    from dataclasses import asdict
-
-    shown = asdict(report)
-    camel = {name: name.split("_")[0] + "".join(p.title() for p in name.split("_")[1:]) for name in shown}
-    return {camel[name]: value for name, value in shown.items()}

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from . import cache
 from .account import Account
 from .answers import Answer
+from .cycle import Cycle
 from .driver import Driver, Observer, Progress
 from .errors import FileUnreadable, NotTheService, OnlineOnly, ServerBusy, ServerRefused, TlsFailed, TokenRefused
 from .http import Connection
@@ -25,7 +26,7 @@ from .inputs import check_reference, to_bytes
 from .localdb import transaction
 from .queueing import Wish, prepare
 from .reactions import Judged, Verdict, judge
-from .sync import Cycle, run_downloads
+from .receiving import run_downloads
 
 # The service answers within 5 s or says 504; after this long the document is left to the next sync.
 GENERATE_SECONDS = 60.0

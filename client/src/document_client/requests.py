@@ -24,15 +24,10 @@ from typing import Any, Literal
 
 import apsw
 
-from .errors import LeaseLost
-from .localdb import single_row
-
 State = Literal["queued", "sending", "acknowledged", "done", "quarantined", "failed", "discarded"]
 PENDING: tuple[State, ...] = ("queued", "sending")
 ATTENTION: tuple[State, ...] = ("quarantined", "failed")
 
-# Longer than every time limit of one exchange together (connect 10 s, read 30 s), and renewed before each.
-LEASE_SECONDS = 120.0
 # Contract §4: the request is kept 60 days after it was done.
 KEEP_DONE_SECONDS = 60 * 86_400.0
 
@@ -157,41 +152,6 @@ def read(conn: apsw.Connection, client_mutation_id: str) -> Request | None:
     """Return one request, or None."""
     found = _rows(conn, "WHERE client_mutation_id = ?", (client_mutation_id,))
     return found[0] if found else None
-
-
-# --- The drain lease: one sender at a time, across processes ------------------------------------------------------
-
-
-def take_lease(conn: apsw.Connection, owner: str, now: float, *, owner_is_dead: bool) -> int | None:
-    """Take the drain lease and return its fencing token, or None while another living owner holds it.
-
-    A lease that ends further ahead than any lease can was written under a wrong clock and does not count. Requests
-    that a former holder was sending go back to the queue: the server's dedup makes sending them again harmless.
-    """
-    token, holder, until = single_row(conn, "SELECT token, owner, until FROM drain")
-    held = bool(holder) and holder != owner and now < until <= now + LEASE_SECONDS
-    if held and not owner_is_dead:
-        return None
-    conn.execute("UPDATE drain SET token = ?, owner = ?, until = ?", (token + 1, owner, now + LEASE_SECONDS))
-    conn.execute("UPDATE requests SET state = 'queued', lease = NULL WHERE state = 'sending'")
-    return int(token) + 1
-
-
-def read_lease_owner(conn: apsw.Connection) -> str:
-    """Return who holds the drain lease; empty when nobody does."""
-    return str(conn.execute("SELECT owner FROM drain").get)
-
-
-def renew_lease(conn: apsw.Connection, token: int, now: float) -> None:
-    """Prolong the lease; every write of a drain begins with this. Raises LeaseLost when another one took it."""
-    conn.execute("UPDATE drain SET until = ? WHERE token = ? AND owner <> ''", (now + LEASE_SECONDS, token))
-    if not conn.changes():
-        raise LeaseLost()
-
-
-def release_lease(conn: apsw.Connection, token: int) -> None:
-    """Let go of the lease, if it is still ours."""
-    conn.execute("UPDATE drain SET owner = '', until = 0 WHERE token = ?", (token,))
 
 
 # --- What a drain writes --------------------------------------------------------------------------------------

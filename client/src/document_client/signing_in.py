@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from . import requests
+from . import lease, requests
 from .account import Account, Session, open_account, read_session, write_session
 from .answers import Answer
 from .audit import Happening
@@ -134,9 +134,9 @@ def sign_out(home: Path, vault: Vault, session: Session, time: TimeSource, *, pe
 def _stop_drain(account: Account) -> None:
     """Take the drain lease whoever holds it: the token fences every later write of the drain that runs."""
     with transaction(account.queue):
-        token = requests.take_lease(account.queue, "sign-out", account.time.wall(), owner_is_dead=True)
+        token = lease.take(account.queue, "sign-out", account.time.wall(), owner_is_dead=True)
         if token is not None:
-            requests.release_lease(account.queue, token)
+            lease.release(account.queue, token)
 
 
 def _ask_server(connection: Connection, known: dict[str, Any] | None, *, trust_new_keys: bool) -> dict[str, str]:

@@ -12,7 +12,7 @@ from .errors import ClientError, Misconfigured, SignInNeeded
 
 if TYPE_CHECKING:
     from .client import DocumentClient
-    from .sync import Report
+    from .cycle import Report
 
 # Nothing new costs one small round trip; a minute keeps a clinic's list and revocations fresh.
 POLL_SECONDS = 60.0

@@ -15,11 +15,12 @@ from ..queueing import Wish
 from .frame import Screen, age, shared, size, table
 
 if TYPE_CHECKING:
+    from ..cycle import Report
     from ..driver import Observer, Progress
-    from ..sync import Report
 
 # A background refresh may hold the prompt for this long; then the list shown before was all of it.
 _REFRESH_SECONDS = 2.0
+_WAIT_HELP = "Wait this long for the documents of requests just sent."
 
 
 @click.command()
@@ -83,8 +84,9 @@ def request(client: DocumentClient, screen: Screen, template: str, patient: str,
 @click.option("--once", is_flag=True, help="One cycle (the default).")
 @click.option("--watch", is_flag=True, help="Keep going: send what is queued as soon as there is a connection.")
 @click.option("--budget", type=click.IntRange(min=0), metavar="BYTES", help="Download at most this much.")
+@click.option("--wait", type=float, default=10.0, show_default=True, metavar="SECONDS", help=_WAIT_HELP)
 @shared
-def sync(client: DocumentClient, screen: Screen, once: bool, watch: bool, budget: int | None) -> int:
+def sync(client: DocumentClient, screen: Screen, once: bool, watch: bool, budget: int | None, wait: float) -> int:
     """Send requests, receive changes and documents, send audit records."""
     if once and watch:
         raise click.UsageError("choose --once or --watch")
@@ -94,14 +96,12 @@ def sync(client: DocumentClient, screen: Screen, once: bool, watch: bool, budget
         keep_going(client, lambda report, failure: _tell(screen, report, failure), budget=budget)
         return 0
     with _bars(screen) as observe:
-        report = client.sync(budget=budget, observe=observe)
+        report = client.sync(budget=budget, observe=observe, wait_seconds=wait)
     return _tell(screen, report, None)
 
 
 def _tell(screen: Screen, report: Report | None, failure: ClientError | None) -> int:
     """Print what a cycle did; returns the exit code of the reason it stopped for, if any."""
-    from ..driver import describe
-
     if report is None:
         if failure is not None:
             screen.note(f"{failure.title}")
@@ -113,7 +113,7 @@ def _tell(screen: Screen, report: Report | None, failure: ClientError | None) ->
             raise_stop(report)
     except ClientError as stop:
         code, message = stop.exit_code, stop.title
-    shown = {**describe(report), "message": message}
+    shown = {**report.as_json(), "message": message}
 
     def words() -> None:
         click.echo(

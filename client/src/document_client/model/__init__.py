@@ -6,7 +6,8 @@ rules are written straight from the contract, without a look at the service's co
 service is compared with.
 """
 
-from .rules import Caller, Model, ModelAnswer
-from .transport import ModelTransport, serve
+from .rules import Model
+from .transport import Fault, ModelTransport, serve
+from .wire import Caller, ModelAnswer
 
-__all__ = ["Caller", "Model", "ModelAnswer", "ModelTransport", "serve"]
+__all__ = ["Caller", "Fault", "Model", "ModelAnswer", "ModelTransport", "serve"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import hashlib
 import json
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..clock import from_text, to_text
+from .wire import Caller, ModelAnswer, base64url, fingerprint_of, problem, public, shape_problem, small_pdf
 
 JOBS = "/v1/documents/render-jobs"
 # Contract §4: the defaults.
@@ -26,30 +26,6 @@ POLICY = {
     "quotaBytes": 512 * 1024 * 1024,
     "onExpiry": "delete",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, from the token's claims."""
-
-    tenant: str
-    user: str
-
-
-@dataclass(slots=True)
-class ModelAnswer:
-    """An answer before it is put on the wire: JSON in ``body``, or bytes in ``content``."""
-
-    status: int
-    body: Any = None
-    headers: dict[str, str] = field(default_factory=dict)
-    content: bytes | None = None
-
-
-def problem(status: int, code: str, title: str = "", **headers: str) -> ModelAnswer:
-    """Return a problem document."""
-    body = {"type": "about:blank", "title": title or code, "status": status, "code": code, "requestId": "req_model"}
-    return ModelAnswer(status, body, {"Content-Type": "application/problem+json", **headers})
 
 
 @dataclass(slots=True)
@@ -89,7 +65,7 @@ class Model:
     def token(self, tenant: str, user: str, **claims: Any) -> str:
         """Return a token this model accepts; it is not signed, for the model trusts whoever reaches it."""
         parts = ({"alg": "none"}, {"tenant": tenant, "sub": user, "roles": ["CLINICIAN"], **claims})
-        return ".".join(_base64(json.dumps(part).encode()) for part in parts) + ".model"
+        return ".".join(base64url(json.dumps(part).encode()) for part in parts) + ".model"
 
     def publish(self, name: str, definition: dict[str, Any], *, key: str | None = None) -> tuple[str, str]:
         """Add a template with one published version; returns their ids."""
@@ -155,24 +131,24 @@ class Model:
 
     def submit(self, caller: Caller, body: Any, header_id: str | None) -> ModelAnswer:
         """Answer ``POST /v1/documents/render-jobs``: shape, dedup look-up, and only then everything else."""
-        wrong = _shape_problem(body, header_id)
+        wrong = shape_problem(body, header_id)
         if wrong is not None:
             return wrong
         cmid = str(body["clientMutationId"])
-        fingerprint = _fingerprint(body)
+        fingerprint = fingerprint_of(body)
         known = self.state.dedup.get((caller.tenant, cmid))
         if known is not None:
             if known["user"] != caller.user:
                 return problem(409, "CLIENT_MUTATION_ID_CONFLICT")
             if known["fingerprint"] != fingerprint:
                 return problem(422, "CLIENT_MUTATION_ID_REUSED")
-            return ModelAnswer(200, _public(self.state.jobs[known["job"]]), {"Idempotent-Replayed": "true"})
+            return ModelAnswer(200, public(self.state.jobs[known["job"]]), {"Idempotent-Replayed": "true"})
         refusal = self._refusal(caller, body)
         if refusal is not None:
             return refusal
         job = self._enqueue(caller, body)
         self.state.dedup[caller.tenant, cmid] = {"user": caller.user, "fingerprint": fingerprint, "job": job["id"]}
-        accepted = _public(job)
+        accepted = public(job)
         if self.renders_at_once:
             self._render(job)
         return ModelAnswer(202, accepted, {"Location": f"{JOBS}/{job['id']}"})
@@ -228,7 +204,7 @@ class Model:
 
     def _document(self, job: dict[str, Any]) -> dict[str, Any]:
         document_id = self._new("doc_")
-        content = _pdf(f"{job['id']} {document_id}")
+        content = small_pdf(f"{job['id']} {document_id}")
         version = self.state.versions[job["templateVersionId"]]
         document = {
             "id": document_id,
@@ -261,12 +237,12 @@ class Model:
     def read_job(self, caller: Caller, job_id: str) -> ModelAnswer:
         """Answer ``GET …/render-jobs/{id}``."""
         job = self._own_job(caller, job_id)
-        return problem(404, "NOT_FOUND") if job is None else ModelAnswer(200, _public(job))
+        return problem(404, "NOT_FOUND") if job is None else ModelAnswer(200, public(job))
 
     def list_jobs(self, caller: Caller) -> ModelAnswer:
         """Answer ``GET …/render-jobs``."""
         mine = [
-            _public(j) for j in self.state.jobs.values() if (j["_tenant"], j["_user"]) == (caller.tenant, caller.user)
+            public(j) for j in self.state.jobs.values() if (j["_tenant"], j["_user"]) == (caller.tenant, caller.user)
         ]
         return ModelAnswer(200, {"items": mine, "nextCursor": None})
 
@@ -279,7 +255,7 @@ class Model:
             return problem(409, "JOB_STATE_CONFLICT")
         job.update(status="queued", error=None)
         self._changed("jobs", job_id, caller.tenant)
-        accepted = _public(job)
+        accepted = public(job)
         if self.renders_at_once:
             self._render(job)
         return ModelAnswer(202, accepted)
@@ -292,7 +268,7 @@ class Model:
             if known is None or known["user"] != caller.user:
                 items.append({"clientMutationId": cmid, "known": False})
             else:
-                items.append({"clientMutationId": cmid, "known": True, "job": _public(self.state.jobs[known["job"]])})
+                items.append({"clientMutationId": cmid, "known": True, "job": public(self.state.jobs[known["job"]])})
         return ModelAnswer(200, {"items": items})
 
     def _own_job(self, caller: Caller, job_id: str) -> dict[str, Any] | None:
@@ -329,18 +305,18 @@ class Model:
                 continue
             if name == "documents" and row["status"] == "entered-in-error":
                 continue
-            shown.append(_public(row))
+            shown.append(public(row))
         return shown
 
     def signed_policy(self, tenant: str) -> dict[str, Any]:
         """Return the cache policy with its signature."""
         data = b"document-service cache-policy v1\n" + tenant.encode() + b"\n" + rfc8785.dumps(self.policy)
-        return {**self.policy, "signature": "model-1." + _base64(self._key.sign(data))}
+        return {**self.policy, "signature": "model-1." + base64url(self._key.sign(data))}
 
     def describe(self) -> ModelAnswer:
         """Answer ``GET /.well-known/document-service``."""
         raw = self._key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        keys = [{"kid": "model-1", "publicKey": _base64(raw)}]
+        keys = [{"kid": "model-1", "publicKey": base64url(raw)}]
         described = {"service": "document-service", "version": "model", "issuer": None, "policyKeys": keys}
         return ModelAnswer(200, {**described, "time": to_text(self.now())})
 
@@ -392,7 +368,7 @@ class Model:
 
     def list_templates(self) -> ModelAnswer:
         """Answer ``GET /v1/document-templates``."""
-        items = [_public(t) for t in self.state.templates.values()]
+        items = [public(t) for t in self.state.templates.values()]
         etag = '"' + hashlib.sha256(json.dumps(items).encode()).hexdigest()[:16] + '"'
         headers = {"ETag": etag, "Cache-Control": "private, max-age=300, stale-while-revalidate=86400"}
         return ModelAnswer(200, {"items": items, "nextCursor": None}, headers)
@@ -410,35 +386,3 @@ class Model:
     def _new(self, prefix: str) -> str:
         self.state.counter += 1
         return f"{prefix}{self.state.counter:026d}"
-
-
-def _public(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if not name.startswith("_")}
-
-
-def _base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _fingerprint(body: dict[str, Any]) -> str:
-    return json.dumps({k: v for k, v in body.items() if k != "requestedAt" and v is not None}, sort_keys=True)
-
-
-def _shape_problem(body: Any, header_id: str | None) -> ModelAnswer | None:
-    needed = ("clientMutationId", "templateVersionId", "patientId", "inputs", "locale", "requestedAt")
-    if not isinstance(body, dict) or any(name not in body for name in needed):
-        return problem(422, "INVALID_REQUEST")
-    if header_id is not None and header_id != body["clientMutationId"]:
-        return problem(400, "IDEMPOTENCY_KEY_MISMATCH")
-    return None
-
-
-def _pdf(text: str) -> bytes:
-    """Return a small but whole PDF of one empty page, with the text in its information dictionary."""
-    head = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj "
-    page = (
-        b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]>>endobj 4 0 obj<</Title("
-        + text.encode()
-        + b")>>endobj\n"
-    )
-    return head + page + b"trailer<</Root 1 0 R/Info 4 0 R>>\n%%EOF\n"

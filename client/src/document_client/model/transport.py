@@ -1,6 +1,6 @@
 """The model on the wire: under httpx2 in the same process, or on a loopback port for other processes.
 
-Faults are put in at this edge: ``Fault`` values in ``ModelTransport.faults`` are used up one exchange at a time.
+Faults are put in at this edge: a ``Fault`` in ``ModelTransport.faults`` spoils the next exchanges that it names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 
 from ..policy import decode
-from .rules import JOBS, Caller, Model, ModelAnswer, problem
+from .rules import JOBS, Model
+from .wire import Caller, ModelAnswer, problem
 
 
 def answer(model: Model, method: str, target: str, headers: dict[str, str], body: bytes) -> ModelAnswer:
@@ -97,38 +98,52 @@ def _stamped(model: Model, given: ModelAnswer) -> ModelAnswer:
     return given
 
 
-# A fault sees the exchange and may change it: return an answer instead of the model's, raise a transport error, or
-# return None to let the model answer. ``after`` faults run when the model has done its work: the answer is lost.
-Fault = Callable[[httpx2.Request], httpx2.Response | None]
+@dataclass
+class Fault:
+    """Something that goes wrong with the next ``times`` exchanges whose method and path contain ``where``.
+
+    ``act`` returns the answer that is given instead, or raises a transport error. ``late``: only after the model has
+    done its work, so that the work is done and its answer lost.
+    """
+
+    where: str
+    act: Callable[[httpx2.Request], httpx2.Response | None]
+    times: int = 1
+    late: bool = False
 
 
 @dataclass
 class ModelTransport(httpx2.BaseTransport):
-    """The model as a transport of httpx2. ``before`` and ``after`` are used up from the front, one an exchange."""
+    """The model as a transport of httpx2, with faults; ``seen`` lists the exchanges as "METHOD path?query"."""
 
     model: Model
-    before: list[Fault | None] = field(default_factory=list)
-    after: list[Fault | None] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     offline: bool = False
-    seen: list[tuple[str, str]] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one exchange."""
         if self.offline:
             raise httpx2.ConnectError("offline", request=request)
         target = request.url.raw_path.decode()
-        self.seen.append((request.method, target))
-        fault = self.before.pop(0) if self.before else None
-        instead = fault(request) if fault else None
+        name = f"{request.method} {target}"
+        self.seen.append(name)
+        instead = self._fault(name, request, late=False)
         if instead is not None:
             return instead
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = {header.lower(): value for header, value in request.headers.items()}
         given = answer(self.model, request.method, target, headers, request.read())
-        late = self.after.pop(0) if self.after else None
-        instead = late(request) if late else None
+        instead = self._fault(name, request, late=True)
         if instead is not None:
             return instead
         return httpx2.Response(given.status, headers=given.headers, content=given.content)
+
+    def _fault(self, name: str, request: httpx2.Request, *, late: bool) -> httpx2.Response | None:
+        for fault in self.faults:
+            if fault.times > 0 and fault.late is late and fault.where in name:
+                fault.times -= 1
+                return fault.act(request)
+        return None
 
 
 @contextmanager

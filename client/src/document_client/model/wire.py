@@ -1,0 +1,68 @@
+"""What the model's rules take and give: callers, answers, problems, and the shapes of rows on the wire."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, from the token's claims."""
+
+    tenant: str
+    user: str
+
+
+@dataclass(slots=True)
+class ModelAnswer:
+    """An answer before it is put on the wire: JSON in ``body``, or bytes in ``content``."""
+
+    status: int
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+
+
+def problem(status: int, code: str, title: str = "", **headers: str) -> ModelAnswer:
+    """Return a problem document."""
+    body = {"type": "about:blank", "title": title or code, "status": status, "code": code, "requestId": "req_model"}
+    return ModelAnswer(status, body, {"Content-Type": "application/problem+json", **headers})
+
+
+def public(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without the members that only the model knows."""
+    return {name: value for name, value in row.items() if not name.startswith("_")}
+
+
+def base64url(data: bytes) -> str:
+    """Return base64url without padding."""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def fingerprint_of(body: dict[str, Any]) -> str:
+    """Return what makes two requests the same: every field but requestedAt, absent = null (contract §3)."""
+    return json.dumps({k: v for k, v in body.items() if k != "requestedAt" and v is not None}, sort_keys=True)
+
+
+def shape_problem(body: Any, header_id: str | None) -> ModelAnswer | None:
+    """Return the refusal of a body that is no render request, or None."""
+    needed = ("clientMutationId", "templateVersionId", "patientId", "inputs", "locale", "requestedAt")
+    if not isinstance(body, dict) or any(name not in body for name in needed):
+        return problem(422, "INVALID_REQUEST")
+    if header_id is not None and header_id != body["clientMutationId"]:
+        return problem(400, "IDEMPOTENCY_KEY_MISMATCH")
+    return None
+
+
+def small_pdf(text: str) -> bytes:
+    """Return a small but whole PDF of one empty page, with the text in its information dictionary."""
+    head = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj "
+    page = (
+        b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]>>endobj 4 0 obj<</Title("
+        + text.encode()
+        + b")>>endobj\n"
+    )
+    return head + page + b"trailer<</Root 1 0 R/Info 4 0 R>>\n%%EOF\n"
