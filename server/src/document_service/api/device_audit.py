@@ -96,7 +96,7 @@ async def _flags(connection: Any, tenant_id: str, user: str, event: dict[str, An
     neighbours = await connection.fetch(
         """SELECT (detail->'event'->>'sequence')::bigint AS sequence, detail->'event'->>'hash' AS hash
            FROM audit_events WHERE tenant_id = $1 AND device_id = $2 AND device_event_id IS NOT NULL
-             AND device_event_id <> $3 AND (detail->'event'->>'sequence')::bigint IN ($4, $4 - 1)""",
+             AND device_event_id <> $3 AND (detail->'event'->>'sequence')::bigint IN ($4::bigint, $4::bigint - 1)""",
         tenant_id,
         event["deviceId"],
         event["eventId"],

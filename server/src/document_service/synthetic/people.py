@@ -71,7 +71,8 @@ _PEOPLE: tuple[tuple[SyntheticPatient, Resource], ...] = (
             "gender": "female",
             "phone": "+93 70 555 0187",
             "city": "Kabul",
-            "address": "House 12, Street 4, Karte Seh, Kabul",
+            "address": "House 12, Street 4, Karte Seh",
+            "comma": ", ",
             "language": ("en", "English"),
             "tests": (_BLOOD_COUNT, _HBA1C, _METABOLIC, _LIPIDS),
             "reason": "Type 2 diabetes, six-month review; fatigue for three weeks",
@@ -95,7 +96,8 @@ _PEOPLE: tuple[tuple[SyntheticPatient, Resource], ...] = (
             "gender": "male",
             "phone": "0700 914 319",
             "city": "کابل",
-            "address": "کوچهٔ چهارم، خانهٔ ۱۲، کارتهٔ سه، کابل",
+            "address": "کوچهٔ چهارم، خانهٔ ۱۲، کارتهٔ سه",
+            "comma": "، ",
             "language": ("fa-AF", "دری"),
             "tests": (_BLOOD_COUNT, _THYROID, _LIPIDS),
             "reason": "فشار خون بلند؛ کنترول شش‌ماهه با Amlodipine 5 mg",
@@ -120,7 +122,8 @@ _PEOPLE: tuple[tuple[SyntheticPatient, Resource], ...] = (
             "gender": "female",
             "phone": "+93 79 555 0142",
             "city": "کندهار",
-            "address": "دوهمه ناحیه، څلورمه کوڅه، کندهار",
+            "address": "دوهمه ناحیه، څلورمه کوڅه",
+            "comma": "، ",
             "language": ("ps-AF", "پښتو"),
             "tests": (_BLOOD_COUNT, _FERRITIN, _CRP, _URINE),
             "reason": "د وینې کمښت؛ Ferrous sulfate 325 mg له دوو میاشتو راهیسې",
@@ -202,7 +205,15 @@ def _patient(person: SyntheticPatient, facts: Resource) -> Resource:
         "telecom": [{"system": "phone", "value": facts["phone"], "use": "mobile"}],
         "gender": facts["gender"],
         "birthDate": person.birth_date,
-        "address": [{"use": "home", "text": facts["address"], "city": facts["city"], "country": "AF"}],
+        "address": [
+            {
+                "use": "home",
+                "text": f"{facts['address']}{facts['comma']}{facts['city']}",
+                "line": [facts["address"]],
+                "city": facts["city"],
+                "country": "AF",
+            }
+        ],
         "communication": [
             {
                 "language": {"coding": [{"system": "urn:ietf:bcp:47", "code": code}], "text": display},
