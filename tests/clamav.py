@@ -29,14 +29,6 @@ class RunningClamd:
     process: subprocess.Popen[bytes]
 
 
-def install_clamd() -> bool:
-    """Install clamd where root may; whether it is there afterwards."""
-    script = Path(__file__).parents[1] / "scripts" / "install-engines"
-    if not CLAMD.exists() and os.geteuid() == 0 and script.exists():
-        subprocess.run([str(script), "clamd"], check=False, timeout=900)
-    return CLAMD.exists()
-
-
 @contextmanager
 def running_clamd(folder: Path) -> Iterator[RunningClamd]:
     """Start clamd in the foreground on a socket in ``folder``; stop it and nothing else at the end."""

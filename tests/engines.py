@@ -21,6 +21,14 @@ import pytest
 _INSTALLER: Final = Path(__file__).resolve().parent.parent / "scripts/install-engines"
 # Chromium is about 100 MB; a slow mirror gives it in a few minutes.
 _INSTALL_SECONDS: Final = 900
+# Preflight, PDFBox's checker of PDF/A-1b, and all that it needs on its class path.
+PREFLIGHT_JARS: Final = tuple(
+    f"/usr/share/java/{name}.jar"
+    for name in (
+        *("preflight", "pdfbox2", "xmpbox", "fontbox2", "commons-logging", "commons-io"),
+        *("javax.activation", "jaxb-api"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ ENGINES: Final = {
         ),
         Engine("chromium", (Path("/usr/bin/chromium"),)),
         Engine("qpdf", (Path("/usr/bin/qpdf"),)),
-        Engine("pdfbox", (Path("/usr/share/java/preflight.jar"), Path("/usr/bin/java"))),
+        Engine("pdfbox", tuple(map(Path, ("/usr/bin/java", *PREFLIGHT_JARS)))),
     )
 }
 

@@ -12,19 +12,19 @@ from pathlib import Path
 import pikepdf
 import pytest
 
-from clamav import EICAR, RunningClamd, install_clamd, running_clamd
+from clamav import EICAR, RunningClamd, running_clamd
 from document_service.errors import ConversionFailed, ScannerUnavailable
 from document_service.scanner import MAX_BYTES, REASONS, Scanner
 from document_service.scanner.isolation import Inspectors
+from engines import EngineRequirement
 from hostile_files import HONEST, HOSTILE, image, pdf_of, pdf_with_attachment, zip_of
 
 pytestmark = pytest.mark.clamd
 
 
 @pytest.fixture(scope="module")
-def clamd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningClamd]:
-    if not install_clamd():
-        pytest.skip("clamd is not installed; as root: scripts/install-engines clamd")
+def clamd(tmp_path_factory: pytest.TempPathFactory, require_engine: EngineRequirement) -> Iterator[RunningClamd]:
+    require_engine("clamd")
     with running_clamd(tmp_path_factory.mktemp("clamd")) as running:
         yield running
 

@@ -9,9 +9,9 @@ import pikepdf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops, ImageCms
 
-from document_service.scanner import REASONS
+from document_service.scanner import REASONS, srgb
 from document_service.scanner.filetype import kind_by_content, kind_by_declaration
 from document_service.scanner.image_pdf import image_to_pdf, page_size
 from document_service.scanner.images import ImageTooLarge, ImageUnreadable, Page, bare_jpeg, count_pages
@@ -149,6 +149,17 @@ def test_pages_have_the_size_of_paper(
     width: int, height: int, dpi: tuple[float, float] | None, expected: tuple[float, float]
 ) -> None:
     assert page_size(Page(width, height, dpi, 3, 8, "png", b"")) == pytest.approx(expected, abs=0.1)
+
+
+def test_the_profile_is_srgb() -> None:
+    """Little CMS reads it and turns its colours into those of its own sRGB."""
+    ours = ImageCms.ImageCmsProfile(io.BytesIO(srgb.profile()))
+    assert (ours.profile.version, ours.profile.xcolor_space.strip()) == (2.1, "RGB")
+    picture = Image.merge("RGB", [Image.linear_gradient("L").rotate(angle) for angle in (0, 90, 180)])
+    turned = ImageCms.profileToProfile(picture, ours, ImageCms.createProfile("sRGB"))
+    assert turned is not None
+    differences = ImageChops.difference(picture, turned).getextrema()
+    assert max(high for _, high in differences) <= 1  # type: ignore[misc]
 
 
 def test_too_many_pages_or_pixels_are_refused_before_decoding() -> None:

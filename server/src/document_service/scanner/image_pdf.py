@@ -11,8 +11,8 @@ from typing import Final
 
 import pikepdf
 from pikepdf import Array, Dictionary, Name, Stream
-from PIL import ImageCms
 
+from document_service.scanner import srgb
 from document_service.scanner.images import Page, read_pages
 from document_service.scanner.verdict import Kind
 
@@ -98,7 +98,7 @@ def page_size(page: Page) -> tuple[float, float]:
 
 
 def _make_archival(pdf: pikepdf.Pdf) -> None:
-    profile = Stream(pdf, _srgb(), N=3, Alternate=Name.DeviceRGB)
+    profile = Stream(pdf, srgb.profile(), N=3, Alternate=Name.DeviceRGB)
     intent = Dictionary(
         Type=Name.OutputIntent,
         S=Name.GTS_PDFA1,
@@ -109,10 +109,3 @@ def _make_archival(pdf: pikepdf.Pdf) -> None:
     pdf.Root.OutputIntents = Array([intent])
     metadata = Stream(pdf, _XMP, Type=Name.Metadata, Subtype=Name.XML)
     pdf.Root.Metadata = pdf.make_indirect(metadata)
-
-
-def _srgb() -> bytes:
-    """The sRGB profile as Little CMS makes it, with its date (ICC.1 §7.2.8: bytes 24–35) fixed at 2000-01-01."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[24:36] = b"".join(part.to_bytes(2, "big") for part in (2000, 1, 1, 0, 0, 0))
-    return bytes(profile)
