@@ -23,7 +23,8 @@ router = APIRouter(prefix="/v1/documents", tags=["device"])
 def signed_policy(runtime: Runtime, tenant: Tenant) -> dict[str, Any]:
     """The cache policy with its signature: ``kid.signature`` over the tenant and the policy's canonical JSON."""
     policy = tenant.cache_policy(runtime.settings)
-    message = b"document-service cache-policy v1\n" + tenant.tenant_id.encode() + b"\n" + rfc8785.dumps(policy)
+    # KeyStore.sign puts the purpose in front: "document-service cache-policy v1" and a line break.
+    message = tenant.tenant_id.encode() + b"\n" + rfc8785.dumps(policy)
     kid, signature = runtime.keys.sign("cache-policy", message)
     return {**policy, "signature": f"{kid}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"}
 
