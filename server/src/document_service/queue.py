@@ -89,6 +89,17 @@ async def stats(connection: Connection) -> QueueStats:
     return QueueStats(row["waiting"], row["running"], float(row["oldest"]))
 
 
+class _Manager(QueueManager):
+    """The engine's manager, whose first health probe waits until the listener can hear it.
+
+    The engine sends the probe before it has begun to listen; whoever loses that race restarts ten seconds later.
+    """
+
+    async def _run_periodic_health_check(self, interval: timedelta = timedelta(seconds=10)) -> None:
+        await asyncio.sleep(POLL_INTERVAL.total_seconds())
+        await super()._run_periodic_health_check(interval)
+
+
 async def run(database: Database, handlers: Mapping[str, Handler], stop: asyncio.Event, concurrency: int) -> None:
     """Take entries and hand them to ``handlers`` by entrypoint until ``stop`` is set; then let the running end.
 
@@ -100,7 +111,7 @@ async def run(database: Database, handlers: Mapping[str, Handler], stop: asyncio
         qbq=qb.QueryQueueBuilder(settings=ENGINE_SETTINGS),
         qbs=qb.QuerySchedulerBuilder(settings=ENGINE_SETTINGS),
     )
-    manager = QueueManager(queries, channel=ENGINE_SETTINGS.channel)
+    manager = _Manager(queries, channel=ENGINE_SETTINGS.channel)
     for name, handler in handlers.items():
         manager.entrypoint(name, accepts_context=False)(_adapted(handler))
 

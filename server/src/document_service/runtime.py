@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 
 from document_service import platform_forms, templates, tenants
-from document_service.database import Address, Database, open_database
+from document_service.database import SYSTEM_ROLE, Address, Database, open_database
 from document_service.fhir import FhirReader
 from document_service.keys import KeyStore
 from document_service.postgres import PostgresSupervisor
@@ -71,9 +72,10 @@ async def owner_connection(address: Address) -> AsyncIterator[asyncpg.Connection
 
 async def prepare_database(address: Address) -> None:
     """Migrate, and bring the platform's forms to this version of the product."""
-    from document_service.schema import migrate  # Loads Alembic and SQLAlchemy, which nothing else needs.
+    if not await _is_current(address):
+        from document_service.schema import migrate  # Loads Alembic and SQLAlchemy, which nothing else needs.
 
-    await migrate(address)
+        await migrate(address)
     async with owner_connection(address) as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(3020002)")
         await tenants.ensure_platform(connection)
@@ -86,6 +88,22 @@ async def prepare_database(address: Address) -> None:
                 semver=form.semver,
                 definition=form.definition,
             )
+
+
+async def _is_current(address: Address) -> bool:
+    """Whether the schema is this version's and our role can sign in; then there is nothing to migrate."""
+    newest = max(path.name for path in (Path(__file__).parent / "migrations/versions").glob("[0-9]*.py"))
+    try:
+        connection = await asyncpg.connect(**address.connect_arguments(SYSTEM_ROLE))
+    except asyncpg.PostgresError:
+        return False
+    try:
+        found = await connection.fetchval("SELECT version_num FROM public.schema_version")
+    except asyncpg.PostgresError:
+        return False
+    finally:
+        await connection.close()
+    return bool(newest.startswith(f"{found}_"))
 
 
 @asynccontextmanager

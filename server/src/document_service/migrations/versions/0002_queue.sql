@@ -54,3 +54,6 @@ GRANT EXECUTE ON FUNCTION document.requeue_lost(interval) TO document_service_sy
 GRANT USAGE ON SCHEMA queue TO document_service_system;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA queue TO document_service_system;
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA queue TO document_service_system;
+
+-- A process that starts looks here before it loads the migration machinery.
+GRANT SELECT ON public.schema_version TO document_service_system;

@@ -1,0 +1,56 @@
+# Every command of the repository; `make help` lists them. A command does the set-up that it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+REQUIREMENTS := requirements/dev.txt
+
+.PHONY: help demo test check serve bench soak docs requirements clean format engines
+
+help: ## List the commands.
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
+
+$(STAMP): $(REQUIREMENTS) server/pyproject.toml client/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e server -e client
+	@touch $@
+
+demo: $(STAMP) ## Set up, then walk the main job: queue offline, sync, open and print offline.
+	$(BIN)/document-service demo
+
+test: $(STAMP) ## Set up, then run every test that this machine can.
+	@scripts/install-engines clamd cups qpdf pdfbox || true
+	$(BIN)/python -m pytest -q $(TESTS)
+
+check: $(STAMP) ## Formatting, lint, strict types, import rules, docs and OpenAPI in step with the code.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_docs.py
+
+format: $(STAMP) ## Format the code and mend what lint can mend.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+serve: $(STAMP) ## Run the service on this machine (port 3020, embedded engines, local issuer).
+	$(BIN)/document-service serve --data-dir $(VENV)/serve
+
+docs: $(STAMP) ## Write docs/openapi.json and the generated tables of docs/.
+	$(BIN)/python scripts/check_docs.py --write
+
+bench: $(STAMP) ## Measure; results go to standard output as ratios (docs/benchmarks.md holds the last ones).
+	$(BIN)/python -m bench
+
+soak: $(STAMP) ## Long runs: millions of simulated schedules and thousands of kill -9 cycles.
+	$(BIN)/python -m tests.simulation.soak
+
+requirements: ## Compile requirements/*.in to hashed requirements/*.txt (needs $(VENV)).
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -o requirements/server.txt requirements/server.in
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -o requirements/client.txt requirements/client.in
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -o requirements/dev.txt requirements/dev.in
+
+clean: ## Remove what the commands above made.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
