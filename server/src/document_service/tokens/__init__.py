@@ -9,8 +9,15 @@ The tenant comes from the token and from nowhere else (contract §1). Nothing he
 error repeats the token or a name in it.
 """
 
-from document_service.tokens.claims import AUDITOR, CLINICIAN, DOCUMENT_AUTHOR, ROLES, TENANT_ADMIN, Caller
-from document_service.tokens.claims import tenant_id_problem as tenant_id_problem
+from document_service.tokens.claims import (
+    AUDITOR,
+    CLINICIAN,
+    DOCUMENT_AUTHOR,
+    ROLES,
+    TENANT_ADMIN,
+    Caller,
+    tenant_id_problem,
+)
 from document_service.tokens.issuer_keys import Issuer, parse_issuers
 from document_service.tokens.local_issuer import LocalIssuer
 from document_service.tokens.verifier import Verifier
