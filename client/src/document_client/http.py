@@ -105,7 +105,7 @@ class Connection:
                 start = offset if status == 206 else 0
                 if status == 206 and not _continues(response.headers.get("content-range", ""), offset):
                     return Transfer("restart")
-                for piece in response.iter_raw(PART_BYTES):
+                for piece in response.iter_bytes():
                     keep(start, piece)
                     start += len(piece)
                     received += len(piece)
