@@ -352,16 +352,12 @@ def _wrap_data(use: str, tenant_id: str) -> bytes:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a key file; a second look settles the case that it was being overwritten in this very moment."""
-    for last in (False, True):
-        try:
+    for _ in range(2):
+        with contextlib.suppress(ValueError):
             record = json.loads(path.read_bytes())
             if isinstance(record, dict):
                 return record
-        except ValueError:
-            pass
-        if last:
-            raise KeyStoreUnusable(f"{path} is damaged; put it back from the copy of the key folder")
-    raise AssertionError("unreachable")
+    raise KeyStoreUnusable(f"{path} is damaged; put it back from the copy of the key folder")
 
 
 def _replace(path: Path, record: dict[str, object]) -> None:

@@ -31,6 +31,7 @@ from document_service.store.envelope import (
     Sealer,
     Span,
     plain_size,
+    reading_buffer,
 )
 from document_service.store.names import ObjectStat, StoredObject, mark_key, object_key
 
@@ -78,11 +79,11 @@ class DirectoryStore:
 
     def _put_bytes(self, tenant_id: str, name: str, target: Path, content: bytes) -> StoredObject:
         sealer = Sealer(self._keys, tenant_id, name)
-        sealed = b"".join((sealer.header, sealer.update(content), sealer.finish()))
         with contextlib.closing(_Incoming(self._incoming, target)) as file:
-            file.write(sealed)
+            for piece in (sealer.header, sealer.update(content), sealer.finish()):
+                file.write(piece)
             file.commit()
-        return StoredObject(name, sealer.size, sealer.sha256, len(sealed))
+        return StoredObject(name, sealer.size, sealer.sha256, file.written)
 
     async def read(self, tenant_id: str, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """See ObjectStore.read."""
@@ -199,7 +200,7 @@ class _Incoming:
         with _translated("the store's folder"):
             self._file = FileIO(self._path, "x", opener=_open_private)
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | bytearray) -> None:
         with _translated(self._target.name):
             view = memoryview(content)
             while view:
@@ -246,9 +247,10 @@ def _open_no_follow(path: str, flags: int) -> int:
 
 
 def _fetch(file: FileIO, opener: Opener, span: Span) -> bytes:
+    buffer = reading_buffer(span.end - span.start)
     with _translated("an object"):
-        sealed = os.pread(file.fileno(), span.end - span.start, span.start)
-    return opener.open(span, sealed)
+        count = os.preadv(file.fileno(), [buffer], span.start)
+    return opener.open(span, buffer[:count])
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, int, float]]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -35,7 +36,7 @@ WRAPPED_BYTES: Final = 1 + NONCE_BYTES + KEY_BYTES + TAG_BYTES
 HEADER_BYTES: Final = len(MAGIC) + WRAPPED_BYTES
 CHUNK_BYTES: Final = 64 * 1024
 SEALED_CHUNK_BYTES: Final = CHUNK_BYTES + TAG_BYTES
-BATCH_CHUNKS: Final = 16  # 1 MiB per read: large enough that a thread hop (50 µs) vanishes, small enough to hold.
+BATCH_CHUNKS: Final = 16  # 1 MiB a span: a hop to a thread (50 µs) vanishes in it, and it is small enough to hold.
 
 
 def sealed_size(size: int) -> int:
@@ -73,7 +74,7 @@ class Sealer:
         self._aead = AESGCM(key)
         self._bound = _bound_to(tenant_id, name)
         self._hash = hashlib.sha256()
-        self._held = bytearray()
+        self._held = b""
         self._index = 0
 
     @property
@@ -81,29 +82,25 @@ class Sealer:
         """SHA-256 of the content so far, in hex."""
         return self._hash.hexdigest()
 
-    def update(self, content: bytes) -> bytes:
-        """Take a piece of any length; return what is sealed by now. The last chunk is held back for
-        ``finish``.
-        """
+    def update(self, content: bytes) -> bytearray:
+        """Take a piece of any length; return what is sealed by now. The last chunk is held back for ``finish``."""
         self._hash.update(content)
         self.size += len(content)
-        self._held += content
-        sealed = []
-        start = 0
-        while len(self._held) - start > CHUNK_BYTES:
-            sealed.append(self._seal(bytes(self._held[start : start + CHUNK_BYTES]), last=False))
-            start += CHUNK_BYTES
-        del self._held[:start]
-        return b"".join(sealed)
+        view = memoryview(self._held + content if self._held else content)
+        chunks = max(0, len(view) - 1) // CHUNK_BYTES
+        sealed = bytearray(chunks * SEALED_CHUNK_BYTES)
+        into = memoryview(sealed)
+        for number in range(chunks):
+            chunk = view[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
+            place = into[number * SEALED_CHUNK_BYTES : (number + 1) * SEALED_CHUNK_BYTES]
+            self._aead.encrypt_into(_nonce(self._index), chunk, _associated(self._bound, self._index, False), place)
+            self._index += 1
+        self._held = bytes(view[chunks * CHUNK_BYTES :])
+        return sealed
 
     def finish(self) -> bytes:
         """Return the last chunk, which may be empty."""
-        return self._seal(bytes(self._held), last=True)
-
-    def _seal(self, chunk: bytes, *, last: bool) -> bytes:
-        sealed = self._aead.encrypt(_nonce(self._index), chunk, _associated(self._bound, self._index, last))
-        self._index += 1
-        return sealed
+        return self._aead.encrypt(_nonce(self._index), self._held, _associated(self._bound, self._index, True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,24 +149,41 @@ class Opener:
                 return
             position += take
 
-    def open(self, span: Span, sealed: bytes) -> bytes:
+    def open(self, span: Span, sealed: bytes | bytearray | memoryview) -> bytes:
         """Decrypt the bytes of ``span``. Raises ObjectCorrupt when one bit of them is not as it was written."""
-        if len(sealed) != span.end - span.start:
+        length = span.end - span.start
+        if len(sealed) != length:
             raise ObjectCorrupt(f"object {self._name} ended early")
         view = memoryview(sealed)
-        opened = []
+        opened = memoryview(_of_thread.opened)
+        filled = 0
         try:
-            for offset in range(0, len(sealed), SEALED_CHUNK_BYTES):
+            for offset in range(0, length, SEALED_CHUNK_BYTES):
                 index = span.first + offset // SEALED_CHUNK_BYTES
                 associated = _associated(self._bound, index, index == self._chunks - 1)
                 chunk = view[offset : offset + SEALED_CHUNK_BYTES]
-                opened.append(self._aead.decrypt(_nonce(index), chunk, associated))
+                size = len(chunk) - TAG_BYTES
+                self._aead.decrypt_into(_nonce(index), chunk, associated, opened[filled : filled + size])
+                filled += size
         except InvalidTag as error:
             raise ObjectCorrupt(f"object {self._name} failed its integrity check") from error
-        content = opened[0] if len(opened) == 1 else b"".join(opened)
-        if span.skip == 0 and span.take == len(content):
-            return content
-        return content[span.skip : span.skip + span.take]
+        return bytes(opened[span.skip : span.skip + span.take])
+
+
+class _Buffers(threading.local):
+    """What a thread reads and opens a span in. Fresh memory for each costs 2.4 µs a page: 0.9 ms for 500 KB."""
+
+    def __init__(self) -> None:
+        self.sealed = bytearray(BATCH_CHUNKS * SEALED_CHUNK_BYTES)
+        self.opened = bytearray(BATCH_CHUNKS * CHUNK_BYTES)
+
+
+_of_thread = _Buffers()
+
+
+def reading_buffer(size: int) -> memoryview:
+    """This thread's own memory for the sealed bytes of one span; valid until the thread's next span."""
+    return memoryview(_of_thread.sealed)[:size]
 
 
 def _nonce(index: int) -> bytes:
