@@ -41,7 +41,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Now, the part of it that the server's own time confirms (None before any contact), and how sure it is."""
+    """Now, the server's own time when it was last heard (None before any contact), and how sure now is."""
 
     now: float
     confirmed: float | None
@@ -71,14 +71,14 @@ def read_clock(source: TimeSource, contact: Contact | None, highest: float = 0.0
         return Reading(now, None, "suspect" if wall < now - SUSPECT_SECONDS else "unverified")
     elapsed = source.monotonic() - contact.monotonic
     same_boot = bool(source.boot) and contact.boot == source.boot and elapsed >= 0
-    confirmed = contact.server_time + (elapsed if same_boot else 0.0)
-    floor = max(confirmed, contact.highest)
+    estimate = contact.server_time + (elapsed if same_boot else 0.0)
+    floor = max(estimate, contact.highest)
     confidence: Confidence = "unverified"
     if wall < floor - SUSPECT_SECONDS:
         confidence = "suspect"
-    elif same_boot and wall <= confirmed + SUSPECT_SECONDS:
+    elif same_boot and wall <= estimate + SUSPECT_SECONDS:
         confidence = "verified"
-    return Reading(max(wall, floor), confirmed, confidence)
+    return Reading(max(wall, floor), contact.server_time, confidence)
 
 
 def make_contact(source: TimeSource, server_time: float) -> Contact:

@@ -1,0 +1,441 @@
+"""The cache: expiry under any clock, lease, quota, revocations, verified and resumed downloads, the change feed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client_device import Clocks, Device, made_device, problem
+from document_client.clock import Contact, from_text, make_contact, read_clock
+from document_client.errors import CacheLocked, DocumentExpired, DocumentNotHere, DocumentRevoked, DocumentUnknown
+from document_client.model import Fault
+
+DAY = 86_400.0
+CONTENT = "/content?"
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    with made_device(tmp_path / "home") as made:
+        yield made
+
+
+@pytest.fixture
+def document(device: Device) -> str:
+    device.ask()
+    device.client.sync()
+    return str(device.client.documents.list()[0]["id"])
+
+
+def shown(device: Device, document: str) -> dict[str, Any]:
+    return device.client.documents.show(document)
+
+
+def enlarge(device: Device, size: int = 300_000) -> bytes:
+    """Let the next documents of the model be large, so that a download has several pieces."""
+    import hashlib
+
+    content = b"%PDF-1.4 " + bytes(n % 251 for n in range(size))
+    original = device.model._document
+
+    def larger(job: dict[str, Any]) -> dict[str, Any]:
+        made = original(job)
+        made |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        device.model.state.contents[made["id"]] = content
+        return made
+
+    device.model._document = larger  # type: ignore[method-assign]
+    return content
+
+
+# --- the clock ------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_set_back_extends_no_life(device: Device, document: str) -> None:
+    device.transport.offline = True
+    device.clocks.pass_time(6 * DAY)
+    assert device.client.documents.read(document).content
+    device.clocks.wall -= 30 * DAY
+    assert shown(device, document)["state"] == "available"
+    assert device.client.status().clock["confidence"] == "suspect"
+    device.clocks.pass_time(DAY + 60)
+    assert shown(device, document)["state"] == "expired"
+    with pytest.raises(DocumentExpired):
+        device.client.documents.read(document)
+
+
+def test_time_goes_on_after_a_reboot_with_the_clock_set_back(device: Device, document: str) -> None:
+    device.transport.offline = True
+    device.clocks.pass_time(6 * DAY)
+    device.client.status()
+    device.client.close()
+    device.clocks.boot, device.clocks.monotonic, device.clocks.wall = "boot-2", 5.0, device.clocks.wall - 20 * DAY
+    second = device.another(clock=device.clocks.source())
+    assert second.documents.show(document)["state"] == "available"
+    assert second.status().clock["confidence"] == "suspect"
+    device.clocks.wall += 20 * DAY + DAY + 60
+    assert second.documents.show(document)["state"] == "expired"
+
+
+def test_one_slip_of_the_clock_does_not_expire_a_clinic_for_ever(device: Device, document: str) -> None:
+    device.clocks.wall += 10 * DAY
+    device.transport.offline = True
+    with pytest.raises(DocumentExpired):
+        device.client.documents.read(document)
+    device.clocks.wall -= 10 * DAY
+    with pytest.raises(DocumentExpired):
+        device.client.documents.read(document)
+    device.transport.offline = False
+    device.client.sync()
+    assert device.client.documents.read(document).content
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.floats(0, 5 * DAY), st.floats(-400 * DAY, 400 * DAY), st.booleans()), min_size=1, max_size=20
+    )
+)
+def test_now_never_runs_behind_what_was_seen_since_the_contact(steps: list[tuple[float, float, bool]]) -> None:
+    clocks = Clocks()
+    contact = make_contact(clocks.source(), clocks.server)
+    passed = 0.0
+    highest = contact.highest
+    for elapsed, slip, reboot in steps:
+        clocks.pass_time(elapsed)
+        passed += elapsed
+        clocks.wall += slip
+        if reboot:
+            clocks.boot += "'"
+        reading = read_clock(clocks.source(), Contact(contact.server_time, contact.monotonic, contact.boot, highest))
+        assert reading.now >= highest
+        assert reading.now >= clocks.wall
+        if clocks.boot == contact.boot:
+            assert reading.now >= contact.server_time + passed - 1e-3
+        highest = reading.now
+
+
+# --- expiry, lease, policy --------------------------------------------------------------------------------------
+
+
+def test_an_expired_copy_is_hidden_at_once_and_deleted_after_72_hours(device: Device, document: str) -> None:
+    device.transport.offline = True
+    device.clocks.pass_time(7 * DAY + 1)
+    assert shown(device, document)["state"] == "expired"
+    assert device.client.status().cache["bytes"] > 0
+    device.clocks.pass_time(71 * 3600)
+    device.client.sync()
+    assert device.client.status().cache["bytes"] > 0
+    device.clocks.pass_time(2 * 3600)
+    device.client.sync()
+    assert device.client.status().cache["bytes"] == 0
+    assert shown(device, document)["state"] == "expired", "the entry stays: expired, connect to refresh"
+    device.transport.offline = False
+    device.client.sync()
+    assert device.client.documents.read(document).content
+
+
+def test_the_bytes_of_an_expired_copy_go_when_server_time_confirms_it(device: Device, document: str) -> None:
+    device.clocks.pass_time(7 * DAY + 1)
+    device.transport.faults.append(Fault("/download-url", lambda request: problem(500, "INTERNAL"), times=9))
+    device.client.sync()
+    assert device.client.status().cache["bytes"] == 0
+    assert shown(device, document)["state"] == "expired"
+
+
+def test_an_expired_copy_is_confirmed_without_sending_its_bytes_again(device: Device, document: str) -> None:
+    device.clocks.pass_time(8 * DAY)
+    assert shown(device, document)["state"] == "expired"
+    report = device.client.sync()
+    assert (report.confirmed, report.bytes_received) == (1, 0)
+    assert device.client.documents.read(document).content
+
+
+def test_a_shorter_policy_holds_for_copies_fetched_before(device: Device, document: str) -> None:
+    device.model.policy["cacheTtlSeconds"] = 3600
+    device.client.sync()
+    expires = from_text(shown(device, document)["expiresAt"])
+    assert expires == pytest.approx(device.clocks.server + 3600, abs=5)
+    device.model.policy["cacheTtlSeconds"] = 30 * 86_400
+    device.client.sync()
+    later = from_text(shown(device, document)["expiresAt"])
+    assert later <= device.clocks.server + 7 * DAY + 5, "a longer policy does not lengthen a copy fetched before"
+
+
+def test_a_local_setting_only_shortens(device: Device, document: str) -> None:
+    from document_client import feed
+    from document_client.localdb import transaction
+
+    account = device.client.account()
+    for local, expected in ((600.0, 600.0), (900 * DAY, 7 * DAY)):
+        with transaction(account.cache):
+            feed.save_local_ttl(account.cache, local)
+        assert from_text(shown(device, document)["expiresAt"]) == pytest.approx(device.clocks.server + expected, abs=5)
+
+
+def test_a_policy_signed_by_another_key_changes_nothing(device: Device, document: str) -> None:
+    signed = device.model.signed_policy
+
+    def forged(tenant: str) -> dict[str, Any]:
+        return {**signed(tenant), "cacheTtlSeconds": 900 * 86_400}
+
+    device.model.signed_policy = forged  # type: ignore[method-assign]
+    device.client.sync()
+    cache = device.client.status().cache
+    assert cache["ttlSeconds"] == 7 * DAY
+    assert "not signed" in cache["policyProblem"]
+
+
+def test_a_policy_of_another_tenant_changes_nothing(device: Device, document: str) -> None:
+    signed = device.model.signed_policy
+    device.model.policy["cacheTtlSeconds"] = 900 * 86_400
+    device.model.signed_policy = lambda tenant: signed("another")  # type: ignore[method-assign]
+    device.client.sync()
+    assert device.client.status().cache["ttlSeconds"] == 7 * DAY
+
+
+def test_without_contact_for_the_lease_the_cache_locks(device: Device, document: str) -> None:
+    device.model.policy |= {"cacheTtlSeconds": 90 * 86_400, "leaseSeconds": 14 * 86_400}
+    device.clocks.pass_time(7 * DAY)
+    device.client.sync()
+    device.transport.offline = True
+    device.clocks.pass_time(14 * DAY - 60)
+    assert device.client.documents.read(document).content
+    device.clocks.pass_time(120)
+    with pytest.raises(CacheLocked):
+        device.client.documents.read(document)
+    assert device.client.documents.list()[0]["patientId"] is None
+    assert device.client.status().cache["locked"]
+    device.transport.offline = False
+    device.client.sync()
+    assert device.client.documents.read(document).content
+
+
+# --- revocation, feed -------------------------------------------------------------------------------------------
+
+
+def test_a_revoked_copy_is_gone_with_the_next_contact(device: Device, document: str) -> None:
+    device.model.revoke(document, "entered-in-error")
+    assert device.client.documents.read(document).content
+    device.client.sync()
+    with pytest.raises(DocumentRevoked):
+        device.client.documents.read(document)
+    assert device.client.documents.list() == []
+    assert device.client.status().cache["bytes"] == 0
+
+
+def test_a_document_withdrawn_before_it_arrived_comes_to_attention(device: Device) -> None:
+    cmid = device.ask()
+    device.spoil("/download-url", httpx2.ConnectError("gone"))
+    device.client.sync()
+    [document] = device.model.state.documents
+    device.model.revoke(document, "wrong patient")
+    device.client.sync()
+    found = device.client.queue.show(cmid)
+    assert (found["status"], found["reason"]["code"]) == ("failed", "DOCUMENT_WITHDRAWN")
+
+
+def test_revocations_come_before_anything_of_the_page_is_stored(device: Device) -> None:
+    device.model.page_size = 2
+    for n in range(4):
+        device.ask(f"p{n}")
+    device.transport.faults.append(Fault("/download-url", lambda request: problem(503, "BUSY"), times=99))
+    device.client.sync()
+    listed = list(device.model.state.documents)
+    device.model.revoke(listed[3], "withdrawn")
+    device.transport.faults.clear()
+    device.clocks.pass_time(301)
+    device.client.sync()
+    assert {d["id"] for d in device.client.documents.list()} == set(listed[:3])
+
+
+def test_a_page_applied_ten_times_ends_in_the_same_state(device: Device, document: str) -> None:
+    from document_client import feed
+    from document_client.localdb import transaction
+    from document_client.model import Caller
+
+    account = device.client.account()
+    page = device.model.changes(Caller("clinic", "dr.a"), "").body
+    tables = ("documents", "blobs", "jobs", "templates", "versions", "revocations", "feed")
+
+    def state() -> list[Any]:
+        return [account.cache.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in tables]
+
+    before = state()
+    for _ in range(10):
+        with transaction(account.cache):
+            feed.apply_page(account.cache, page, device.clocks.wall)
+    assert state() == before
+
+
+def test_a_reset_feed_removes_what_is_not_listed_but_nothing_of_the_queue(device: Device, document: str) -> None:
+    cmid = device.client.queue.list()[0]["clientMutationId"]
+    device.client.documents.read(document)
+    del device.model.state.documents[document]
+    device.model.state.feed = [row for row in device.model.state.feed if row[1] != document]
+    device.spoil("GET /v1/documents/changes", problem(410, "FEED_RESET"))
+    report = device.client.sync()
+    assert report.success
+    with pytest.raises(DocumentUnknown):
+        device.client.documents.read(document)
+    assert device.status_of(cmid) == "done"
+    assert len(device.model.state.events) == 1
+
+
+def test_a_feed_that_does_not_move_is_not_read_for_ever(device: Device) -> None:
+    page = {"cursor": "", "more": True, "revocations": [], "templates": [], "jobs": [], "documents": []}
+    device.spoil("GET /v1/documents/changes", httpx2.Response(200, json=page), times=99)
+    assert device.client.sync().stopped == "NOT_THE_SERVICE"
+
+
+# --- downloads --------------------------------------------------------------------------------------------------
+
+
+class Dropping(httpx2.SyncByteStream):
+    """A body that ends after some bytes with a reset connection."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(0, len(self._content), 16_384):
+            yield self._content[start : start + 16_384]
+        raise httpx2.ReadError("reset")
+
+
+def cut_after(device: Device, count: int, times: int = 1) -> None:
+    """Let the next downloads end after ``count`` bytes."""
+
+    def act(request: httpx2.Request) -> httpx2.Response:
+        document = request.url.path.split("/")[3]
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        given = device.model.content(document, headers)
+        stream = Dropping((given.content or b"")[:count])
+        return httpx2.Response(given.status, headers=given.headers, stream=stream)
+
+    device.transport.faults.append(Fault(CONTENT, act, times))
+
+
+def test_a_cut_download_is_resumed_and_sends_no_byte_twice(device: Device) -> None:
+    content = enlarge(device)
+    device.ask()
+    cut_after(device, 100_000, times=3)
+    report = device.client.sync()
+    assert report.downloaded == 1
+    assert report.bytes_received == len(content)
+    document = device.client.documents.list()[0]["id"]
+    assert device.client.documents.read(document).content == content
+
+
+def test_a_download_is_resumed_by_another_process(device: Device) -> None:
+    content = enlarge(device)
+    device.ask()
+    cut_after(device, 100_000)
+    device.transport.faults.append(Fault("/download-url", lambda r: None, times=1))
+    device.transport.faults.append(Fault("/download-url", lambda r: problem(503, "BUSY"), times=1))
+    assert device.client.sync().stopped == "SERVER_BUSY"
+    assert device.client.documents.list()[0]["state"] == "waiting"
+    device.client.close()
+    report = device.another().sync()
+    assert report.bytes_received == len(content) - 100_000
+
+
+@pytest.mark.parametrize("wrong", ["content-range", "bytes", "length", "416", "html"])
+def test_wrong_bytes_never_become_visible(device: Device, wrong: str) -> None:
+    content = enlarge(device)
+    device.ask()
+    cut_after(device, 100_000)
+
+    def act(request: httpx2.Request) -> httpx2.Response:
+        document = device.model.state.documents[request.url.path.split("/")[3]]
+        etag = {"etag": f'"{document["sha256"]}"', "content-type": "application/pdf"}
+        if wrong == "content-range":
+            given = {**etag, "content-range": f"bytes 5-{len(content) - 1}/{len(content)}"}
+            return httpx2.Response(206, headers=given, content=content[5:])
+        if wrong == "bytes":
+            given = {**etag, "content-range": f"bytes 100000-{len(content) - 1}/{len(content)}"}
+            return httpx2.Response(206, headers=given, content=bytes(len(content) - 100_000))
+        if wrong == "length":
+            return httpx2.Response(200, headers=etag, content=content[:-1])
+        if wrong == "416":
+            return httpx2.Response(416, headers=etag)
+        return httpx2.Response(200, headers={"content-type": "text/html"}, text="<html>sign in")
+
+    device.transport.faults.append(Fault(CONTENT, act))
+    report = device.client.sync()
+    if wrong == "html":
+        assert report.stopped == "NOT_THE_SERVICE"
+        assert device.client.documents.list()[0]["state"] == "waiting"
+        report = device.client.sync()
+    assert report.downloaded == 1
+    document = device.client.documents.list()[0]["id"]
+    assert device.client.documents.read(document).content == content
+
+
+def test_bytes_that_are_always_wrong_are_an_error_of_the_cycle(device: Device) -> None:
+    device.ask()
+    forged = httpx2.Response(200, headers={"content-type": "application/pdf"}, content=b"%PDF forged")
+    device.spoil(CONTENT, forged, times=99)
+    report = device.client.sync()
+    assert not report.success
+    assert "DOWNLOAD_FAILED" in report.errors
+    assert device.client.documents.list()[0]["state"] == "waiting"
+
+
+def test_a_byte_budget_leaves_large_documents_for_later(device: Device) -> None:
+    enlarge(device, 50_000)
+    device.ask()
+    assert device.client.sync(budget=10_000).downloaded == 0
+    assert device.client.documents.list()[0]["state"] == "waiting"
+    assert device.client.sync().downloaded == 1
+
+
+def test_the_signed_url_is_asked_for_just_before_and_never_stored(device: Device, document: str) -> None:
+    assert not any(b"signature=model" in path.read_bytes() for path in device.home.rglob("*") if path.is_file())
+    downloads = [name for name in device.transport.seen if "/content?" in name]
+    assert len(downloads) == 1
+
+
+# --- quota ------------------------------------------------------------------------------------------------------
+
+
+def test_the_least_recently_used_copies_make_room(device: Device) -> None:
+    enlarge(device, 20_000)
+    device.model.policy["quotaBytes"] = 50_000
+    documents = []
+    for n in range(2):
+        device.ask(f"p{n}")
+        device.client.sync()
+        device.clocks.pass_time(60)
+    documents = [d["id"] for d in reversed(device.client.documents.list())]
+    device.client.documents.read(documents[0])
+    device.clocks.pass_time(60)
+    device.ask("p9")
+    device.client.sync()
+    states = {d["id"]: d["state"] for d in device.client.documents.list()}
+    assert states.pop(documents[1]) == "evicted"
+    assert set(states.values()) == {"available"}
+    assert device.client.status().cache["bytes"] <= 50_000
+    with pytest.raises(DocumentNotHere):
+        device.client.documents.read(documents[1])
+    device.client.sync()
+    assert device.client.documents.read(documents[1]).content
+
+
+def test_a_pinned_copy_stays(device: Device) -> None:
+    enlarge(device, 20_000)
+    device.model.policy["quotaBytes"] = 50_000
+    device.ask("p0")
+    device.client.sync()
+    first = device.client.documents.list()[0]["id"]
+    device.client.documents.pin(first)
+    for n in range(1, 4):
+        device.clocks.pass_time(60)
+        device.ask(f"p{n}")
+        device.client.sync()
+    assert device.client.documents.show(first)["state"] == "available"
