@@ -7,7 +7,6 @@ import json
 import secrets
 import time
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 from document_service import audit, documents, identifiers, render_jobs
 from document_service.database import Connection, tenant_transaction
 from document_service.errors import ExpiredByRequester, FacilityForbidden, ServiceError, TemplateVersionRetired
-from document_service.fhir import FhirSnapshot, dumps_exact
+from document_service.exact_json import dumps_exact
+from document_service.fhir import FhirSnapshot
 from document_service.queue import TryAgain
 from document_service.render_jobs import Attempt
 from document_service.runtime import Runtime
@@ -98,7 +98,7 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
     )
     snapshot = await _read_fhir(runtime, work, inputs)
     resources_json = snapshot.resources_json()
-    facility = _facility_of(snapshot.encounter)
+    facility = snapshot.facility
     if job.facility_ids is not None and facility is not None and facility not in job.facility_ids:
         raise FacilityForbidden()
     issued_at = datetime.now(UTC).replace(microsecond=0)
@@ -212,14 +212,6 @@ async def _read_fhir(runtime: Runtime, work: Work, inputs: dict[str, Any]) -> Fh
         job.encounter_id,
         inputs=inputs,
     )
-
-
-def _facility_of(encounter: Mapping[str, Any] | None) -> str | None:
-    """The organisation that provides the encounter: the facility that the document belongs to."""
-    reference = ((encounter or {}).get("serviceProvider") or {}).get("reference")
-    if isinstance(reference, str) and reference:
-        return reference.split("/_history/")[0].rsplit("/", 1)[-1]
-    return None
 
 
 def _request_of(

@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from document_service.fhir import loads_exact
+from document_service.exact_json import loads_exact
 
 
 class ExactRequest(Request):

@@ -21,7 +21,7 @@ from document_service.errors import (
     Problem,
     TemplateStateConflict,
 )
-from document_service.fhir import dumps_exact
+from document_service.exact_json import dumps_exact
 from document_service.templates import Filter, Template
 
 router = APIRouter(prefix="/v1/document-templates", tags=["templates"], route_class=ExactRoute)

@@ -5,15 +5,13 @@
     batch           several reads in one exchange, where the server takes a batch
     searchset       a search read to its last page, or refused as incomplete
     compartment     does a resource belong to the patient and the encounter
-    exact_json      JSON whose decimals keep their digits
     reader          the walk through all of them → FhirSnapshot
 
 Nothing here keeps or logs patient data; errors name the context entry of the template, resource types and status
 codes. Resources entered in error are passed on: what prints as current is decided by the bindings.
 """
 
-from document_service.fhir.exact_json import dumps_exact, loads_exact
 from document_service.fhir.exchange import Limits
 from document_service.fhir.reader import FhirReader, FhirSnapshot
 
-__all__ = ["FhirReader", "FhirSnapshot", "Limits", "dumps_exact", "loads_exact"]
+__all__ = ["FhirReader", "FhirSnapshot", "Limits"]

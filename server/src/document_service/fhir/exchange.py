@@ -23,8 +23,8 @@ from document_service.errors import (
     RenderTooLarge,
     ServiceError,
 )
+from document_service.exact_json import dumps_exact, loads_exact
 from document_service.fhir.compartment import address
-from document_service.fhir.exact_json import dumps_exact, loads_exact
 
 _JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", "application/json+fhir"})
 

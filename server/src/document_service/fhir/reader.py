@@ -20,6 +20,7 @@ from document_service.errors import (
     ResourceUnknown,
     WrongPatient,
 )
+from document_service.exact_json import dumps_exact
 from document_service.fhir.batch import BatchReader, gather_few
 from document_service.fhir.compartment import (
     Resource,
@@ -28,7 +29,6 @@ from document_service.fhir.compartment import (
     require_patient,
     resolve,
 )
-from document_service.fhir.exact_json import dumps_exact
 from document_service.fhir.exchange import Answer, Exchange, Limits, open_client, require_success
 from document_service.fhir.reads import Follow, Plan, Read, plan
 from document_service.fhir.searchset import read_searchset, require_whole
@@ -50,6 +50,14 @@ class FhirSnapshot:
     encounter: Resource | None
     as_of: datetime
     provenance: list[dict[str, str | None]]
+
+    @property
+    def facility(self) -> str | None:
+        """The id of the organisation that provides the encounter: the facility that a document of it belongs to."""
+        reference = ((self.encounter or {}).get("serviceProvider") or {}).get("reference")
+        if isinstance(reference, str) and reference:
+            return reference.split("/_history/")[0].rsplit("/", 1)[-1]
+        return None
 
     def resources_json(self) -> bytes:
         """Serialise ``resources`` with the digits of the record; FhirInvalid when they nest absurdly deep."""

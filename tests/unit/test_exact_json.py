@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from document_service.fhir import dumps_exact, loads_exact
+from document_service.exact_json import dumps_exact, loads_exact
 
 
 @pytest.mark.parametrize(
