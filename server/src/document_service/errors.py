@@ -211,6 +211,26 @@ class FeedReset(Conflict):
     title = "The change feed starts anew for you; read it again from an empty cursor."
 
 
+class UploadOffsetConflict(Conflict):
+    code = "UPLOAD_OFFSET_CONFLICT"
+    title = "The piece does not begin where the upload ends; go on at the Upload-Offset of this answer."
+
+
+class UploadIncomplete(Conflict):
+    code = "UPLOAD_INCOMPLETE"
+    title = "Bytes are missing; send the rest from Upload-Offset, then finalize."
+
+
+class UploadStateConflict(Conflict):
+    code = "UPLOAD_STATE_CONFLICT"
+    title = "The upload's state does not allow this; read the upload."
+
+
+class UploadQuotaExceeded(Conflict):
+    code = "UPLOAD_QUOTA_EXCEEDED"
+    title = "Too many bytes are on the way already; wait until earlier uploads are finished."
+
+
 class PreconditionFailed(Conflict):
     code = "PRECONDITION_FAILED"
     status = 412
@@ -233,6 +253,29 @@ class TooLarge(ServiceError):
     code = "TOO_LARGE"
     status = 413
     title = "The body is larger than this route takes."
+
+
+class UnsupportedMediaType(InvalidRequest):
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    status = 415
+    title = "This route takes another content type; see /docs."
+
+
+class ChecksumMismatch(InvalidRequest):
+    code = "CHECKSUM_MISMATCH"
+    status = 422
+    title = "The bytes differ from their checksum; send them again."
+
+
+class FileTypeRefused(InvalidRequest):
+    code = "FILE_TYPE_MISMATCH"
+    status = 422
+    title = "Uploads are PDF, JPEG, PNG or TIFF, with the extension and content type of what they are."
+
+
+class FileTooLarge(TooLarge):
+    code = "FILE_TOO_LARGE"
+    title = "An upload may have 25 MB; scan the paper with a lower resolution."
 
 
 class TooManyRequests(ServiceError):

@@ -63,8 +63,10 @@ async def withdraw(connection: Connection, tenant_id: str, job_id: str) -> None:
 
 
 async def requeue_lost(connection: Connection, older_than: timedelta) -> int:
-    """Give every unfinished job without an entry a new one; the number of those. System role only."""
-    count: int = await connection.fetchval("SELECT document.requeue_lost($1)", older_than)
+    """Give every unfinished job and scan without an entry a new one; the number of those. System role only."""
+    count: int = await connection.fetchval(
+        "SELECT document.requeue_lost($1) + document.requeue_lost_scans($1)", older_than
+    )
     return count
 
 

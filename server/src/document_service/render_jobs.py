@@ -322,7 +322,7 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
     values = dict(row)
     sealed = values.pop("request_sealed")
     if values["document_number"] is None:
-        values["document_number"] = await _next_number(connection, values["tenant_id"])
+        values["document_number"] = await next_number(connection, values["tenant_id"])
         await connection.execute(
             "UPDATE document_render_jobs SET document_number = $2 WHERE tenant_id = current_tenant() AND id = $1",
             job_id,
@@ -332,7 +332,8 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
     return Attempt(job, job.attempts, sealed)
 
 
-async def _next_number(connection: Connection, tenant_id: str) -> str:
+async def next_number(connection: Connection, tenant_id: str) -> str:
+    """Take the tenant's next document number; a transaction that rolls back leaves a gap at most."""
     year = datetime.now(UTC).year
     last = await connection.fetchval(
         """INSERT INTO document_numbers AS n (tenant_id, year, last) VALUES ($1, $2, 1)

@@ -16,6 +16,7 @@ from document_service.database import SYSTEM_ROLE, Address, Database, open_datab
 from document_service.fhir import FhirReader
 from document_service.keys import KeyStore
 from document_service.postgres import PostgresSupervisor
+from document_service.scanner import Scanner
 from document_service.settings import Settings
 from document_service.signing import UrlSigner
 from document_service.store import ObjectStore, open_store
@@ -37,6 +38,7 @@ class Runtime:
     fhir: FhirReader
     epoch: str
     typesetting: TypesettingPool | None
+    scanner: Scanner | None
     finished: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def announce_finished(self, job_id: str) -> None:
@@ -131,6 +133,10 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
             pool = TypesettingPool(settings.workers)
             await pool.start()
             stack.push_async_callback(pool.stop)
+        scanner = None
+        if settings.clamd is not None:
+            scanner = Scanner(settings.clamd)
+            stack.push_async_callback(scanner.stop)
         async with database.system.acquire() as connection:
             epoch = await connection.fetchval("SELECT value FROM service_state WHERE key = 'sync_epoch'")
-        yield Runtime(settings, keys, database, store, UrlSigner(keys), verifier, local, fhir, epoch, pool)
+        yield Runtime(settings, keys, database, store, UrlSigner(keys), verifier, local, fhir, epoch, pool, scanner)

@@ -1,10 +1,10 @@
-"""The worker: takes render jobs from the queue and runs their attempts, until it is told to stop."""
+"""The worker: takes render jobs and scans from the queue and runs them, until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
 
-from document_service import queue, rendering
+from document_service import queue, rendering, upload_scanning
 from document_service.runtime import Runtime
 from document_service.telemetry import log
 
@@ -28,7 +28,16 @@ async def work(runtime: Runtime, stop: asyncio.Event) -> None:
             log.exception("attempt.crashed", job=job_id)
             raise queue.TryAgain(queue.POLL_INTERVAL) from None
 
-    handlers = {"render": render, "render_large": render}
+    async def scan(tenant_id: str, upload_id: str) -> None:
+        try:
+            await upload_scanning.scan(runtime, tenant_id, upload_id)
+        except queue.TryAgain:
+            raise
+        except Exception:
+            log.exception("scan.crashed", upload=upload_id)
+            raise queue.TryAgain(upload_scanning.AGAIN_AFTER) from None
+
+    handlers = {"render": render, "render_large": render, "scan": scan}
     while not stop.is_set():
         try:
             await queue.run(runtime.database, handlers, stop, runtime.settings.workers * IN_HAND_PER_PROCESS)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from document_service import __version__
-from document_service.api import changes, device_audit, documents, operations, problems, render_jobs, templates
+from document_service.api import changes, device_audit, documents, operations, problems, render_jobs, templates, uploads
 from document_service.api.envelope import Envelope
 from document_service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
 from document_service.runtime import Runtime
@@ -28,7 +28,7 @@ def create_app(runtime: Runtime | None) -> FastAPI:
     )
     app.state.runtime = runtime
     # Paths of one word come before those with an id in the same place.
-    for module in (operations, templates, changes, device_audit, render_jobs, documents):
+    for module in (operations, templates, changes, device_audit, render_jobs, uploads, documents):
         app.include_router(module.router)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

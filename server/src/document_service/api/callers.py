@@ -48,3 +48,5 @@ Author = Annotated[Caller, Depends(_holding(DOCUMENT_AUTHOR))]
 TenantAdmin = Annotated[Caller, Depends(_holding(TENANT_ADMIN))]
 Auditor = Annotated[Caller, Depends(_holding(AUDITOR))]
 AuditorOrAdmin = Annotated[Caller, Depends(_holding(AUDITOR, TENANT_ADMIN))]
+#: Senders see their own uploads; those who look after the quarantine see all.
+UploadReader = Annotated[Caller, Depends(_holding(CLINICIAN, AUDITOR, TENANT_ADMIN))]

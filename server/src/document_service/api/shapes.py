@@ -133,6 +133,19 @@ class DeviceEvents(Shape):
     events: Annotated[list[dict[str, Any]], Field(max_length=500)]
 
 
+class UploadCreate(Shape):
+    """POST /v1/documents/uploads: what the file is, before its bytes."""
+
+    file_name: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_plain_text)]
+    content_type: Annotated[str, Field(max_length=100)]
+    size: Annotated[int, Field(ge=1)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    patient_id: FhirId
+    encounter_id: FhirId | None = None
+    category: Category
+    title: Name
+
+
 class TemplateCreate(Shape):
     """POST /v1/document-templates."""
 

@@ -1,0 +1,177 @@
+"""The way of an upload from its last byte to its verdict, and of an accepted one into a document."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from document_service import audit, documents, identifiers, render_jobs, tenants, uploads
+from document_service.database import tenant_transaction
+from document_service.errors import ConversionFailed, FhirUnavailable, ScannerUnavailable, ServiceError
+from document_service.queue import TryAgain
+from document_service.runtime import Runtime
+from document_service.scanner import Verdict
+from document_service.telemetry import log
+from document_service.uploads import Upload
+
+#: While a needed part is away, a scan is tried again this often; finalize is answered long before.
+AGAIN_AFTER = timedelta(seconds=5)
+
+
+async def scan(runtime: Runtime, tenant_id: str, upload_id: str) -> None:
+    """Scan one upload and record the verdict.
+
+    Raises:
+        TryAgain: the scanner or the FHIR server is away and the upload's patience is not over.
+    """
+    async with tenant_transaction(runtime.database.app, tenant_id) as connection:
+        upload = await uploads.load(connection, upload_id, runtime.keys)
+        names = [] if upload is None else await uploads.pieces(connection, upload)
+    if upload is None or upload.status != "scanning":
+        return
+    content = b"".join([await _read(runtime, tenant_id, name) for name in names])
+    try:
+        await _judge(runtime, upload, content)
+    except (ScannerUnavailable, FhirUnavailable) as away:
+        assert upload.scanning_since is not None
+        if datetime.now(UTC) - upload.scanning_since < uploads.SCANNER_PATIENCE:
+            raise TryAgain(AGAIN_AFTER) from None
+        # A file in quarantine stays there when it could not be scanned again.
+        await _refuse(runtime, upload, "quarantined" if upload.rescan else "failed", away.code, away.title)
+
+
+async def _read(runtime: Runtime, tenant_id: str, name: str) -> bytes:
+    return b"".join([piece async for piece in runtime.store.read(tenant_id, name)])
+
+
+async def _judge(runtime: Runtime, upload: Upload, content: bytes) -> None:
+    if len(content) != upload.size or hashlib.sha256(content).hexdigest() != upload.sha256:
+        title = "The file that arrived differs from its checksum; send it again."
+        await _refuse(runtime, upload, "failed", "CHECKSUM_MISMATCH", title)
+        return
+    if runtime.scanner is None:
+        raise ScannerUnavailable
+    verdict = await runtime.scanner.scan(content, upload.content_type, upload.file_name)
+    if verdict.state != "accepted":
+        # What was in quarantine leaves it by a clean verdict only, whatever else a re-scan may say.
+        state = "quarantined" if upload.rescan else verdict.state
+        await _refuse(runtime, upload, state, verdict.code, verdict.title, verdict.findings)
+        return
+    try:
+        facility = await _facility_of(runtime, upload)
+        await _accept(runtime, upload, content, verdict, facility)
+    except (ScannerUnavailable, FhirUnavailable):
+        raise
+    except ConversionFailed as failed:
+        await _refuse(runtime, upload, "failed", failed.code, failed.title)
+    except ServiceError as refused:
+        if refused.retryable:
+            raise
+        await _refuse(runtime, upload, "failed", refused.code, refused.title)
+
+
+async def _facility_of(runtime: Runtime, upload: Upload) -> str | None:
+    """The facility of the upload's encounter, which must be this patient's; None without an encounter."""
+    if upload.encounter_id is None:
+        return None
+    async with tenant_transaction(runtime.database.app, upload.tenant_id) as connection:
+        tenant = await tenants.show(connection, upload.tenant_id)
+    if tenant.fhir_url is None:
+        return None
+    snapshot = await runtime.fhir.read(
+        tenant.fhir_url, tenant.fhir_token(runtime.keys), {}, upload.patient_id, upload.encounter_id
+    )
+    return snapshot.facility
+
+
+async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Verdict, facility: str | None) -> None:
+    assert runtime.scanner is not None
+    assert verdict.kind is not None
+    folder = datetime.now(UTC).strftime("%Y/%m")
+    shown, pages, original_name = content, verdict.pages, None
+    if verdict.kind != "pdf":
+        shown, pages = await runtime.scanner.image_to_pdf(content)
+        original = await runtime.store.put(upload.tenant_id, f"{folder}/{identifiers.new('object')}", content)
+        original_name = original.name
+    stored = await runtime.store.put(upload.tenant_id, f"{folder}/{identifiers.new('object')}", shown)
+    async with tenant_transaction(runtime.database.app, upload.tenant_id) as connection:
+        document = documents.Document(
+            tenant_id=upload.tenant_id,
+            id=identifiers.new("document"),
+            number=await render_jobs.next_number(connection, upload.tenant_id),
+            kind="uploaded",
+            status="current",
+            category=upload.category,
+            title=upload.title,
+            patient_id=upload.patient_id,
+            encounter_id=upload.encounter_id,
+            facility_id=facility,
+            content_type="application/pdf",
+            size=stored.size,
+            sha256=stored.sha256,
+            original_sha256=None if original_name is None else upload.sha256,
+            pages=pages,
+            template_tenant_id=None,
+            template_version_id=None,
+            render_job_id=None,
+            upload_id=upload.id,
+            requested_at=None,
+            rendered_at=None,
+            data_as_of=None,
+            locale=None,
+            supersedes=None,
+            superseded_by=None,
+            withdrawn_at=None,
+            object_name=stored.name,
+            snapshot_name=None,
+            original_name=original_name,
+            engine={},
+            provenance=[],
+            verify_code=None,
+            created_at=datetime.now(UTC),
+            created_by=upload.created_by,
+        )
+        if not await uploads.finish(connection, upload, "accepted", document_id=document.id):
+            return
+        await documents.insert(connection, document, runtime.keys)
+        await audit.record(connection, upload.tenant_id, _event(upload, "upload.accept", document_id=document.id))
+    await delete_pieces(runtime, upload)
+
+
+async def _refuse(
+    runtime: Runtime,
+    upload: Upload,
+    status: str,
+    code: str | None,
+    title: str | None,
+    findings: tuple[str, ...] = (),
+) -> None:
+    async with tenant_transaction(runtime.database.app, upload.tenant_id) as connection:
+        if not await uploads.finish(connection, upload, status, code=code, title=title, findings=findings):
+            return
+        action = "upload.quarantine" if status == "quarantined" else "upload.fail"
+        await audit.record(connection, upload.tenant_id, _event(upload, action, code=code, findings=list(findings)))
+    log.info("upload.refused", upload=upload.id, status=status, code=code)
+    if status == "failed" and code not in ("SCANNER_UNAVAILABLE", "FHIR_UNAVAILABLE"):
+        # A file that waits for a scanner keeps its pieces, so that finalize needs no resending.
+        await delete_pieces(runtime, upload)
+
+
+async def delete_pieces(runtime: Runtime, upload: Upload) -> None:
+    """Delete the sealed pieces of an upload that is decided."""
+    async with tenant_transaction(runtime.database.app, upload.tenant_id) as connection:
+        for name in await uploads.pieces(connection, upload):
+            await runtime.store.delete(upload.tenant_id, name)
+        await uploads.forget_pieces(connection, upload)
+
+
+def _event(upload: Upload, action: str, *, document_id: str | None = None, **detail: object) -> audit.Event:
+    return audit.Event(
+        action,
+        upload.created_by,
+        outcome="failure" if action != "upload.accept" else "success",
+        document_id=document_id,
+        upload_id=upload.id,
+        patient_id=upload.patient_id,
+        detail=detail,
+    )
