@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from document_service.bindings.evaluation import alarm
+from document_service.bindings.evaluation import EvaluationTimeout, alarm
 from document_service.bindings.identity import identity
 from document_service.bindings.page import PageBuilder
 from document_service.bindings.plan import Plan, plan
@@ -108,9 +108,12 @@ def lay_out(
         "sct": "http://snomed.info/sct",
         "loinc": "http://loinc.org",
     }
-    with alarm():
-        resolver = Resolver(form, page_style, variables, inputs)
-        values, collections = resolver.resolve()
+    resolver = Resolver(form, page_style, variables, inputs)
+    try:
+        with alarm():
+            values, collections = resolver.resolve()
+    except EvaluationTimeout:
+        raise BindingFailed("A binding took longer than its limit.") from None
     try:
         values |= _provided(request, page_style)
         machine_texts = {**resolver.machine_texts, "documentNumber": request["documentNumber"]}

@@ -7,13 +7,14 @@ sum of date and duration to UTC.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from fhirpathpy.engine.invocations import equality, math
-from fhirpathpy.engine.nodes import FP_DateTime, FP_Quantity, FP_Time, ResourceNode
+from fhirpathpy.engine.nodes import FP_DateTime, FP_Quantity, ResourceNode
 from fhirpathpy.engine.util import arraify, get_data, is_number
+
+from document_service.bindings.durations import add
 
 Collection = list[Any]
 
@@ -161,21 +162,19 @@ def _not_equivalent(ctx: dict[str, Any], left: Collection, right: Collection) ->
 
 def _sum(name: str) -> Any:
     engine: Any = {"+": math.plus, "-": math.minus}[name]
+    sign = {"+": 1, "-": -1}[name]
 
-    def add(ctx: dict[str, Any], left: Collection, right: Collection) -> Any:
+    def add_up(ctx: dict[str, Any], left: Collection, right: Collection) -> Any:
         left, right = _prepared(left), _prepared(right)
-        result = engine(ctx, left, right)
-        start = left[0] if left else None
-        text = text_of(result) if isinstance(result, FP_DateTime | FP_Time) else result
-        if _offset_of(start) and isinstance(text, str):
-            # The engine answers in UTC; the moment is the same, but the page should say the zone that was recorded.
-            zone = datetime.fromisoformat(text_of(start)).tzinfo
-            return FP_DateTime(datetime.fromisoformat(text).astimezone(zone).isoformat(timespec="milliseconds"))
-        if isinstance(result, str) and isinstance(start, FP_DateTime):
-            return FP_DateTime(result)
-        return result
+        if len(left) == 1 and len(right) == 1:
+            start, duration = get_data(left[0]), get_data(right[0])
+            text = text_of(start) if isinstance(start, FP_DateTime) else start
+            if isinstance(text, str) and isinstance(duration, FP_Quantity):
+                moved = add(text, duration, sign)
+                return [] if moved is None else moved
+        return engine(ctx, left, right)
 
-    return add
+    return add_up
 
 
 _BOTH = {2: ["Any", "Any"]}

@@ -80,6 +80,9 @@ def alarm() -> Iterator[None]:
     outer, _armed = _armed, True
     try:
         yield
+    except _Alarm:
+        # It rang between the end of an evaluation and the moment the timer was put off.
+        raise EvaluationTimeout from None
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         _armed = outer
@@ -104,9 +107,11 @@ def evaluate(expression: Expression, focus: list[Any], variables: Mapping[str, A
     try:
         if _armed:
             signal.setitimer(signal.ITIMER_VIRTUAL, MOST_SECONDS)
-        found = do_eval(context, focus, expression.tree)
-        if _armed:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        try:
+            found = do_eval(context, focus, expression.tree)
+        finally:
+            if _armed:
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     except _Alarm:
         raise EvaluationTimeout from None
     except RecursionError:

@@ -231,7 +231,7 @@ def _path_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
                 continue
             for variable in sorted(expression.variables - known):
                 yield Problem(f"{here}/path", "VARIABLE_UNKNOWN", f"Read %{variable[:60]} in context first.")
-            if top and not expression.variables & known:
+            if top and not expression.variables:
                 yield Problem(f"{here}/path", "PATH_ROOTLESS", "Begin the path with a variable, such as %patient.")
     if total > MOST_EXPRESSION_CHARACTERS:
         yield Problem(

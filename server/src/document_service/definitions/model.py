@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 ORDERED_OUT_STATUSES = frozenset(
@@ -82,7 +81,7 @@ class Definition:
     sections: tuple[Mapping[str, Any], ...]
 
 
-NO_INPUTS: Mapping[str, Any] = MappingProxyType({"type": "object", "additionalProperties": False})
+NO_INPUTS: dict[str, Any] = {"type": "object", "additionalProperties": False}
 
 
 def _binding(name: str, entry: Mapping[str, Any]) -> Binding:
