@@ -33,3 +33,18 @@ class Transfer:
     kind: Literal["complete", "confirmed", "restart", "cut", "answered"]
     received: int = 0
     answer: Answer | None = None
+
+
+def looks_like_page(body: object) -> bool:
+    """Return whether an answer has the shape of a page of changes."""
+    return (
+        isinstance(body, dict)
+        and isinstance(body.get("cursor"), str)
+        and isinstance(body.get("more"), bool)
+        and _has_ids(body.get("revocations"), "documentId")
+        and all(_has_ids(body.get(name), "id") for name in ("templates", "jobs", "documents"))
+    )
+
+
+def _has_ids(items: object, name: str) -> bool:
+    return isinstance(items, list) and all(isinstance(i, dict) and isinstance(i.get(name), str) for i in items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from .answers import Answer, Transfer
+from .answers import Answer, Transfer, looks_like_page
 from .cycle import Cycle, Steps, exchange, heed_epoch, stop_for
 from .effects import (
     ApplyPage,
@@ -27,7 +27,6 @@ from .effects import (
     TouchTemplates,
     Wanted,
 )
-from .feed import looks_like_page
 from .reactions import Verdict, judge, server_time
 
 # A cut download is resumed at once this often while it makes progress; then the network is taken to be gone.

@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import click
 
 from document_service.commands.options import Options, run, setting_options
+from document_service.database import Connection
 from document_service.settings import Settings, parse_duration
 
 
 @asynccontextmanager
-async def _owner(settings: Settings) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+async def _owner(settings: Settings) -> AsyncIterator[Connection]:
     from document_service import runtime
 
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
