@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from engines import require_engine
-from service import Api, Service
 
 from document_service.synthetic import SyntheticFhirServer
+from engines import require_engine
+from service import Api, Service
 
 
 @pytest.fixture(scope="session")
@@ -32,13 +32,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         running.stop()
 
 
-@pytest.fixture()
+@pytest.fixture
 def tenant(service: Service, fhir_url: str) -> str:
     """A fresh tenant on the shared service."""
     return service.create_tenant(fhir_url)
 
 
-@pytest.fixture()
+@pytest.fixture
 def api(service: Service, tenant: str) -> Iterator[Api]:
     """A caller with every role in a fresh tenant."""
     with service.caller(tenant) as caller:

@@ -39,7 +39,17 @@ class Service:
     def start(self, *arguments: str) -> Self:
         """Start and wait until it listens."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "document_service", "serve", "--data-dir", str(self.data_dir), "--port", "0", *arguments],
+            [
+                sys.executable,
+                "-m",
+                "document_service",
+                "serve",
+                "--data-dir",
+                str(self.data_dir),
+                "--port",
+                "0",
+                *arguments,
+            ],
             stdout=subprocess.PIPE,
             stderr=(self.data_dir.parent / f"{self.data_dir.name}.log").open("a"),
             text=True,

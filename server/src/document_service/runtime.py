@@ -136,6 +136,9 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
         scanner = None
         if settings.clamd is not None:
             scanner = Scanner(settings.clamd)
+            if typesetting:
+                # Where jobs are worked on, an inspecting process waits ahead; an API alone only asks clamd's state.
+                scanner.start()
             stack.push_async_callback(scanner.stop)
         async with database.system.acquire() as connection:
             epoch = await connection.fetchval("SELECT value FROM service_state WHERE key = 'sync_epoch'")

@@ -1,0 +1,212 @@
+"""Uploads on the real service with a real clamd: resumable, and readable only after a clean verdict."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hostile_files
+from clamav import EICAR, RunningClamd, running_clamd
+from engines import EngineRequirement
+from service import Api, Service
+
+PIECE = {"Content-Type": "application/offset+octet-stream"}
+
+
+@pytest.fixture(scope="module")
+def clamd(require_engine: EngineRequirement, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningClamd]:
+    require_engine("clamd")
+    with running_clamd(tmp_path_factory.mktemp("clamd")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def scanning(clamd: RunningClamd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("uploads") / "data"
+    running = Service(folder, DOCUMENT_SERVICE_CLAMD=clamd.address).start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def sender(scanning: Service, fhir_url: str) -> Iterator[Api]:
+    with scanning.caller(scanning.create_tenant(fhir_url)) as caller:
+        yield caller
+
+
+def announce(content: bytes, name: str = "referral.pdf", kind: str = "application/pdf", **more: Any) -> dict[str, Any]:
+    return {
+        "fileName": name,
+        "contentType": kind,
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "patientId": "demo-patient-noorzai",
+        "category": "scanned_record",
+        "title": "Referral from the district hospital",
+        **more,
+    }
+
+
+def send(api: Api, content: bytes, piece: int = 1 << 20, **more: Any) -> str:
+    """Announce and send a file in pieces; the upload's id."""
+    made = api.post("/v1/documents/uploads", json=announce(content, **more))
+    assert made.status_code == 201, made.text
+    path = f"/v1/documents/uploads/{made.json()['id']}"
+    for start in range(0, len(content), piece):
+        part = content[start : start + piece]
+        checksum = "sha256 " + base64.b64encode(hashlib.sha256(part).digest()).decode()
+        headers = {**PIECE, "Upload-Offset": str(start), "Upload-Checksum": checksum}
+        sent = api.patch(path, content=part, headers=headers)
+        assert sent.status_code == 204, sent.text
+        assert sent.headers["upload-offset"] == str(start + len(part))
+    return str(made.json()["id"])
+
+
+def finalize(api: Api, upload: str) -> dict[str, Any]:
+    answer = api.post(f"/v1/documents/uploads/{upload}/finalize", headers={"Idempotency-Key": str(uuid.uuid4())})
+    assert answer.status_code == 202, answer.text
+    return dict(answer.json())
+
+
+def verdict(api: Api, upload: str, seconds: float = 60) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        shown = dict(api.get(f"/v1/documents/uploads/{upload}").json())
+        if shown["status"] != "scanning":
+            return shown
+        time.sleep(0.1)
+    raise AssertionError(f"no verdict after {seconds} s: {shown}")
+
+
+def judged(api: Api, content: bytes, **more: Any) -> dict[str, Any]:
+    upload = send(api, content, **more)
+    assert finalize(api, upload)["status"] in ("scanning", "accepted", "quarantined", "failed")
+    return verdict(api, upload)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_a_clean_pdf_becomes_a_document_byte_for_byte(sender: Api) -> None:
+    content = hostile_files.pdf_of()
+    shown = judged(sender, content, encounterId="demo-encounter-noorzai")
+    assert shown["status"] == "accepted", shown
+    document = sender.get(f"/v1/documents/{shown['documentId']}").json()
+    assert (document["kind"], document["sha256"]) == ("uploaded", hashlib.sha256(content).hexdigest())
+    assert sender.content(document["id"]).content == content
+    found = sender.get("/v1/documents", params={"patientId": "demo-patient-noorzai"}).json()["items"]
+    assert document["id"] in [entry["id"] for entry in found]
+
+
+def test_an_image_is_served_as_pdf_and_names_its_original(sender: Api) -> None:
+    content = hostile_files.image("JPEG", (600, 400))
+    shown = judged(sender, content, name="scan.jpg", kind="image/jpeg")
+    assert shown["status"] == "accepted", shown
+    document = sender.get(f"/v1/documents/{shown['documentId']}").json()
+    assert document["originalSha256"] == hashlib.sha256(content).hexdigest()
+    assert document["contentType"] == "application/pdf"
+    assert sender.content(document["id"]).content.startswith(b"%PDF-")
+
+
+def test_a_cut_transfer_goes_on_where_it_ended(sender: Api) -> None:
+    content = hostile_files.pdf_of()
+    made = sender.post("/v1/documents/uploads", json=announce(content)).json()
+    path = f"/v1/documents/uploads/{made['id']}"
+    assert sender.patch(path, content=content[:100], headers={**PIECE, "Upload-Offset": "0"}).status_code == 204
+    again = sender.patch(path, content=content[:100], headers={**PIECE, "Upload-Offset": "0"})
+    assert (again.status_code, again.json()["code"]) == (409, "UPLOAD_OFFSET_CONFLICT")
+    assert again.headers["upload-offset"] == "100"
+    told = sender.head(path)
+    assert (told.headers["upload-offset"], told.headers["upload-length"]) == ("100", str(len(content)))
+    early = sender.post(f"{path}/finalize", headers={"Idempotency-Key": "k"})
+    assert (early.status_code, early.json()["code"]) == (409, "UPLOAD_INCOMPLETE")
+    rest = sender.patch(path, content=content[100:], headers={**PIECE, "Upload-Offset": "100"})
+    assert rest.headers["upload-offset"] == str(len(content))
+    finalize(sender, made["id"])
+    assert verdict(sender, made["id"])["status"] == "accepted"
+    assert finalize(sender, made["id"])["status"] == "accepted"
+
+
+def test_a_piece_that_differs_from_its_checksum_is_not_taken(sender: Api) -> None:
+    content = hostile_files.pdf_of()
+    made = sender.post("/v1/documents/uploads", json=announce(content)).json()
+    wrong = "sha256 " + base64.b64encode(bytes(32)).decode()
+    headers = {**PIECE, "Upload-Offset": "0", "Upload-Checksum": wrong}
+    answer = sender.patch(f"/v1/documents/uploads/{made['id']}", content=content, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "CHECKSUM_MISMATCH")
+    assert sender.get(f"/v1/documents/uploads/{made['id']}").json()["offset"] == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "more", "status", "code"),
+    [
+        (lambda: hostile_files.pdf_with_attachment(EICAR), {}, "quarantined", "MALWARE_FOUND"),
+        (lambda: hostile_files.pdf_of() + b"\n" + b"%" * (1 << 20) + b"\n" + EICAR, {}, "quarantined", "MALWARE_FOUND"),
+        (hostile_files.pdf_with_script_in_object_stream, {}, "quarantined", "ACTIVE_CONTENT"),
+        (lambda: hostile_files.encrypted_pdf("secret"), {}, "failed", "FILE_ENCRYPTED"),
+        (lambda: b"%PDF-1.7 and then nothing", {}, "failed", "FILE_UNREADABLE"),
+        (lambda: hostile_files.zip_of(**{"a.txt": EICAR}), {}, "quarantined", "MALWARE_FOUND"),
+        (
+            lambda: hostile_files.png_claiming(60_000, 60_000),
+            {"name": "a.png", "kind": "image/png"},
+            "failed",
+            "IMAGE_TOO_LARGE",
+        ),
+    ],
+)
+def test_what_must_not_become_readable(sender: Api, make: Any, more: dict[str, Any], status: str, code: str) -> None:
+    shown = judged(sender, make(), **more)
+    assert (shown["status"], shown["reason"]["code"]) == (status, code)
+    assert "documentId" not in shown
+
+
+def test_only_a_clean_verdict_leaves_quarantine(sender: Api, scanning: Service) -> None:
+    shown = judged(sender, hostile_files.pdf_with_script_in_object_stream())
+    listed = sender.get("/v1/documents/uploads", params={"status": "quarantined"}).json()["items"]
+    assert shown["id"] in [entry["id"] for entry in listed]
+    assert sender.post(f"/v1/documents/uploads/{shown['id']}/rescan").status_code == 202
+    assert verdict(sender, shown["id"])["status"] == "quarantined"
+    gone = sender.post(f"/v1/documents/uploads/{shown['id']}/destroy", json={"reason": "malicious"})
+    assert (gone.json()["status"], gone.json()["reason"]["code"]) == ("failed", "DESTROYED")
+    assert sender.post(f"/v1/documents/uploads/{shown['id']}/rescan").status_code == 409
+
+
+def test_one_byte_over_the_limit(sender: Api) -> None:
+    answer = sender.post("/v1/documents/uploads", json={**announce(b"x"), "size": 25 * 1024 * 1024 + 1})
+    assert (answer.status_code, answer.json()["code"]) == (413, "FILE_TOO_LARGE")
+
+
+def test_without_a_scanner_nothing_is_taken(api: Api, sender: Api) -> None:
+    answer = api.post("/v1/documents/uploads", json=announce(b"%PDF-"))
+    assert (answer.status_code, answer.json()["code"]) == (503, "SCANNER_UNAVAILABLE")
+    assert api.get("/v1/documents/uploads").json()["items"] == []
+    assert api.get("/health/ready").status_code == 200
+
+
+def test_a_scanner_that_dies_after_finalize_keeps_the_upload_scanning(
+    fhir_url: str, require_engine: EngineRequirement, tmp_path: Path
+) -> None:
+    require_engine("clamd")
+    service = Service(tmp_path / "data", DOCUMENT_SERVICE_CLAMD=f"unix:{tmp_path}/clamd/clamd.sock")
+    with running_clamd(_made(tmp_path / "clamd")) as first:
+        service._environment["DOCUMENT_SERVICE_CLAMD"] = first.address
+        service.start()
+        api = service.caller(service.create_tenant(fhir_url))
+        upload = send(api, hostile_files.pdf_of())
+    try:
+        refused = api.post(f"/v1/documents/uploads/{upload}/finalize", headers={"Idempotency-Key": "k"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "SCANNER_UNAVAILABLE")
+        assert api.get(f"/v1/documents/uploads/{upload}").json()["status"] == "receiving"
+    finally:
+        service.stop()
