@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from client_device import FORM, Device, made_device, portal, problem
 
+from client_device import FORM, Device, made_device, portal, problem
 from document_client.errors import AnotherSyncRuns, SignInNeeded
 
 POST_JOB = "POST /v1/documents/render-jobs"

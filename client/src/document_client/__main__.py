@@ -64,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as failure:
+        from .errors import StorageProblem
+
+        return fail(StorageProblem(f"{type(failure).__name__}: {failure.strerror}"), as_json)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import apsw
 
@@ -27,7 +27,7 @@ from . import audit, feed, requests
 from .clock import Reading, TimeSource, make_contact, read_clock, to_text
 from .errors import LocalFileUnreadable, QueueSetAside, SignInNeeded, StorageProblem
 from .files import make_folder, write_private
-from .localdb import open_sealed, remove_files, set_aside, transaction
+from .localdb import is_readable, open_sealed, remove_files, set_aside, transaction
 from .policy import CachePolicy
 from .vault import Vault
 
@@ -101,9 +101,11 @@ class Account:
     cache: apsw.Connection
     audit: apsw.Connection
     notices: list[str] = field(default_factory=list)
+    closed: bool = False
 
     def close(self) -> None:
         """Close the databases."""
+        self.closed = True
         for conn in (self.queue, self.cache, self.audit):
             conn.close()
 
@@ -149,19 +151,26 @@ class Account:
         try:
             yield
         except LocalFileUnreadable as failure:
-            self.close()
-            name = str(failure.detail)
-            if name == "cache.db":
-                remove_files(self.folder / "cache.db")
-                raise LocalFileUnreadable(
-                    "the cache was damaged and has been cleared; run the command again, and sync to fill it"
-                ) from failure
-            if name == "audit.db":
-                folder = self.home / "outboxes" / self.session.outbox_id
-                target = _set_aside(folder / "audit.db", self.vault, f"audit/{self.session.outbox_id}")
-            else:
-                target = _set_aside(self.folder / "queue.db", self.vault, f"queue/{self.session.account_id}")
-            raise QueueSetAside(f"kept as {target}") from failure
+            self._put_away(str(failure.detail), failure)
+        except (apsw.CorruptError, apsw.NotADBError) as failure:
+            # The error does not say which file; the check of every page does.
+            for conn in (self.queue, self.audit, self.cache):
+                if not is_readable(conn):
+                    self._put_away(Path(conn.filename).name, failure)
+            raise StorageProblem("a database could not be read; run the command again") from failure
+
+    def _put_away(self, name: str, failure: Exception) -> NoReturn:
+        self.close()
+        if name == "cache.db":
+            remove_files(self.folder / name)
+            cleared = "the cache was damaged and has been cleared; run the command again, and sync to fill it"
+            raise LocalFileUnreadable(cleared) from failure
+        if name == "audit.db":
+            path = self.home / "outboxes" / self.session.outbox_id / name
+            target = _set_aside(path, self.vault, f"audit/{self.session.outbox_id}")
+        else:
+            target = _set_aside(self.folder / "queue.db", self.vault, f"queue/{self.session.account_id}")
+        raise QueueSetAside(f"kept as {target}") from failure
 
 
 def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -> Account:

@@ -89,7 +89,7 @@ class DocumentClient:
         session = read_session(self.home)
         if session is None:
             raise SignInNeeded()
-        if self._opened is not None and self._opened.session == session:
+        if self._opened is not None and self._opened.session == session and not self._opened.closed:
             return self._opened
         self.close()
         self._vault = open_vault(self.home, self._unlocking)
@@ -241,7 +241,6 @@ class DocumentClient:
             return read_status(self.account())
         except LocalFileUnreadable:
             # A damaged cache has just been cleared: the facts about the queue are as good as before.
-            self._opened = None
             return read_status(self.account())
 
     def generate(self, wish: Wish) -> dict[str, Any]:

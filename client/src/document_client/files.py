@@ -19,7 +19,10 @@ _FOLDER_MODE = 0o700
 def make_folder(path: Path) -> None:
     """Create ``path`` and its parents for the owner only; raises HomeUnusable or StorageFull."""
     try:
-        path.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        # mkdir(parents=True) would give the folders above the mode that the umask lets through.
+        for folder in [*reversed(path.parents), path]:
+            if not folder.exists():
+                folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
     except OSError as failure:
         if failure.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(f"{path} could not be created") from failure

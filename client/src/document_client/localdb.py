@@ -22,6 +22,8 @@ from .errors import LocalFileUnreadable, StorageFull, StorageProblem
 BUSY_MILLISECONDS = 10_000
 # One page holds a whole request or event; larger pages made blobs of 500 KB a third faster to read than 4096.
 PAGE_SIZE = 16_384
+# The journal is folded into the file at 1 MB: SQLite's own thousand pages would be 16 MB of these for each database.
+CHECKPOINT_PAGES = 64
 # Below this much free space an input/output error of SQLite is told as a full disk.
 _FULL_BELOW_BYTES = 256 * 1024
 
@@ -47,6 +49,8 @@ def open_sealed(path: Path, key: bytes, schema: Sequence[str], *, durable: bool)
         conn.pragma("secure_delete", 1)
         if conn.pragma("journal_mode") != "wal":
             conn.pragma("journal_mode", "wal")
+        conn.pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        conn.pragma("journal_size_limit", CHECKPOINT_PAGES * PAGE_SIZE)
         conn.pragma("synchronous", "full" if durable else "normal")
         conn.pragma("foreign_keys", 1)
         _migrate(conn, schema)
@@ -93,11 +97,12 @@ def transaction(conn: apsw.Connection) -> Iterator[None]:
             raise
 
 
-@contextlib.contextmanager
-def reading(conn: apsw.Connection) -> Iterator[None]:
-    """Tell failures of the reads in the block in this package's own errors."""
-    with _failures(Path(conn.filename)):
-        yield
+def is_readable(conn: apsw.Connection) -> bool:
+    """Return whether every page of a database passes its check."""
+    try:
+        return bool(conn.pragma("quick_check", 1) == "ok")
+    except (apsw.NotADBError, apsw.CorruptError):
+        return False
 
 
 @contextlib.contextmanager

@@ -1,0 +1,278 @@
+"""Opening, saving and printing on the device: audited durably first, chained, sent later, outliving everything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import rfc8785
+
+from client_device import Device, made_device, problem
+from document_client import audit
+from document_client.errors import (
+    DocumentUnknown,
+    OnlineOnly,
+    PrinterUnavailable,
+    StorageFull,
+    UsageProblem,
+    ViewerUnavailable,
+)
+from document_client.viewing import feed_viewer, show_once
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    monkeypatch.setenv("CUPS_SERVER", str(tmp_path / "absent.sock"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with made_device(tmp_path / "home") as made:
+        made.ask()
+        made.client.sync()
+        yield made
+
+
+@pytest.fixture
+def document(device: Device) -> str:
+    return str(device.client.documents.list()[0]["id"])
+
+
+def events(device: Device) -> list[dict[str, Any]]:
+    return audit.read_all(device.client.account().audit)
+
+
+def check_chain(chain: list[dict[str, Any]]) -> None:
+    previous = "0" * 64
+    for number, event in enumerate(chain, start=1):
+        bare = {k: v for k, v in event.items() if k not in ("hash", "state")}
+        assert event["sequence"] == number
+        assert event["previousHash"] == previous
+        assert event["hash"] == hashlib.sha256(rfc8785.dumps(bare)).hexdigest()
+        previous = event["hash"]
+
+
+def test_opening_and_saving_offline_is_recorded_and_sent_later(device: Device, document: str, tmp_path: Path) -> None:
+    device.transport.offline = True
+    content = device.client.documents.read(document).content
+    target = tmp_path / "copy.pdf"
+    device.client.documents.save(document, target)
+    assert target.read_bytes() == content
+    assert target.stat().st_mode & 0o777 == 0o600
+    recorded = events(device)
+    assert [event["action"] for event in recorded] == ["document.opened", "document.saved"]
+    assert {event["documentSha256"] for event in recorded} == {hashlib.sha256(content).hexdigest()}
+    assert {event["clock"] for event in recorded} == {"verified"}
+    check_chain(recorded)
+    device.transport.offline = False
+    assert device.client.sync().events_sent == 2
+    assert {event["state"] for event in events(device)} == {"sent"}
+    assert len(device.model.state.events) == 2
+
+
+def test_a_lost_answer_sends_events_again_but_they_count_once(device: Device, document: str) -> None:
+    device.client.documents.read(document)
+    device.spoil("/audit-events", httpx2.ReadTimeout("lost"), late=True)
+    assert not device.client.sync().success
+    assert device.client.sync().success
+    assert len(device.model.state.events) == 1
+
+
+def test_events_that_the_service_refuses_are_kept_and_shown(device: Device, document: str) -> None:
+    device.client.documents.read(document)
+    event_id = events(device)[0]["eventId"]
+    answer = {"items": [{"eventId": event_id, "result": "refused", "reason": "unreadable"}]}
+    device.spoil("/audit-events", httpx2.Response(200, json=answer))
+    assert device.client.sync().events_refused == 1
+    assert device.client.status().audit == {"pending": 0, "refused": 1}
+    assert len(events(device)) == 1
+
+
+def test_a_service_without_the_route_keeps_the_evidence_here(device: Device, document: str) -> None:
+    device.client.documents.read(document)
+    device.spoil("/audit-events", problem(404, "NOT_FOUND"))
+    report = device.client.sync()
+    assert not report.success
+    assert device.client.status().audit["pending"] == 1
+    assert device.client.sync().events_sent == 1
+
+
+def test_evidence_outlives_the_sign_out_and_is_sent_by_another_session(device: Device, document: str) -> None:
+    device.client.documents.read(document)
+    device.transport.offline = True
+    device.client.logout()
+    device.transport.offline = False
+    device.login("dr.b")
+    assert device.client.sync().events_sent == 1
+    [event] = device.model.state.events.values()
+    assert event["userId"] == "dr.a"
+
+
+def test_without_a_printer_the_refusal_is_recorded(device: Device, document: str) -> None:
+    with pytest.raises(PrinterUnavailable):
+        device.client.documents.print(document, copies=2)
+    recorded = events(device)
+    assert [(e["action"], e["copy"]) for e in recorded] == [
+        ("print.intent", 1),
+        ("print.intent", 2),
+        ("print.failed", 1),
+        ("print.failed", 2),
+    ]
+    check_chain(recorded)
+    with pytest.raises(PrinterUnavailable):
+        device.client.documents.print(document)
+    assert events(device)[-1]["copy"] == 3
+
+
+def test_a_print_that_was_cut_off_is_recorded_as_unknown(device: Device, document: str) -> None:
+    from document_client.audit import Happening
+    from document_client.documents import record
+
+    account = device.client.account()
+    record(account, Happening("print.intent", "dr.a", document, "0" * 64, copy=1, printer="P"))
+    device.client.sync()
+    assert len(events(device)) == 1, "it may still be printing"
+    device.clocks.pass_time(601)
+    device.client.sync()
+    device.client.sync()
+    assert [(e["action"], e["copy"], e.get("printer")) for e in events(device)] == [
+        ("print.intent", 1, "P"),
+        ("print.unknown", 1, "P"),
+    ]
+
+
+def test_no_byte_leaves_when_the_audit_event_cannot_be_written(device: Device, document: str, tmp_path: Path) -> None:
+    outbox = device.client.account().audit
+    outbox.pragma("max_page_count", outbox.pragma("page_count"))
+    target = tmp_path / "copy.pdf"
+    with pytest.raises(StorageFull):
+        for number in range(200):
+            device.client.documents.save(document, target.with_name(f"{number}.pdf"))
+    saved = len(list(tmp_path.glob("*.pdf")))
+    assert saved == len([e for e in events(device) if e["action"] == "document.saved"])
+    with pytest.raises(StorageFull):
+        device.client.documents.read(document)
+    with pytest.raises(StorageFull):
+        device.client.documents.print(document)
+
+
+def test_saving_over_a_file_or_into_nowhere_is_refused(device: Device, document: str, tmp_path: Path) -> None:
+    (tmp_path / "x.pdf").write_bytes(b"mine")
+    for target in (tmp_path / "x.pdf", tmp_path, tmp_path / "missing" / "y.pdf"):
+        with pytest.raises(UsageProblem):
+            device.client.documents.save(document, target)
+    assert (tmp_path / "x.pdf").read_bytes() == b"mine"
+    device.client.documents.save(document, tmp_path / "x.pdf", replace=True)
+    assert len(events(device)) == 1
+
+
+def test_a_document_is_found_by_its_number_and_others_are_unknown(device: Device, document: str) -> None:
+    number = device.client.documents.show(document)["number"]
+    assert device.client.documents.read(number).document["id"] == document
+    with pytest.raises(DocumentUnknown):
+        device.client.documents.read("doc_unknown")
+
+
+@pytest.mark.parametrize("copies", [0, -1, 100])
+def test_a_wrong_number_of_copies_is_refused_before_anything(device: Device, document: str, copies: int) -> None:
+    with pytest.raises(UsageProblem):
+        device.client.documents.print(document, copies=copies)
+    assert events(device) == []
+
+
+# --- viewers ----------------------------------------------------------------------------------------------------
+
+
+def viewer(tmp_path: Path, script: str) -> str:
+    """Write a viewer that runs ``script`` in Python."""
+    import sys
+
+    path = tmp_path / "viewer.py"
+    path.write_text(script)
+    return f"{sys.executable} {path}"
+
+
+def test_a_viewer_gets_the_bytes_by_a_url_that_works_once(tmp_path: Path) -> None:
+    script = f"""
+import sys, urllib.request, urllib.error
+url = sys.argv[1]
+for other in (url[:-8] + "x.pdf", url.replace("127.0.0.1", "127.0.0.1", 1) + "x"):
+    try:
+        urllib.request.urlopen(other)
+        raise SystemExit("another path answered")
+    except urllib.error.HTTPError as refused:
+        assert refused.code == 404
+got = urllib.request.urlopen(url)
+assert got.headers["Cache-Control"] == "no-store"
+open({str(tmp_path / "got")!r}, "wb").write(got.read())
+try:
+    urllib.request.urlopen(url, timeout=2)
+    open({str(tmp_path / "twice")!r}, "w").close()
+except OSError:
+    pass
+open({str(tmp_path / "url")!r}, "w").write(url)
+"""
+    show_once(b"%PDF bytes", "D-1", viewer(tmp_path, script), wait_seconds=20)
+    import time
+
+    for _ in range(100):
+        if (tmp_path / "url").exists():
+            break
+        time.sleep(0.05)
+    assert (tmp_path / "got").read_bytes() == b"%PDF bytes"
+    assert not (tmp_path / "twice").exists()
+    url = (tmp_path / "url").read_text()
+    assert url.startswith("http://127.0.0.1:")
+    with pytest.raises(OSError):
+        urllib.request.urlopen(url, timeout=1)
+
+
+def test_a_viewer_gets_the_bytes_on_standard_input(tmp_path: Path) -> None:
+    script = f"import sys; open({str(tmp_path / 'got')!r}, 'wb').write(sys.stdin.buffer.read())"
+    feed_viewer(b"%PDF bytes", viewer(tmp_path, script))
+    assert (tmp_path / "got").read_bytes() == b"%PDF bytes"
+
+
+def test_a_viewer_that_does_not_come_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ViewerUnavailable):
+        show_once(b"x", "D-1", "/no/such/viewer")
+    with pytest.raises(ViewerUnavailable):
+        show_once(b"x", "D-1", viewer(tmp_path, "pass"), wait_seconds=0.3)
+    with pytest.raises(ViewerUnavailable):
+        feed_viewer(b"x", viewer(tmp_path, "raise SystemExit(1)"))
+
+
+# --- online only ------------------------------------------------------------------------------------------------
+
+
+def test_uploading_offline_is_refused_and_leaves_nothing(device: Device, tmp_path: Path) -> None:
+    device.transport.offline = True
+    scan = tmp_path / "scan.pdf"
+    scan.write_bytes(b"%PDF scan of a marker")
+
+    def files() -> dict[Path, int]:
+        return {path: path.stat().st_size for path in device.home.rglob("*.db")}
+
+    before = files()
+    with pytest.raises(OnlineOnly):
+        device.client.upload(scan, "p1")
+    assert files() == before
+    assert not [path for path in device.home.rglob("*") if path.is_file() and b"scan of a marker" in path.read_bytes()]
+    assert device.client.status().everything_sent
+
+
+def test_generating_offline_is_refused_and_queues_nothing(device: Device) -> None:
+    from document_client.client import Wish
+
+    device.transport.offline = True
+    before = device.client.queue.list()
+    with pytest.raises(OnlineOnly):
+        device.client.generate(Wish("General Test Requisition", "p1"))
+    assert device.client.queue.list() == before
+
+
+def test_files_of_this_test_are_private(device: Device) -> None:
+    assert os.stat(device.home).st_mode & 0o077 == 0

@@ -1,0 +1,397 @@
+"""Keys and local files: wrong passphrases, lost keys, damaged files, a full disk; nothing queued is ever lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from client_device import Device, made_device
+from document_client import DocumentClient, localdb, requests, vault
+from document_client.account import find_set_aside
+from document_client.errors import (
+    KeyFileMissing,
+    KeyFileUnreadable,
+    KeyringLost,
+    LocalFileUnreadable,
+    PassphraseDelayed,
+    PassphraseNeeded,
+    PassphraseWrong,
+    QueueSetAside,
+    StorageFull,
+)
+from document_client.vault import Unlocking, Vault, create_vault, open_vault
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    with made_device(tmp_path / "home") as made:
+        yield made
+
+
+def database(device: Device, name: str) -> Path:
+    [path] = device.home.glob(f"*/*/{name}")
+    return path
+
+
+# --- the vault ------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_passphrase_changes_nothing_and_costs_an_escalating_delay(tmp_path: Path) -> None:
+    create_vault(tmp_path, "dev_1", Unlocking("right"))
+    clock = [1000.0]
+
+    def at(passphrase: str) -> Unlocking:
+        return Unlocking(passphrase, wall=lambda: clock[0])
+
+    for _ in range(3):
+        with pytest.raises(PassphraseWrong):
+            open_vault(tmp_path, at("wrong"))
+    delays = []
+    for _ in range(11):
+        with pytest.raises(PassphraseWrong):
+            open_vault(tmp_path, at("wrong"))
+        with pytest.raises(PassphraseDelayed) as refused:
+            open_vault(tmp_path, at("right"))
+        delays.append(float(str(refused.value.detail).split()[1]))
+        clock[0] += delays[-1] + 0.5
+    assert delays[:5] == [1, 2, 4, 8, 16]
+    assert delays[-1] == 300
+    open_vault(tmp_path, at("right"))
+    with pytest.raises(PassphraseWrong):
+        open_vault(tmp_path, at("wrong"))
+    open_vault(tmp_path, at("right"))
+
+
+def test_a_clock_set_back_locks_nobody_out_for_long(tmp_path: Path) -> None:
+    create_vault(tmp_path, "dev_1", Unlocking("right"))
+    for _ in range(4):
+        with pytest.raises(PassphraseWrong):
+            open_vault(tmp_path, Unlocking("wrong", wall=lambda: 2e9))
+    with pytest.raises(PassphraseDelayed, match="wait 300 s"):
+        open_vault(tmp_path, Unlocking("right", wall=lambda: 1e9))
+
+
+def test_without_keyring_and_passphrase_no_keys_are_made(tmp_path: Path) -> None:
+    with pytest.raises(PassphraseNeeded):
+        create_vault(tmp_path / "home", "dev_1", Unlocking())
+    assert not (tmp_path / "home" / "vault.json").exists()
+
+
+def test_the_key_file_is_private_and_holds_no_key_in_the_clear(tmp_path: Path) -> None:
+    made = create_vault(tmp_path, "dev_1", Unlocking("right"))
+    key = made.key("queue/a")
+    assert key is not None
+    path = tmp_path / "vault.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    text = path.read_text()
+    import base64
+
+    assert key.hex() not in text
+    assert base64.b64encode(key).decode() not in text
+    assert open_vault(tmp_path, Unlocking("right")).key("queue/a", create=False) == key
+
+
+def test_two_programs_that_make_a_key_at_once_get_the_same(tmp_path: Path) -> None:
+    made = create_vault(tmp_path, "dev_1", Unlocking("right"))
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda n: Vault(tmp_path / "vault.json", made._root).key("k"), range(40)))
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 2}'])
+def test_a_damaged_key_file_is_said(tmp_path: Path, content: bytes) -> None:
+    create_vault(tmp_path, "dev_1", Unlocking("right"))
+    (tmp_path / "vault.json").write_bytes(content)
+    with pytest.raises(KeyFileUnreadable):
+        open_vault(tmp_path, Unlocking("right"))
+
+
+def test_a_changed_passphrase_opens_the_same_keys(tmp_path: Path) -> None:
+    made = create_vault(tmp_path, "dev_1", Unlocking("old"))
+    key = made.key("k")
+    vault.change_passphrase(tmp_path, made, "new")
+    with pytest.raises(PassphraseWrong):
+        open_vault(tmp_path, Unlocking("old"))
+    assert open_vault(tmp_path, Unlocking("new")).key("k") == key
+
+
+def test_the_device_signs_with_its_own_key(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from document_client.policy import decode
+
+    made = create_vault(tmp_path, "dev_1", Unlocking("p"))
+    Ed25519PublicKey.from_public_bytes(decode(made.public_key())).verify(made.sign(b"data"), b"data")
+
+
+KEYRINGS = {
+    "fail": ("keyring.backends.fail", "Keyring"),
+    "null": ("keyring.backends.null", "Keyring"),
+    "plaintext": ("keyrings.alt.file", "PlaintextKeyring"),
+    "encrypted file": ("keyrings.alt.file", "EncryptedKeyring"),
+}
+
+
+@pytest.mark.parametrize("name", KEYRINGS)
+def test_keyrings_that_do_not_seal_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_in_keyring(monkeypatch, *KEYRINGS[name])
+    assert vault.find_keyring() is None
+
+
+def test_the_systems_keyring_holds_the_root_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = keep_in_keyring(monkeypatch, "keyring.backends.SecretService", "Keyring")
+    made = create_vault(tmp_path, "dev_1", Unlocking())
+    key = made.key("k")
+    assert open_vault(tmp_path, Unlocking()).key("k") == key
+    assert "root" not in json.loads((tmp_path / "vault.json").read_text())["unlock"]
+    kept.clear()
+    with pytest.raises(KeyringLost):
+        open_vault(tmp_path, Unlocking())
+
+
+def keep_in_keyring(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> dict[Any, str]:
+    """Give the keyring library a back-end that says it comes from ``module``."""
+    import keyring
+    from keyring.backend import KeyringBackend
+
+    kept: dict[Any, str] = {}
+
+    class Backend(KeyringBackend):
+        priority = 9  # type: ignore[assignment]
+
+        def get_password(self, service: str, username: str) -> str | None:
+            return kept.get((service, username))
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            kept[service, username] = password
+
+        def delete_password(self, service: str, username: str) -> None:
+            kept.pop((service, username))
+
+    Backend.__module__, Backend.__name__ = module, name
+    before = keyring.get_keyring()
+    monkeypatch.setattr(keyring, "get_keyring", lambda: before)
+    keyring.set_keyring(Backend())
+    monkeypatch.undo()
+    monkeypatch.setattr("keyring.core._keyring_backend", keyring.get_keyring())
+    return kept
+
+
+# --- encrypted databases ----------------------------------------------------------------------------------------
+
+
+def test_a_database_is_never_plaintext(device: Device) -> None:
+    device.ask("marker-patient")
+    device.client.sync()
+    device.client.close()
+    for name in ("queue.db", "cache.db", "audit.db"):
+        path = database(device, name)
+        assert not path.read_bytes().startswith(b"SQLite format 3")
+        assert path.stat().st_mode & 0o077 == 0
+        with pytest.raises(LocalFileUnreadable):
+            localdb.open_sealed(path, os.urandom(32), requests.SCHEMA, durable=True)
+
+
+def test_queue_and_audit_reach_the_disk_with_each_commit(device: Device) -> None:
+    account = device.client.account()
+    settings = {
+        name: (conn.pragma("synchronous"), conn.pragma("journal_mode"), conn.pragma("page_size"))
+        for name, conn in (("queue", account.queue), ("audit", account.audit), ("cache", account.cache))
+    }
+    assert settings == {"queue": (2, "wal", 16384), "audit": (2, "wal", 16384), "cache": (1, "wal", 16384)}
+
+
+def test_a_newer_file_is_left_alone(device: Device, tmp_path: Path) -> None:
+    from document_client.errors import StorageProblem
+
+    path, key = tmp_path / "x.db", os.urandom(32)
+    localdb.open_sealed(path, key, ("CREATE TABLE a (b)", "CREATE TABLE c (d)"), durable=True).close()
+    with pytest.raises(StorageProblem, match="newer version"):
+        localdb.open_sealed(path, key, ("CREATE TABLE a (b)",), durable=True)
+
+
+# --- damage ---------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_key_file_is_said_and_touches_nothing(device: Device) -> None:
+    device.ask()
+    device.client.close()
+    (device.home / "vault.json").unlink()
+    before = database(device, "queue.db").read_bytes()
+    with pytest.raises(KeyFileMissing):
+        device.another().status()
+    assert database(device, "queue.db").read_bytes() == before
+
+
+def test_signing_in_without_the_old_keys_sets_the_queue_aside(device: Device) -> None:
+    device.ask()
+    device.client.close()
+    content = database(device, "queue.db").read_bytes()
+    (device.home / "vault.json").unlink()
+    fresh = device.another()
+    notices = fresh.login("https://documents.test", device.token())["notices"]
+    assert any("queue.db" in notice for notice in notices)
+    aside = [Path(path) for path in find_set_aside(device.home)]
+    assert content in [path.read_bytes() for path in aside]
+    assert fresh.status().set_aside
+    assert fresh.queue.list() == []
+    assert fresh.sync().success
+
+
+def test_a_damaged_cache_is_filled_again(device: Device) -> None:
+    cmid = device.ask()
+    device.client.sync()
+    device.client.close()
+    path = database(device, "cache.db")
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(os.urandom(40_000))
+    client = device.another()
+    assert any("cache" in notice for notice in client.status().notices)
+    assert client.queue.show(cmid)["status"] == "done"
+    assert client.sync().downloaded == 1
+    assert client.documents.read(client.documents.list()[0]["id"]).content
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "header"])
+def test_a_damaged_queue_is_set_aside_and_the_person_is_told(device: Device, damage: str) -> None:
+    device.ask()
+    device.client.close()
+    path = database(device, "queue.db")
+    content = path.read_bytes()
+    damaged = {"garbage": os.urandom(50_000), "truncated": content[:9000], "header": os.urandom(100) + content[100:]}
+    path.write_bytes(damaged[damage])
+    client = device.another()
+    status = client.status()
+    assert len(status.set_aside) == 1
+    assert Path(status.set_aside[0]).read_bytes() == damaged[damage]
+    assert any("queue.db" in notice for notice in status.notices)
+    assert client.queue.list() == []
+    client.close()
+    assert len(device.another().status().set_aside) == 1, "every later status says so"
+
+
+def test_a_flipped_bit_in_the_queue_is_never_read_as_data(device: Device) -> None:
+    for n in range(60):
+        device.ask(f"p{n}", reason="x" * 3000)
+    device.client.close()
+    vault_file = (device.home / "vault.json").read_bytes()
+    path = database(device, "queue.db")
+    whole = path.read_bytes()
+    found = 0
+    for page in range(2, len(whole) // 16_384, 3):
+        content = bytearray(whole)
+        content[page * 16_384 + 7000] ^= 1
+        path.write_bytes(content)
+        client = device.another()
+        try:
+            assert len(client.queue.list()) == 60, "a page that was not needed"
+        except QueueSetAside as told:
+            found += 1
+            aside = Path(str(told.detail).removeprefix("kept as "))
+            assert aside.read_bytes() == content
+            assert client.status().set_aside
+            (device.home / "vault.json").write_bytes(vault_file)
+            aside.unlink()
+        finally:
+            client.close()
+    assert found
+
+
+def test_a_damaged_outbox_is_set_aside(device: Device) -> None:
+    device.ask()
+    device.client.sync()
+    device.client.documents.read(device.client.documents.list()[0]["id"])
+    device.client.close()
+    database(device, "audit.db").write_bytes(os.urandom(40_000))
+    status = device.another().status()
+    assert [path for path in status.set_aside if "audit.db" in path]
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------
+
+
+def ask_until_full(device: Device) -> list[str]:
+    """Queue requests until the disk refuses one; returns those that were taken."""
+    taken: list[str] = []
+    for n in range(1000):
+        try:
+            taken.append(device.ask(f"q{n}", reason="x" * 4000))
+        except StorageFull:
+            return taken
+    raise AssertionError("the disk never was full")
+
+
+def test_a_full_queue_refuses_loudly_and_keeps_what_is_there(device: Device) -> None:
+    kept = [device.ask(f"p{n}") for n in range(3)]
+    queue = device.client.account().queue
+    queue.pragma("max_page_count", queue.pragma("page_count"))
+    added = ask_until_full(device)
+    queue.pragma("max_page_count", 1_000_000)
+    assert [item["clientMutationId"] for item in device.client.queue.list()] == kept + added
+    assert device.client.sync().acknowledged == len(kept + added)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB, which only root can make."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = os.geteuid() == 0 and os.system(f"mount -t tmpfs -o size=4m tmpfs {folder} 2>/dev/null") == 0
+    if not made:
+        pytest.skip("making a small disk needs root; the page limit above tests the same refusal")
+    yield folder
+    os.system(f"umount -l {folder}")
+
+
+@pytest.mark.root
+def test_a_full_disk_refuses_the_request_and_touches_nothing_queued(small_disk: Path) -> None:
+    with made_device(small_disk / "home") as device:
+        kept = [device.ask(f"p{n}") for n in range(2)]
+        with (small_disk / "filler").open("wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(b"x" * 4096)
+            except OSError:
+                pass
+        added = ask_until_full(device)
+        device.client.close()
+        (small_disk / "filler").unlink(missing_ok=True)
+        client = device.another()
+        assert [item["clientMutationId"] for item in client.queue.list()] == kept + added
+        assert client.sync().acknowledged == len(kept + added)
+
+
+def test_writing_with_a_read_only_folder_is_a_storage_problem(device: Device, tmp_path: Path) -> None:
+    from document_client.errors import StorageProblem
+    from document_client.files import write_private
+
+    with pytest.raises(StorageProblem):
+        write_private(tmp_path / "missing" / "x", b"x")
+
+
+def test_the_home_folder_is_private(device: Device) -> None:
+    for path in [device.home, *device.home.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_copied_home_of_another_installation_does_not_open(device: Device, tmp_path: Path) -> None:
+    device.ask()
+    device.client.close()
+    shutil.copytree(device.home, tmp_path / "stolen")
+    thief = DocumentClient(tmp_path / "stolen", passphrase="guess")
+    with pytest.raises(PassphraseWrong):
+        thief.status()
+
+
+def test_apsw_has_the_ciphers() -> None:
+    assert "Multiple Ciphers" in str(getattr(apsw, "mc_version", ""))
