@@ -207,6 +207,25 @@ def test_several_results_can_be_joined() -> None:
     assert fields(lay(definition)) == {"names": "مریم, مریم", "lines": "1\nKC-0091447"}
 
 
+@pytest.mark.parametrize(
+    ("columns", "spans", "filled"),
+    [
+        (2, [1, 1, 1, 2], [1, 1, 2, 2]),
+        (2, [1, 2, 1], [2, 2, 2]),
+        (3, [1, 1, 2, 1], [1, 2, 2, 1]),
+        (1, [1, 1], [1, 1]),
+        (4, [3, 3, 1], [4, 3, 1]),
+    ],
+)
+def test_fields_fill_whole_rows(columns: int, spans: list[int], filled: list[int]) -> None:
+    definition = form(name={"path": "%patient.gender", "type": "text"})
+    definition["sections"][1] |= {
+        "columns": columns,
+        "fields": [{"label": "name", "value": "name", "span": span} for span in spans],
+    }
+    assert [field["span"] for field in section(lay(definition), "fieldGrid")["fields"]] == filled
+
+
 def test_control_characters_in_data_are_refused() -> None:
     patient = PATIENT | {"gender": "fe\u0000male"}
     with pytest.raises(errors.BindingFailed, match="control characters"):
@@ -386,7 +405,7 @@ def test_locale_and_inputs_are_checked_again() -> None:
 def test_a_bad_definition_is_refused() -> None:
     for bad in (b"{}", b"[", {"language": 1}, {"language": float("nan")}):
         with pytest.raises((errors.DefinitionInvalid, definitions.JsonInvalid)):
-            lay_out(bad, resources(), request())  # type: ignore[arg-type]
+            lay_out(bad, resources(), request())
 
 
 def test_errors_cross_a_process_border() -> None:

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +74,21 @@ def test_the_platform_form_is_good_and_complete() -> None:
         assert not [key for key, word in labels[locale].items() if word == labels["en"][key]]
 
 
+def test_the_form_in_the_documentation_is_good() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "template-language.md").read_text(encoding="utf-8")
+    example = text.split("```json\n", 1)[1].split("```", 1)[0]
+    assert definitions.check(json.loads(example)) == []
+
+
+def test_every_value_type_and_section_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "template-language.md").read_text(encoding="utf-8")
+    schema = definition_schema()["$defs"]
+    words = [*schema["valueType"]["enum"], *schema["section"]["properties"]["type"]["enum"]]
+    words += [name for part in ("value", "collection", "search", *words[-7:]) for name in schema[part]["properties"]]
+    words += list(definition_schema()["properties"])[1:]
+    assert [word for word in words if f"`{word}" not in text and f'"{word}"' not in text] == []
+
+
 def test_the_schema_is_a_schema() -> None:
     Draft202012Validator.check_schema(definition_schema())
     Draft202012Validator.check_schema(definitions.PAGE_MODEL_SCHEMA)
@@ -101,6 +117,11 @@ def test_the_schema_is_a_schema() -> None:
         ([("page/margins/top", 2)], "/page/margins/top", "OUT_OF_RANGE"),
         ([("context/patient", {"read": "Person"})], "/context/patient/read", "VALUE_UNKNOWN"),
         ([("context/inputs", {"search": "Observation"})], "/context/inputs", "NAME_TAKEN"),
+        ([("bindings/issuedAt", {"path": "%patient.birthDate", "type": "date"})], "/bindings/issuedAt", "NAME_TAKEN"),
+        ([("bindings/all", {"path": "%patient.name", "type": "collection",
+                            "knownNone": {"codes": ["1"], "label": "nothing"},
+                            "items": {"given": {"path": "given", "type": "text"}}})],
+         "/bindings/all/knownNone/label", "LABEL_MISSING"),
         ([("context/x", {"search": "Patient"})], "/context/x/search", "VALUE_UNKNOWN"),
         ([("context/x", {"search": "Observation", "params": {"subject": 5}})], "/context/x/params/subject", "TYPE"),
         ([("bindings/name/type", "picture")], "/bindings/name/type", "VALUE_UNKNOWN"),

@@ -63,14 +63,14 @@ def quantity(value: str, unit: str = "", comparator: str | None = None) -> dict[
         ("ratio", {"numerator": quantity("250", "mg"), "denominator": quantity("5", "mL")}, DARI, "[250_mg|/|5_mL]"),
         ("date", "2025-11-09", EN, "[09_Nov_2025]"),
         ("date", "2025-11-09", DARI, "[2025-11-09]"),
-        ("date", "2025-11-09", DARI_NATIVE, "{[۱۸]_عقرب_[۱۴۰۴]_([۲۰۲۵-۱۱-۰۹])]"),
+        ("date", "2025-11-09", DARI_NATIVE, "{[۱۸]_عقرب_[۱۴۰۴] ([۲۰۲۵-۱۱-۰۹])]"),
         ("date", "2025-11-09", PASHTO_HIJRI, "{[18]_لړم_[1404]]"),
         ("date", "2025-11", EN, "[Nov_2025]"),
         ("date", "2025-11", DARI, "[2025-11]"),
         ("date", "1985", PASHTO_HIJRI, "{[1985]_میلادي]"),
         ("date", "2025-11-08T22:30:00Z", DARI, "[2025-11-09]"),
         ("dateTime", "2025-11-09T10:00:00Z", EN, "[09_Nov_2025_14:30_+04:30]"),
-        ("dateTime", "2025-11-09T10:00:00.123+00:00", PASHTO_HIJRI, "{[18]_لړم_[1404]_[14:30_+04:30]]"),
+        ("dateTime", "2025-11-09T10:00:00.123+00:00", PASHTO_HIJRI, "{[18]_لړم_[1404] [14:30_+04:30]]"),
         ("dateTime", "2025-11-09T10:00:00", DARI, "[2025-11-09_10:00]"),
         ("dateTime", "2025-11", DARI, "[2025-11]"),
         ("phone", {"system": "phone", "value": "0700 914 319"}, DARI, "[0700_914_319]"),
@@ -83,6 +83,7 @@ def quantity(value: str, unit: str = "", comparator: str | None = None) -> dict[
         ("humanName", {"given": ["مریم"], "family": "احمدزی"}, EN, "{مریم احمدزی]"),
         ("humanName", {"text": "Ali"}, EN, "[Ali]"),
         ("address", {"line": ["Karte 3"], "city": "کابل"}, DARI, "[Karte 3]، {کابل]"),
+        ("address", {"line": ["Karte 3"], "city": "Kabul"}, DARI, "[Karte 3, Kabul]"),
         ("boolean", True, DARI, "بلی"),
         ("boolean", False, EN, "No"),
         ("decimal", Decimal("12.50"), EN, "[12.50]"),
@@ -277,7 +278,8 @@ def test_numbers_keep_every_digit(number: Decimal | int, page_style: Style, unit
 def test_dates_are_isolated_and_unbroken(day: date, page_style: Style) -> None:
     formatted = format_value("date", day.isoformat(), page_style)
     assert_isolated(formatted)
-    assert " " not in formatted
+    # Both calendars side by side may part at a line end; a date alone may not.
+    assert formatted.count(" ") == (1 if page_style.calendar == "both" else 0)
     if page_style.calendar != "solarHijri":
         assert latin_digits(f"{day.year:04}") in latin_digits(formatted)
 

@@ -65,6 +65,7 @@ class PageBuilder:
             )
         if not fields:
             return None
+        _fill_rows(fields, section.get("columns", 2))
         return {
             "type": "fieldGrid",
             "title": self._title(section),
@@ -137,3 +138,17 @@ class PageBuilder:
 
     def _footer(self, section: Mapping[str, Any]) -> Section:
         return {"type": "footer", "text": self._running(section["text"])}
+
+
+def _fill_rows(fields: list[Field], columns: int) -> None:
+    """Widen the last field of a row that the next one does not fit into, so that spans always add up to whole rows."""
+    taken = 0
+    for position, field in enumerate(fields):
+        span = min(field["span"], columns)
+        if taken + span > columns:
+            fields[position - 1]["span"] += columns - taken
+            taken = 0
+        field["span"] = span
+        taken = (taken + span) % columns
+    if taken:
+        fields[-1]["span"] += columns - taken

@@ -21,7 +21,7 @@ from jsonschema.exceptions import ValidationError
 from document_service.definitions.canonical import is_exact_number
 from document_service.definitions.expressions import ExpressionInvalid, parse_expression
 from document_service.definitions.inputs import check_schema, escape_pointer
-from document_service.definitions.model import PROVIDED_VARIABLES, Definition, from_json
+from document_service.definitions.model import PROVIDED_BINDINGS, PROVIDED_VARIABLES, Definition, from_json
 from document_service.definitions.sections import check_sections, placeholders
 from document_service.errors import DefinitionInvalid, Problem
 from document_service.formatting.isolation import UnprintableText, clean
@@ -242,6 +242,8 @@ def _path_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
 def _name_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
     for name in sorted(set(definition["context"]) & PROVIDED_VARIABLES):
         yield Problem(pointer(("context", name)), "NAME_TAKEN", "Choose another name; the service provides this one.")
+    for name in sorted(set(definition["bindings"]) & PROVIDED_BINDINGS):
+        yield Problem(pointer(("bindings", name)), "NAME_TAKEN", "Use it without a binding; the service provides it.")
 
 
 def check(definition: object) -> list[Problem]:

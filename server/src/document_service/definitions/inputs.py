@@ -18,6 +18,7 @@ from typing import Any
 import re2
 
 from document_service.errors import Problem
+from document_service.formatting.isolation import UnprintableText, clean
 
 # Enough for any form seen; keeps a check of the inputs under a millisecond.
 MOST_PROPERTIES = 200
@@ -198,8 +199,11 @@ def _check_text(schema: Mapping[str, Any], value: str, pointer: str) -> Iterator
     if "maxLength" in schema and len(value) > schema["maxLength"]:
         yield Problem(pointer, "TOO_LONG", f"Give at most {schema['maxLength']} characters.")
         return
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        yield Problem(pointer, "UNPRINTABLE", "Remove the broken character (a lone surrogate).")
+    try:
+        clean(value)
+    except UnprintableText:
+        # Said now and not by a failed job later: the layout refuses the same characters.
+        yield Problem(pointer, "UNPRINTABLE", "Remove control characters and broken characters.")
         return
     if "pattern" in schema:
         compiled = _compiled(schema["pattern"])

@@ -16,9 +16,7 @@ PROVIDED_BINDINGS = frozenset(
     {"documentNumber", "issuedAt", "dataAsOf", "tenantName", "templateName", "templateVersion"}
 )
 # Variables that a path may use besides the context's names.
-PROVIDED_VARIABLES = frozenset(
-    {"inputs", "issuedAt", "dataAsOf", "context", "resource", "rootResource", "ucum", "sct", "loinc"}
-)
+PROVIDED_VARIABLES = frozenset({"inputs", "issuedAt", "dataAsOf", "ucum", "sct", "loinc"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,8 +125,6 @@ class _Checker:
                 yield Problem(f"{here}/value", "BINDING_UNKNOWN", "Name one of the collection's items, or rowNumber.")
         if "empty" in section:
             yield from self.label(f"{at}/empty", section["empty"])
-        if rows is not None and rows.get("knownNone"):
-            yield from self.label(f"/bindings/{section['rows']}/knownNone/label", rows["knownNone"]["label"])
 
     def signature(self, at: str, section: Mapping[str, Any]) -> Iterator[Problem]:
         for index, slot in enumerate(section["slots"]):
@@ -139,8 +137,10 @@ class _Checker:
         if "note" in section:
             yield from self.label(f"{at}/note", section["note"], text=True)
 
-    def code_words(self) -> Iterator[Problem]:
+    def words_of_bindings(self) -> Iterator[Problem]:
         for name, binding in self.bindings.items():
+            if "knownNone" in binding:
+                yield from self.label(f"/bindings/{name}/knownNone/label", binding["knownNone"]["label"])
             entries = [(f"/bindings/{name}", binding)]
             entries += [(f"/bindings/{name}/items/{item}", sub) for item, sub in binding.get("items", {}).items()]
             for at, entry in entries:
@@ -154,7 +154,7 @@ def check_sections(definition: Mapping[str, Any]) -> Iterator[Problem]:
     checker = _Checker(definition)
     for index, section in enumerate(checker.sections):
         yield from checker.section(f"/sections/{index}", section)
-    yield from checker.code_words()
+    yield from checker.words_of_bindings()
     for index, group in enumerate(checker.groups):
         for position, name in enumerate(group):
             if name not in checker.bindings:

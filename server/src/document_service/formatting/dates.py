@@ -96,12 +96,14 @@ def _day(day: date, time: str, style: Style) -> str:
         return isolate_ltr(glue(digits(f"{gregorian} {time}" if time else gregorian, style.numerals)))
     hijri = solar_hijri(day)
     month = SOLAR_HIJRI_MONTHS[style.language][hijri.month - 1]
-    parts = [_numeral(str(hijri.day), style), month, _numeral(str(hijri.year), style)]
-    if style.calendar == "both":
-        parts.append(f"({_numeral(gregorian, style)})")
-    if time:
-        parts.append(_numeral(time, style))
-    return f"{FSI}{NO_BREAK_SPACE.join(parts)}{PDI}"
+    pieces = [
+        NO_BREAK_SPACE.join((_numeral(str(hijri.day), style), month, _numeral(str(hijri.year), style))),
+        *([f"({_numeral(gregorian, style)})"] if style.calendar == "both" else []),
+        *([_numeral(time, style)] if time else []),
+    ]
+    # A line may end between the calendars and before the time, never inside one of them: all three together are
+    # wider than a table column.
+    return f"{FSI}{' '.join(pieces)}{PDI}"
 
 
 def _numeral(text: str, style: Style) -> str:

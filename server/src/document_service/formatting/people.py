@@ -71,6 +71,9 @@ def address_text(value: object, style: Style) -> str:
         parts = [_words(value["text"], "address")]
     if not any(parts):
         raise ValueAbsent
+    if not any(map(has_rtl_letter, parts)):
+        # A Latin address reads from left to right as a whole, in a Dari document too.
+        return isolate_text(", ".join(parts))
     return style.comma.join(isolate_text(part) for part in parts)
 
 
