@@ -11,25 +11,45 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from document_service import __version__
-from document_service.api import changes, device_audit, documents, operations, problems, render_jobs, templates, uploads
+from document_service.api import (
+    changes,
+    device_audit,
+    documents,
+    operations,
+    outcomes,
+    problems,
+    render_jobs,
+    templates,
+    uploads,
+)
 from document_service.api.envelope import Envelope
 from document_service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
 from document_service.runtime import Runtime
 from document_service.telemetry import log
 
+#: Paths of one word come before those with an id in the same place.
+ROUTERS = tuple(
+    module.router for module in (operations, templates, changes, device_audit, render_jobs, uploads, documents)
+)
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        return outcomes.openapi(self, ROUTERS)
+
 
 def create_app(runtime: Runtime | None) -> FastAPI:
     """The application without its envelope; with no runtime it only describes itself (openapi.json)."""
-    app = FastAPI(
+    app = _Application(
         title="Document Service",
         version=__version__,
         description="Clinical documents from live FHIR R4 data, with an offline contract.",
-        responses={"4XX": {"model": None, "content": {problems.MEDIA_TYPE: {}}, "description": "A problem."}},
+        # A redirect would name the host that the caller wrote, and a device sends its requests to one address only.
+        redirect_slashes=False,
     )
     app.state.runtime = runtime
-    # Paths of one word come before those with an id in the same place.
-    for module in (operations, templates, changes, device_audit, render_jobs, uploads, documents):
-        app.include_router(module.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -30,13 +30,25 @@ def any_caller(request: Request, _: Annotated[object, Depends(_bearer)] = None) 
     return caller
 
 
-def _holding(*roles: str) -> Callable[..., Caller]:
-    def check(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
-        if not caller.has_role(*roles):
-            raise Forbidden(_REMEDY.format(" or ".join(roles)))
+@dataclass(frozen=True, slots=True)
+class RoleCheck:
+    """Lets a caller through who has one of ``roles``; the documents read the roles from here."""
+
+    roles: tuple[str, ...]
+
+    def __call__(self, caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
+        """The caller.
+
+        Raises:
+            Forbidden: the caller has none of the roles.
+        """
+        if not caller.has_role(*self.roles):
+            raise Forbidden(_REMEDY.format(" or ".join(self.roles)))
         return caller
 
-    return check
+
+def _holding(*roles: str) -> RoleCheck:
+    return RoleCheck(roles)
 
 
 Opened = Annotated[Runtime, Depends(runtime_of)]

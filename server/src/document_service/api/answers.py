@@ -1,0 +1,224 @@
+"""What answers hold besides single records: pages, versions, links, and the sums of a device's requests.
+
+These describe the answers in the OpenAPI document; ``shapes`` builds the bodies.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from document_service.api.shapes import DocumentShape, Instant, JobShape, ProblemBody, Shape, TemplateShape
+
+
+class FieldProblem(Shape):
+    """One fault in what was sent: where (JSON pointer), which rule, and the remedy."""
+
+    pointer: str
+    code: str
+    title: str
+
+
+class Withdrawal(Shape):
+    """Why and when a version was taken out of use."""
+
+    reason: str | None
+    at: Instant
+
+
+class VersionShape(Shape):
+    """One frozen version of a template; caller-supplied values are described by ``definition.inputs``."""
+
+    id: str
+    template_id: str
+    semver: str
+    definition: dict[str, Any]
+    checksum: str
+    effective_from: Instant | None
+    effective_to: Instant | None
+    published_at: Instant
+    withdrawn: Withdrawal | None
+
+
+class NamedVersion(VersionShape):
+    """A version with its template's name and category."""
+
+    name: str
+    category: str
+
+
+class TemplateDetail(TemplateShape):
+    """A template with its versions, newest first, and its draft."""
+
+    versions: list[VersionShape]
+    draft: Any = None
+
+
+class SavedDraft(TemplateShape):
+    """A template whose draft was saved, and everything that keeps the draft from being published."""
+
+    problems: list[FieldProblem]
+
+
+class TemplatePage(Shape):
+    """A page of the catalogue."""
+
+    items: list[TemplateShape]
+    next_cursor: str | None
+
+
+class JobPage(Shape):
+    """A page of render jobs."""
+
+    items: list[JobShape]
+    next_cursor: str | None
+
+
+class DocumentPage(Shape):
+    """A page of documents."""
+
+    items: list[DocumentShape]
+    next_cursor: str | None
+
+
+class SignedUrl(Shape):
+    """A short-lived address of a document's bytes; relative when the service does not know its own address."""
+
+    url: str
+    expires_at: Instant
+
+
+class LookupEntry(Shape):
+    """Whether the service knows a clientMutationId."""
+
+    client_mutation_id: UUID
+    known: bool
+    job: JobShape | None = None
+
+
+class LookupAnswer(Shape):
+    """One entry for each id that was asked for."""
+
+    items: list[LookupEntry]
+
+
+class BatchEntry(Shape):
+    """The answer of one request of a batch: its status, and the job or the problem."""
+
+    client_mutation_id: Any = None
+    status: int
+    job: JobShape | None = None
+    problem: ProblemBody | None = None
+
+
+class BatchAnswer(Shape):
+    """One entry for each request, in their order."""
+
+    items: list[BatchEntry]
+
+
+class Revocation(Shape):
+    """A document that devices must not show any more."""
+
+    document_id: str
+    reason: str
+
+
+class CachePolicy(Shape):
+    """How long and how much a device may keep; signed by the service (contract §4)."""
+
+    version: int
+    cache_ttl_seconds: int
+    lease_seconds: int
+    dedup_window_days: int
+    quota_bytes: int
+    on_expiry: str
+    signature: str
+
+
+class ChangesPage(Shape):
+    """What changed for the caller, in commit order; ``revocations`` is complete up to now on every page."""
+
+    cursor: str
+    more: bool
+    revocations: list[Revocation]
+    templates: list[TemplateShape]
+    jobs: list[JobShape]
+    documents: list[DocumentShape]
+    cache_policy: CachePolicy
+
+
+class DeviceEventOutcome(Shape):
+    """What became of one audit event of a device."""
+
+    event_id: str | None
+    result: Literal["accepted", "duplicate", "refused"]
+    reason: str | None = None
+    flags: list[str] = Field(default_factory=list)
+
+
+class DeviceEventsAnswer(Shape):
+    """One entry for each event, in their order."""
+
+    items: list[DeviceEventOutcome]
+
+
+class UploadReason(Shape):
+    """Why an upload was not accepted."""
+
+    code: str
+    title: str | None
+
+
+class UploadShape(Shape):
+    """An upload on its way: its state, and how many bytes have arrived."""
+
+    id: str
+    status: Literal["receiving", "scanning", "accepted", "quarantined", "failed"]
+    offset: int
+    size: int
+    patient_id: str
+    encounter_id: str | None
+    created_at: Instant
+    updated_at: Instant
+    document_id: str | None = None
+    reason: UploadReason | None = None
+
+
+class UploadPage(Shape):
+    """A page of uploads."""
+
+    items: list[UploadShape]
+    next_cursor: str | None
+
+
+class Liveness(Shape):
+    """The process answers."""
+
+    status: Literal["live"]
+
+
+class Readiness(Shape):
+    """Whether the service can serve, and the state of each part."""
+
+    status: Literal["ready", "not ready"]
+    components: dict[str, str]
+
+
+class PolicyKey(Shape):
+    """A public key that signs cache policies: Ed25519, raw, base 64 for URLs."""
+
+    kid: str
+    public_key: str
+
+
+class ServiceDescription(Shape):
+    """What a client needs to know before it signs in."""
+
+    service: Literal["document-service"]
+    version: str
+    issuer: str | None
+    policy_keys: list[PolicyKey]
+    time: Instant
