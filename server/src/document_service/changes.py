@@ -20,6 +20,9 @@ from document_service.tokens import Caller
 #: Entities on one page; a page stays below 100 KB, which is 13 s on a 64 kbit/s line.
 PAGE_SIZE = 100
 
+#: Sequence numbers are bigint; transaction ids have one bit more and will not reach it.
+_MOST = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -88,12 +91,13 @@ def decode_cursor(cursor: str, epoch: str, caller: Caller) -> Position:
         return Position(0, 0)
     try:
         made_in, made_for, xid, seq = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        position = Position(int(xid), int(seq))
-    except (ValueError, TypeError, binascii.Error) as reason:
+    except (ValueError, TypeError, RecursionError, binascii.Error) as reason:
         raise InvalidCursor() from reason
+    if not all(type(number) is int and 0 <= number <= _MOST for number in (xid, seq)):
+        raise InvalidCursor()
     if made_in != epoch or made_for != rights(caller):
         raise FeedReset()
-    return position
+    return Position(xid, seq)
 
 
 _VISIBLE = """tenant_id = $1 AND (xid, seq) > ($2::text::xid8, $3) AND xid < $6::text::xid8

@@ -155,20 +155,28 @@ async def system_transaction(database: Database) -> AsyncIterator[Connection]:
         yield connection
 
 
+#: The connection is gone or could not be had. FileNotFoundError: the server's socket, while it is started anew.
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    ConnectionError,
+    FileNotFoundError,
+    TimeoutError,
+)
+
+
 @asynccontextmanager
 async def _transaction(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
     try:
         async with pool.acquire(timeout=10) as connection:
             async with connection.transaction():
                 yield connection
-    except (
-        asyncpg.PostgresConnectionError,
-        asyncpg.InterfaceError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.AdminShutdownError,
-        asyncpg.CrashShutdownError,
-        ConnectionError,
-        TimeoutError,
-        asyncpg.TooManyConnectionsError,
-    ) as reason:
+    except _LOST as reason:
+        # asyncpg's own DataError is an InterfaceError too: a value that no column takes, which no waiting mends.
+        if isinstance(reason, ValueError):
+            raise
         raise DatabaseUnavailable() from reason

@@ -243,6 +243,12 @@ class MethodNotAllowed(InvalidRequest):
     title = "This route does not take this method; see /docs."
 
 
+class RangeNotSatisfiable(InvalidRequest):
+    code = "RANGE_NOT_SATISFIABLE"
+    status = 416
+    title = "The document has no such bytes; Content-Range says how many it has. Ask for the whole of it."
+
+
 class PreconditionRequired(InvalidRequest):
     code = "PRECONDITION_REQUIRED"
     status = 428

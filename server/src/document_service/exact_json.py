@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from json.encoder import encode_basestring_ascii
 from typing import Any
@@ -14,14 +15,16 @@ _PLAIN_NOTATION_EXPONENT = -30
 MAX_DEPTH = 200
 
 
-def loads_exact(text: bytes | str) -> Any:
-    """Parse JSON with decimals as Decimal and whole numbers as int.
+def loads_exact(
+    text: bytes | str, object_pairs_hook: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
+) -> Any:
+    """Parse JSON with decimals as Decimal and whole numbers as int; ``object_pairs_hook`` as for ``json.loads``.
 
     Raises ValueError for what is not JSON: NaN and Infinity, a whole number of more than 4,300 digits and nesting
     deeper than Python's recursion limit included.
     """
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_no_constant)
+        return json.loads(text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=object_pairs_hook)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
 

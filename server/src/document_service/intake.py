@@ -68,6 +68,8 @@ async def accept(
     now = datetime.now(UTC)
     if requested_at < now - window:
         raise MutationWindowPassed()
+    if requested_at > now + CLOCK_TOLERANCE:
+        requested_at = now
     tenant = await show_tenant(connection, caller.tenant)
     version = await _check_version(connection, caller, tenant, request, now)
     if request.not_after is not None and request.not_after < now:

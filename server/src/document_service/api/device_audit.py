@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from document_service.api import shapes
 from document_service.api.callers import AnyCaller, Opened
 from document_service.api.exact import ExactRoute
 from document_service.database import tenant_transaction
+from document_service.exact_json import dumps_exact
 
 router = APIRouter(prefix="/v1/documents", tags=["device"], route_class=ExactRoute)
 
@@ -32,7 +34,8 @@ def event_hash(event: dict[str, Any]) -> str:
 @router.post("/audit-events", summary="Audit events of a device, each taken once")
 async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, request: Request) -> Response:
     items: list[dict[str, Any]] = []
-    for event in body.events:
+    for sent in body.events:
+        event = _as_hashed(sent)
         fault = _fault(event)
         if fault is not None:
             shown = event.get("eventId")
@@ -58,6 +61,15 @@ async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, re
     return JSONResponse({"items": items})
 
 
+def _as_hashed(event: dict[str, Any]) -> dict[str, Any]:
+    """The event with its numbers as RFC 8785 knows them (IEEE 754 doubles); empty when it nests absurdly deep."""
+    try:
+        plain: dict[str, Any] = json.loads(dumps_exact(event))
+    except ValueError:
+        return {}
+    return plain
+
+
 def _fault(event: dict[str, Any]) -> str | None:
     """Why an event cannot be parsed, or None; whatever can be parsed is evidence and is taken."""
     for name in _TEXTS:
@@ -81,9 +93,9 @@ def _fault(event: dict[str, Any]) -> str | None:
 def _instant(text: str) -> datetime | None:
     try:
         value = datetime.fromisoformat(text)
-    except ValueError:
+        return None if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return None if value.tzinfo is None else value.astimezone(UTC)
 
 
 async def _flags(connection: Any, tenant_id: str, user: str, event: dict[str, Any]) -> list[str]:
@@ -103,11 +115,11 @@ async def _flags(connection: Any, tenant_id: str, user: str, event: dict[str, An
         event["sequence"],
     )
     by_sequence = {row["sequence"]: row["hash"] for row in neighbours}
-    if event["sequence"] in by_sequence:
-        flags.append("fork")
     before = by_sequence.get(event["sequence"] - 1)
-    if before is None and event["previousHash"] != "0" * 64:
-        flags.append("gap")
-    elif before is not None and before != event["previousHash"]:
+    # A chain begins with sequence 1, or 0, after 64 zeros; any other event has one before it.
+    begins = event["previousHash"] == "0" * 64 and event["sequence"] <= 1
+    if event["sequence"] in by_sequence or (before is not None and before != event["previousHash"]):
         flags.append("fork")
+    elif before is None and not begins:
+        flags.append("gap")
     return flags

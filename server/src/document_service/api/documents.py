@@ -15,7 +15,7 @@ from document_service.api.callers import Clinician, Opened
 from document_service.api.exact import ExactRoute
 from document_service.database import tenant_transaction
 from document_service.documents import Document, Search
-from document_service.errors import ObjectCorrupt, SignatureInvalid
+from document_service.errors import ObjectCorrupt, RangeNotSatisfiable, SignatureInvalid
 from document_service.runtime import Runtime
 from document_service.signing import SignedClaim
 from document_service.tokens import Caller
@@ -125,10 +125,12 @@ async def content(
     if shapes.etag_matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     start, end, status = 0, document.size, 200
-    if range_header is not None and (if_range is None or if_range == headers["ETag"]):
-        chosen = _chosen_range(range_header, document.size)
+    # Range is defined for GET alone (RFC 9110 §14.2).
+    wanted = range_header if request.method == "GET" else None
+    if wanted is not None and (if_range is None or if_range == headers["ETag"]):
+        chosen = _chosen_range(wanted, document.size)
         if chosen == "unsatisfiable":
-            return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{document.size}"})
+            raise RangeNotSatisfiable(headers={"ETag": headers["ETag"], "Content-Range": f"bytes */{document.size}"})
         if not isinstance(chosen, str):
             (start, end), status = chosen, 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{document.size}"

@@ -14,8 +14,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
+from document_service import tenants
 from document_service.api import problems
-from document_service.errors import NotAuthenticated, ServiceError, TooLarge
+from document_service.database import tenant_transaction
+from document_service.errors import (
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+    Problem,
+    ServiceError,
+    TenantKeyMissing,
+    TooLarge,
+)
 from document_service.runtime import Runtime
 from document_service.telemetry import log, request_seconds, requests_total
 
@@ -26,7 +36,7 @@ BODY_LIMIT = 512 * 1024
 UPLOAD_PIECE_LIMIT = 8 * 1024 * 1024
 
 #: Paths below /v1 that need no bearer token: a signed URL carries its own proof.
-_OPEN = re.compile(r"/v1/documents/[^/]+/content")
+_OPEN = re.compile(r"/v1/documents/doc_[^/]+/content")
 
 _UPLOAD_PIECE = re.compile(r"/v1/documents/uploads/[^/]+")
 
@@ -85,7 +95,27 @@ class Envelope:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise NotAuthenticated()
-        state["caller"] = await self._runtime.verifier.verify(token.strip())
+        caller = await self._runtime.verifier.verify(token.strip())
+        if not self._runtime.keys.has_tenant(caller.tenant):
+            await self._refuse_without_key(caller.tenant)
+        state["caller"] = caller
+        # PostgreSQL's text cannot hold this character, so no id and no filter does.
+        if "\x00" in path:
+            raise NotFound()
+        if b"%00" in scope["query_string"]:
+            problem = Problem("#query", "NOT_STORABLE", "The query holds the character U+0000; remove it.")
+            raise InvalidRequest(errors=(problem,))
+
+    async def _refuse_without_key(self, tenant_id: str) -> None:
+        """Tell an organisation that is not here from one whose key cannot be used now.
+
+        Raises:
+            NotFound: the service does not know the tenant, or it was shredded.
+            TenantKeyMissing: it is known; the operator restores its key.
+        """
+        async with tenant_transaction(self._runtime.database.app, tenant_id) as connection:
+            await tenants.show(connection, tenant_id)
+        raise TenantKeyMissing()
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         piece = scope["method"] == "PATCH" and _UPLOAD_PIECE.fullmatch(scope["path"])

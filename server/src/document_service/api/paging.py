@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -16,6 +17,8 @@ Cursor = Annotated[str | None, Query(max_length=200, description="nextCursor of 
 
 #: Contract §2: default 20, at most 100.
 DEFAULT_LIMIT = 20
+
+_CURSOR = re.compile(r"after:([a-z]{2,5}_[0-9A-Z]{26})")
 
 
 class _HasId(Protocol):
@@ -38,9 +41,10 @@ def decode(cursor: str | None) -> str | None:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
     except (ValueError, binascii.Error) as reason:
         raise InvalidCursor() from reason
-    if not text.startswith("after:"):
+    match = _CURSOR.fullmatch(text)
+    if match is None:
         raise InvalidCursor()
-    return text.removeprefix("after:")
+    return match[1]
 
 
 def page(rows: Sequence[Row], limit: int, shape: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ _REMEDIES = {
     "extra_forbidden": "This field is not known here; remove it.",
     "string_type": "Send text.",
     "dict_type": "Send an object.",
+    "model_attributes_type": "Send a JSON object, as application/json.",
+    "string_unicode": "The text holds half of a surrogate pair; send whole characters.",
     "list_type": "Send a list.",
     "int_type": "Send a whole number.",
     "bool_type": "Send true or false.",

@@ -178,7 +178,8 @@ async def lookup(body: shapes.LookupRequest, caller: Clinician, runtime: Opened)
 async def batch(body: shapes.BatchRequest, caller: Clinician, runtime: Opened, request: Request) -> Response:
     items = []
     for raw in body.items:
-        entry: dict[str, Any] = {"clientMutationId": raw.get("clientMutationId")}
+        given = raw.get("clientMutationId")
+        entry: dict[str, Any] = {"clientMutationId": given if isinstance(given, str) else None}
         try:
             item = shapes.RenderJobRequest.model_validate(raw)
             client_mutation_id = _mutation_id(item.client_mutation_id)

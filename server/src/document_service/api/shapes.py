@@ -50,7 +50,16 @@ def _only_text(value: Any) -> Any:
     return value
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_only_text), PlainSerializer(instant)]
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("Send an instant between the years 1 and 9999, in UTC.") from None
+
+
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc), PlainSerializer(instant, return_type=str)
+]
 FhirId = Annotated[str, AfterValidator(_fhir_id)]
 TemplateId = Annotated[str, _own_id("template")]
 VersionId = Annotated[str, _own_id("version")]

@@ -42,6 +42,21 @@ def _required(if_match: str | None) -> str:
     return if_match
 
 
+def _storable(definition: Any) -> str:
+    """The definition as the text that is kept.
+
+    Raises:
+        InvalidRequest: it could be kept but not be shown again: nested absurdly deep, a number beyond any program's.
+    """
+    try:
+        text = dumps_exact(definition).decode()
+        json.dumps(json.loads(text), allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        problem = Problem("/definition", "NOT_STORABLE", "Nest it less deeply, and write numbers as forms print them.")
+        raise InvalidRequest(errors=(problem,)) from None
+    return text
+
+
 def _answer(template: Template, status: int = 200, **more: Any) -> Response:
     return JSONResponse({**shapes.template(template), **more}, status, {"ETag": template.etag})
 
@@ -73,7 +88,7 @@ async def list_templates(
 
 @router.post("", status_code=201, response_model=shapes.TemplateShape, summary="Create a draft")
 async def create(body: shapes.TemplateCreate, caller: Author, runtime: Opened) -> Response:
-    text = None if body.definition is None else dumps_exact(body.definition).decode()
+    text = None if body.definition is None else _storable(body.definition)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         template = await templates.create(
             connection,
@@ -128,12 +143,7 @@ async def save_draft(
 ) -> Response:
     definition = body.get("definition") if set(body) == {"definition"} else body
     problems = definitions.check(definition)
-    try:
-        text = dumps_exact(definition).decode()
-    except (ValueError, TypeError, RecursionError):
-        raise InvalidRequest(
-            errors=(Problem("", "NOT_STORABLE", "The definition cannot be stored as JSON."),)
-        ) from None
+    text = _storable(definition)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         template = await templates.show_for_edit(connection, caller, template_id, if_match)
         template = await templates.save_draft(connection, template, text)
