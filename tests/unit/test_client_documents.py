@@ -148,9 +148,11 @@ def test_no_byte_leaves_when_the_audit_event_cannot_be_written(device: Device, d
     outbox = device.client.account().audit
     outbox.pragma("max_page_count", outbox.pragma("page_count"))
     target = tmp_path / "copy.pdf"
-    with pytest.raises(StorageFull):
-        for number in range(200):
+    for number in range(200):
+        try:
             device.client.documents.save(document, target.with_name(f"{number}.pdf"))
+        except StorageFull:
+            break
     saved = len(list(tmp_path.glob("*.pdf")))
     assert saved == len([e for e in events(device) if e["action"] == "document.saved"])
     with pytest.raises(StorageFull):

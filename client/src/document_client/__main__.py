@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+def build() -> click.Group:
+    """Return the command ``documents`` with everything below it."""
     import click
 
     from . import __version__
     from .cli import document_commands as documents
     from .cli import queue_commands, session_commands, work_commands
-    from .cli.argv import options_behind_verb
-    from .cli.frame import fail
-    from .errors import ClientError
 
     @click.group(context_settings={"help_option_names": ["-h", "--help"]})
     @click.version_option(__version__, prog_name="documents")
@@ -41,7 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         session_commands.passphrase,
     ):
         root.add_command(command)
+    return root
 
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    import click
+
+    from .cli.argv import options_behind_verb
+    from .cli.frame import fail
+    from .errors import ClientError
+
+    root = build()
     arguments = options_behind_verb(root, list(sys.argv[1:] if argv is None else argv))
     as_json = "--json" in arguments
     try:

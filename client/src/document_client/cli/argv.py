@@ -31,8 +31,11 @@ def options_behind_verb(root: click.Group, argv: Sequence[str]) -> list[str]:
             break
         path.append(rest.pop(0))
         group = found
+    if isinstance(group, click.Group) and not rest and {"--help", "-h"} & set(moved):
+        # Help of a group: it has no other options to read.
+        return [*path, "--help"]
     default = getattr(group, "default_verb", None)
-    if isinstance(group, click.Group) and default and "--help" not in [*moved, *rest]:
+    if isinstance(group, click.Group) and default:
         path.append(default)
     return [*path, *moved, *rest]
 

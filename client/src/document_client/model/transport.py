@@ -5,6 +5,7 @@ Faults are put in at this edge: a ``Fault`` in ``ModelTransport.faults`` spoils 
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import re
@@ -147,8 +148,14 @@ class ModelTransport(httpx2.BaseTransport):
 
 
 @contextmanager
-def serve(model: Model, *, port: int = 0) -> Iterator[str]:
-    """Serve the model on a loopback port in threads of this process; yields its URL."""
+def serve(
+    model: Model, *, port: int = 0, watch: Callable[[str, bool], None] = lambda name, done: None
+) -> Iterator[str]:
+    """Serve the model on a loopback port in threads of this process; yields its URL.
+
+    ``watch`` is told "METHOD path" of every exchange twice: when it has arrived, and when the model has done its work
+    but nothing was answered yet (``done``). It may end the process that asks, to test what a crash leaves.
+    """
     lock = threading.Lock()
 
     class Exchange(http.server.BaseHTTPRequestHandler):
@@ -160,9 +167,17 @@ def serve(model: Model, *, port: int = 0) -> Iterator[str]:
             length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(length)
             headers = {name.lower(): value for name, value in self.headers.items()}
+            name = f"{self.command} {self.path}"
             with lock:
+                watch(name, False)
                 given = answer(model, self.command, self.path, headers, body)
+                watch(name, True)
             content = given.content or b""
+            with contextlib.suppress(ConnectionError):
+                # Whoever asked may be gone by now.
+                self._write(given, content)
+
+        def _write(self, given: ModelAnswer, content: bytes) -> None:
             self.send_response_only(given.status)
             for name, value in given.headers.items():
                 self.send_header(name, value)

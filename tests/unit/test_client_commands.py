@@ -1,0 +1,320 @@
+"""The command line: options on either side of the verb, exit codes by class, JSON everywhere, a whole walk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from client_device import DEFINITION, FORM
+from document_client.__main__ import build, main
+from document_client.cli.argv import options_behind_verb
+from document_client.errors import ClientError
+from document_client.model import Model, serve
+
+PATIENT = "p1"
+
+
+@dataclass
+class Clinic:
+    """A model on a loopback port and a home folder, driven by the command line in this process."""
+
+    model: Model
+    url: str
+    home: Path
+    capture: pytest.CaptureFixture[str]
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command; returns exit code, standard output and standard error."""
+        code = main([*arguments, "--home", str(self.home)])
+        out, err = self.capture.readouterr()
+        return code, out, err
+
+    def json(self, *arguments: str) -> Any:
+        """Run a command that must succeed and return its JSON."""
+        code, out, err = self.run(*arguments, "--json")
+        assert code == 0, err + out
+        assert err == ""
+        return json.loads(out)
+
+
+@pytest.fixture
+def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Clinic]:
+    monkeypatch.setenv("DOCUMENTS_PASSPHRASE", "correct horse")
+    monkeypatch.setenv("CUPS_SERVER", str(tmp_path / "absent.sock"))
+    for name in ("DOCUMENTS_HOME", "DOCUMENTS_SERVER"):
+        monkeypatch.delenv(name, raising=False)
+    model = Model(time.time)
+    model.publish(FORM, DEFINITION, key="general-test-requisition")
+    with serve(model) as url:
+        made = Clinic(model, url, tmp_path / "home", capsys)
+        code, _, err = made.run("login", "--server", url, "--token", model.token("clinic", "dr.a"))
+        assert code == 0, err
+        yield made
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_every_command_has_home_and_json_and_a_help_text() -> None:
+    for path, command in commands(build()):
+        names = {name for parameter in command.params for name in parameter.opts}
+        assert {"--home", "--json"} <= names, path
+        assert command.help, path
+
+
+def test_no_option_is_a_flag_in_one_command_and_takes_a_value_in_another() -> None:
+    flags: set[str] = set()
+    values: set[str] = set()
+    for _, command in commands(build()):
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                (flags if parameter.is_flag else values).update(parameter.opts)
+    assert not flags & values
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["--json", "status"], ["status", "--json"]),
+        (["--home", "h", "status", "--json"], ["status", "--home", "h", "--json"]),
+        (["--home=h", "--json", "queue"], ["queue", "list", "--home=h", "--json"]),
+        (["queue", "--json"], ["queue", "list", "--json"]),
+        (["queue", "--json", "show", "x"], ["queue", "show", "--json", "x"]),
+        (["--confirm", "x", "queue", "discard", "x"], ["queue", "discard", "--confirm", "x", "x"]),
+        (["--patient", "p", "request", "T", "--input", "a=b"], ["request", "--patient", "p", "T", "--input", "a=b"]),
+        (["--input", "a=b", "--input", "c=d", "request", "T"], ["request", "--input", "a=b", "--input", "c=d", "T"]),
+        (["queue", "list", "list"], ["queue", "list", "list"]),
+        (["--help"], ["--help"]),
+        (["queue", "--help"], ["queue", "--help"]),
+        (["--home", "h", "--help"], ["--help"]),
+        (["--help", "status"], ["status", "--help"]),
+        ([], []),
+    ],
+)
+def test_options_work_on_either_side_of_the_verb(typed: list[str], read: list[str]) -> None:
+    assert options_behind_verb(build(), typed) == read
+
+
+def test_a_whole_day(clinic: Clinic, tmp_path: Path) -> None:
+    assert [t["name"] for t in clinic.json("templates")["items"]] == [FORM]
+    queued = clinic.json("request", FORM.lower(), "--patient", PATIENT, "--input", "reason=fever", "--locale", "fa-AF")
+    cmid = queued["clientMutationId"]
+    assert queued["status"] == "queued"
+    assert clinic.json("status")["pending"] == 1
+    code, out, _ = clinic.run("request", "general-test-requisition", "--patient", PATIENT)
+    assert code == 0
+    assert len(out.strip()) == 36, "the id alone on standard output"
+    report = clinic.json("sync")
+    assert report["success"]
+    assert report["downloaded"] == 2
+    status = clinic.json("status")
+    assert status["sentences"] == ["Everything is sent.", "Everything has arrived."]
+    items = {item["clientMutationId"]: item for item in clinic.json("queue", "list")["items"]}
+    assert items[cmid]["status"] == "done"
+    documents = clinic.json("list")["items"]
+    assert {"fetchedAt", "expiresAt", "state", "sha256", "number"} <= set(documents[0])
+    document = items[cmid]["documentId"]
+    assert clinic.json("open", document)["state"] == "available"
+    saved = clinic.json("save", document, str(tmp_path / "x.pdf"))
+    assert (tmp_path / "x.pdf").stat().st_size == saved["size"]
+    assert clinic.json("queue", "retry", cmid)["status"] == "queued"
+    assert clinic.json("sync")["acknowledged"] == 1
+    assert clinic.json("queue", "show", cmid[:8])["jobId"] == items[cmid]["jobId"], "the same job"
+    assert len(clinic.model.state.jobs) == 2
+    assert clinic.json("whoami")["user"] == "dr.a"
+    assert clinic.json("doctor")["ready"]
+
+
+def test_exit_codes_by_class(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    clinic.run("templates")
+    clinic.run("request", FORM, "--patient", PATIENT)
+    clinic.run("sync")
+    document = clinic.json("list")["items"][0]["id"]
+    assert clinic.run("nonsense")[0] == 64
+    assert clinic.run("request", FORM)[0] == 64
+    assert clinic.run("request", "No Such Form", "--patient", PATIENT)[0] == 64
+    assert clinic.run("open", "doc_none")[0] == 64
+    assert clinic.run("sync", "--once", "--watch")[0] == 64
+    assert clinic.run("print", document)[0] == 69
+    clinic.model.policy["cacheTtlSeconds"] = 0
+    clinic.run("sync")
+    assert clinic.run("open", document)[0] == 75
+    clinic.run("request", FORM, "--patient", "p9")
+    assert clinic.run("logout")[0] == 75
+    clinic.model.revoked_tokens.add(clinic.model.token("clinic", "dr.a"))
+    assert clinic.run("sync")[0] == 77
+    monkeypatch.setenv("DOCUMENTS_PASSPHRASE", "wrong")
+    assert clinic.run("status")[0] == 77
+    monkeypatch.delenv("DOCUMENTS_PASSPHRASE")
+    assert clinic.run("status")[0] == 77
+    monkeypatch.setenv("DOCUMENTS_PASSPHRASE", "correct horse")
+    (clinic.home / "vault.json").rename(clinic.home / "elsewhere")
+    assert clinic.run("status")[0] == 78
+    (clinic.home / "elsewhere").rename(clinic.home / "vault.json")
+    assert clinic.run("logout", "--keep-sealed")[0] == 0
+    assert clinic.run("status")[0] == 77
+    assert clinic.run("login", "--server", "ftp://x", "--token", "t")[0] == 78
+    assert clinic.run("login", "--server", clinic.url, "--token", "no.token")[0] == 77
+    assert clinic.run("login", "--server", clinic.url)[0] == 64
+    assert clinic.run("--help")[0] == 0
+
+
+def test_errors_are_json_when_asked(clinic: Clinic) -> None:
+    code, out, err = clinic.run("request", FORM, "--patient", PATIENT, "--input", "priority=now", "--json")
+    assert (code, err) == (64, "")
+    told = json.loads(out)["error"]
+    assert told["code"] == "INPUTS_INVALID"
+    assert told["errors"] == [{"pointer": "/priority", "title": "must be one of routine, urgent"}]
+    code, out, err = clinic.run("request", FORM, "--json")
+    assert (code, err, json.loads(out)["error"]["code"]) == (64, "", "USAGE")
+
+
+def test_offline_commands_say_so_and_leave_nothing(clinic: Clinic, tmp_path: Path) -> None:
+    clinic.run("templates")
+    clinic.run("request", FORM, "--patient", PATIENT)
+    session = json.loads((clinic.home / "session.json").read_text())
+    session["server"] = "http://127.0.0.1:9"
+    (clinic.home / "session.json").write_text(json.dumps(session))
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF")
+    for command in (
+        ["upload", str(tmp_path / "scan.pdf"), "--patient", PATIENT],
+        ["generate", FORM, "--patient", PATIENT],
+    ):
+        code, _, err = clinic.run(*command)
+        assert code == 69
+        assert "connected" in err
+    code, out, _ = clinic.run("sync")
+    assert code == 69
+    assert "stays queued" in out
+    assert clinic.json("status")["pending"] == 1
+    assert clinic.run("templates", "--refresh")[0] == 69
+    assert clinic.json("templates")["items"], "a failed refresh empties nothing"
+
+
+def test_a_discard_needs_the_id_typed_and_is_recorded(clinic: Clinic) -> None:
+    clinic.run("templates")
+    cmid = clinic.json("request", FORM, "--patient", PATIENT)["clientMutationId"]
+    assert clinic.run("queue", "discard", cmid, "--confirm", cmid)[0] == 64, "a pending request cannot be given up"
+    clinic.model.retire(next(iter(clinic.model.state.templates)))
+    clinic.run("sync")
+    [item] = clinic.json("queue")["items"]
+    assert (item["status"], item["reason"]["code"]) == ("quarantined", "TEMPLATE_VERSION_RETIRED")
+    assert clinic.run("queue", "discard", cmid, "--confirm", "yes")[0] == 64
+    assert clinic.json("queue", "discard", cmid, "--confirm", cmid)["status"] == "discarded"
+    assert clinic.json("queue")["items"] == []
+    clinic.run("sync")
+    [event] = clinic.model.state.events.values()
+    assert (event["action"], event["clientMutationId"]) == ("request.discarded", cmid)
+
+
+def test_a_refused_request_is_edited_into_a_new_one(clinic: Clinic, tmp_path: Path) -> None:
+    clinic.run("templates")
+    cmid = clinic.json("request", FORM, "--patient", PATIENT, "--input", "dose=1.10")["clientMutationId"]
+    unknown = {"code": "PATIENT_UNKNOWN", "title": "?"}
+    clinic.model.failing = lambda job: unknown if job["patientId"] == PATIENT else None
+    clinic.run("sync")
+    assert clinic.json("queue", "export", cmid, str(tmp_path / "request.json"))["status"] == "failed"
+    assert b'"dose":1.10' in (tmp_path / "request.json").read_bytes()
+    edited = clinic.json("queue", "edit", cmid, "--patient", "p2", "--input", "reason=corrected")
+    assert edited["clientMutationId"] != cmid
+    assert edited["request"]["inputs"] == {"dose": 1.1, "reason": "corrected"}
+    clinic.run("sync")
+    [item] = clinic.json("queue")["items"]
+    assert (item["clientMutationId"], item["status"]) == (edited["clientMutationId"], "done")
+
+
+def test_logout_with_pending_requests(clinic: Clinic) -> None:
+    clinic.run("templates")
+    clinic.run("request", FORM, "--patient", PATIENT)
+    assert clinic.run("logout", "--keep-sealed", "--discard-pending")[0] == 64
+    assert clinic.json("logout", "--keep-sealed")["requests"] == 1
+    assert not list(clinic.home.glob("accounts/*/cache.db*"))
+    clinic.run("login", "--server", clinic.url, "--token", clinic.model.token("clinic", "dr.a"))
+    assert clinic.json("status")["pending"] == 1
+    assert clinic.json("logout", "--discard-pending")["fate"] == "discarded"
+    clinic.run("login", "--server", clinic.url, "--token", clinic.model.token("clinic", "dr.a"))
+    assert clinic.json("status")["pending"] == 0
+    clinic.run("sync")
+    assert [e["action"] for e in clinic.model.state.events.values()] == ["request.discarded"]
+
+
+def test_the_same_person_signs_in_again_without_a_connection(clinic: Clinic) -> None:
+    clinic.run("templates")
+    clinic.run("request", FORM, "--patient", PATIENT)
+    clinic.run("logout", "--keep-sealed")
+    known = next(clinic.home.glob("accounts/*/server.json"))
+    known.write_text(known.read_text().replace(clinic.url, "http://127.0.0.1:9"))
+    token = clinic.model.token("clinic", "dr.a")
+    who = clinic.json("login", "--server", "http://127.0.0.1:9", "--token", token)
+    assert "on this device only" in who["notices"][0]
+    assert clinic.json("status")["pending"] == 1
+    stranger = clinic.model.token("clinic", "dr.b")
+    assert clinic.run("login", "--server", "http://127.0.0.1:9", "--token", stranger)[0] == 69
+    assert clinic.json("whoami")["user"] == "dr.a"
+
+
+def test_a_service_with_other_signing_keys_is_not_trusted_silently(clinic: Clinic) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    clinic.model._key = Ed25519PrivateKey.generate()
+    arguments = ("login", "--server", clinic.url, "--token", clinic.model.token("clinic", "dr.a"))
+    code, _, err = clinic.run(*arguments)
+    assert code == 78
+    assert "--trust-new-keys" in err
+    assert clinic.run(*arguments, "--trust-new-keys")[0] == 0
+
+
+def test_a_damaged_queue_is_told_and_the_next_command_works(clinic: Clinic) -> None:
+    clinic.run("templates")
+    clinic.run("request", FORM, "--patient", PATIENT)
+    [path] = clinic.home.glob("accounts/*/queue.db")
+    path.write_bytes(os.urandom(50_000))
+    code, out, _ = clinic.run("status")
+    assert code == 0
+    assert "could not be read was kept as" in out
+    assert clinic.json("status")["setAside"]
+
+
+def test_the_token_can_come_from_standard_input(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(clinic.model.token("clinic", "dr.a") + "\n"))
+    assert clinic.run("login", "--server", clinic.url, "--token", "-")[0] == 0
+
+
+def test_every_error_has_a_code_a_sentence_and_an_exit_code_of_the_contract() -> None:
+    def tree(kind: type[ClientError]) -> Iterator[type[ClientError]]:
+        yield kind
+        for inner in kind.__subclasses__():
+            yield from tree(inner)
+
+    kinds = list(tree(ClientError))
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    for kind in kinds:
+        assert kind.exit_code in (64, 69, 73, 75, 77, 78)
+        assert kind.title.endswith("."), kind
+
+
+def test_help_loads_neither_network_nor_cryptography() -> None:
+    script = (
+        "import sys; from document_client.__main__ import main; main(['--help']);"
+        "heavy = {'httpx2', 'rich', 'jsonschema', 'keyring', 'cryptography', 'argon2'} & set(sys.modules);"
+        "raise SystemExit(repr(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
