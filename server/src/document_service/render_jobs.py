@@ -33,6 +33,10 @@ from document_service.errors import (
 )
 from document_service.tokens import Caller
 
+#: Whoever waits for a synchronous job listens here; the payload is its id. Asynchronous jobs are not announced: a
+#: notification makes commits wait for each other.
+FINISHED_CHANNEL = "render_finished"
+
 #: The way `fingerprint` is computed today; rows keep theirs, so that old requests stay comparable.
 FINGERPRINT_VERSION = 1
 
@@ -92,9 +96,12 @@ def _without_nulls(check: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """Make decimals comparable as they were written: 1.10 and 1.1 are different content."""
+    """Make decimals comparable as they were written: 1.10 and 1.1 are different content.
+
+    A member whose own name begins as the mark of a number does gets one more U+0000, so that no text is taken for one.
+    """
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {f"\0{key}" if key.startswith("\0") else key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53):
@@ -107,7 +114,7 @@ def _untagged(value: Any) -> Any:
         if set(value) == {"\u0000number"}:
             text = value["\u0000number"]
             return int(text) if text.lstrip("-").isdigit() else Decimal(text)
-        return {key: _untagged(item) for key, item in value.items()}
+        return {key.removeprefix("\0"): _untagged(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_untagged(item) for item in value]
     return value
@@ -359,7 +366,13 @@ async def finish(connection: Connection, attempt: Attempt, document_id: str, fac
     if row is None:
         return None
     await _announce(connection, _from_row(row))
+    await _wake(connection, attempt)
     return _from_row(row)
+
+
+async def _wake(connection: Connection, attempt: Attempt) -> None:
+    if attempt.job.kind == "sync":
+        await connection.execute("SELECT pg_notify($1, $2)", FINISHED_CHANNEL, attempt.job.id)
 
 
 async def fail(
@@ -402,6 +415,7 @@ async def fail(
     if again:
         return BACKOFF[min(attempt.job.transient_failures, len(BACKOFF) - 1)]
     await _announce(connection, _from_row(row))
+    await _wake(connection, attempt)
     return None
 
 

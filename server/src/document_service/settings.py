@@ -22,17 +22,21 @@ class SettingError(Exception):
     """A setting has a value that the service cannot start with; the text names it and what is allowed."""
 
 
+#: A hundred years: no date that is counted back or forward by a setting leaves the calendar.
+_LONGEST_SECONDS = 36_500 * 86_400
+
+
 def parse_duration(text: str) -> timedelta:
     """Read ``90``, ``90s``, ``15m``, ``12h`` or ``400d`` as a time span; a bare number is seconds.
 
     Raises:
         ValueError: the text is none of these, or not positive.
     """
-    match = re.fullmatch(r"(\d+)\s*(s|m|h|d|)", text.strip())
-    if match is None or int(match[1]) == 0:
-        raise ValueError("allowed is a positive whole number with s, m, h or d, such as 15m or 400d")
-    unit = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-    return timedelta(seconds=int(match[1]) * unit)
+    match = re.fullmatch(r"([0-9]{1,12})\s*(s|m|h|d|)", text.strip())
+    seconds = int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]] if match else 0
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise ValueError("allowed is a positive whole number with s, m, h or d up to 36500d, such as 15m or 400d")
+    return timedelta(seconds=seconds)
 
 
 def _parse_url(*schemes: str) -> Callable[[str], str]:
