@@ -1,0 +1,117 @@
+"""What can be said of a form's own words before anything is rendered: letters that no font has, words that no column holds.
+
+Both are the author's to mend, and both are said for every label at once, with the pointer of the label or of its place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from document_service.errors import Problem
+from document_service.formatting.locales import direction
+from document_service.typesetting.fit import MARGIN, MM, PAPER, Advances, load_advances
+from document_service.typesetting.fonts import drawable
+
+# Where a line of a label may break. Joiners and isolates stay inside their word.
+_BREAKS = re.compile(r"[\s\-–/،,;:؛]+")
+
+# The tables hold an upper bound (the widest form of a letter); joined Naskh is narrower. Refusing a word that would
+# have fitted is worse than letting one touch its neighbour, so the estimate leans to the narrow side.
+_NARROWEST = {"ltr": 1.0, "rtl": 0.85}
+
+
+@cache
+def _advances() -> dict[str, Advances]:
+    return load_advances()
+
+
+@cache
+def _looks() -> Any:
+    from document_service.typesetting.press import LAYOUT_DIR
+
+    return json.loads((LAYOUT_DIR / "look.json").read_text(encoding="utf-8"))
+
+
+def label_problems(definition: Mapping[str, Any]) -> list[Problem]:
+    """Every glyph and every width problem of the labels of a definition that ``definitions.check`` found good."""
+    return [*_glyphs(definition), *_widths(definition)]
+
+
+def _glyphs(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    for locale, words in definition["labels"].items():
+        for key, text in words.items():
+            missing = sorted(set(text) - drawable())
+            if missing:
+                shown = ", ".join(f"U+{ord(character):04X}" for character in missing[:5])
+                yield Problem(
+                    f"/labels/{locale}/{key}", "GLYPH_MISSING", f"Replace {shown}: no font of the service draws it."
+                )
+
+
+def _widths(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    content = content_width(definition)
+    if content <= 0:
+        yield Problem("/page/margins", "OVERFLOW", "Make the margins smaller: they leave no room on this paper.")
+        return
+    for locale in definition["locales"]:
+        for at, key, room, points in _places(definition, direction(locale), content):
+            text = definition["labels"][locale].get(key, "")
+            width = max((_width(word, direction(locale)) for word in _BREAKS.split(text)), default=0.0) * points
+            if width > room:
+                yield Problem(
+                    at,
+                    "OVERFLOW",
+                    f"In {locale} a word of the label {key} is about {width / MM:.0f} mm wide and has {max(0.0, room) / MM:.0f} mm: "
+                    "widen the column or shorten the word.",
+                )
+
+
+def _width(word: str, side: str) -> float:
+    """An estimate in em that is not above the printed width."""
+    return _advances()[side].width(word) / MARGIN * _NARROWEST[side]
+
+
+def content_width(definition: Mapping[str, Any]) -> float:
+    """What margins leave of the paper's width, in points."""
+    page = definition.get("page", {})
+    name = str(page.get("size", "A4")).lower()
+    across, along = PAPER.get(name) or PAPER.get(f"us-{name}") or PAPER["a4"]
+    margins = page.get("margins", {})
+    # The defaults are those of the definition's schema.
+    sides = float(margins.get("left", 18)) + float(margins.get("right", 18))
+    return (along if page.get("orientation") == "landscape" else across) - sides * MM
+
+
+def _places(definition: Mapping[str, Any], side: str, content: float) -> Iterator[tuple[str, str, float, float]]:
+    """Every label in a column: its pointer, its key, the room in points, and the size of its letters in points."""
+    look = _looks()[side]
+    for index, section in enumerate(definition["sections"]):
+        if section["type"] == "fieldGrid":
+            count = section.get("columns", 2)
+            column = (content - look["fieldGutter"] * (count - 1)) / count
+            for position, field in enumerate(section["fields"]):
+                span = min(field.get("span", 1), count)
+                room = column * span + look["fieldGutter"] * (span - 1)
+                yield f"/sections/{index}/fields/{position}/label", field["label"], room, look["caption"]
+        elif section["type"] == "table":
+            widths = _columns(section["columns"], content)
+            for position, (column_of, room) in enumerate(zip(section["columns"], widths, strict=True)):
+                if room is not None:
+                    at = f"/sections/{index}/columns/{position}/label"
+                    yield at, column_of["label"], room - 2 * look["cellSide"], look["caption"]
+
+
+def _columns(columns: list[Mapping[str, Any]], content: float) -> list[float | None]:
+    """Points for each column; None for one whose width the data decides, as they do beside an ``auto`` column."""
+    texts = [column.get("width", "auto" if column["value"] == "rowNumber" else "1fr") for column in columns]
+    fixed = [float(text[:-2]) * MM if text.endswith("mm") else None for text in texts]
+    if "auto" in texts:
+        return fixed
+    shares = [float(text[:-2]) if text.endswith("fr") else 0.0 for text in texts]
+    rest = max(0.0, content - sum(points or 0.0 for points in fixed))
+    whole = sum(shares)
+    return [points if points is not None else rest * share / whole for points, share in zip(fixed, shares, strict=True)]
