@@ -128,19 +128,20 @@ def demo(options: Options, keep: bool) -> None:
     sys.exit(run_demo(keep=keep))
 
 
-def _add_commands() -> None:
+def all_commands() -> click.Group:
+    """The command with everything below it."""
     from document_service.commands import operators, tenant_commands
 
     cli.add_command(tenant_commands.tenant)
     for command in operators.COMMANDS:
         cli.add_command(command)
+    return cli
 
 
 def main() -> None:
     """Entry of the console script: errors of ours are one line on standard error and an exit code."""
-    _add_commands()
     try:
-        code = cli.main(standalone_mode=False)
+        code = all_commands().main(standalone_mode=False)
     except SettingError as error:
         click.echo(f"document-service: {error}", err=True)
         sys.exit(EXIT_CONFIGURATION)

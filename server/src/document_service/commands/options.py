@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
+from dataclasses import fields
 from typing import Any
 
 import click
 
 from document_service.settings import Settings, SettingValue, load
 
-_FLAGS = ("data_dir", "host", "port", "workers", "public_url", "log_level", "clamd")
+#: The settings that a person would type; the others are given by the environment.
+FLAGS = ("data_dir", "host", "port", "workers", "public_url", "log_level", "clamd")
 
 
 class Options:
@@ -39,9 +41,14 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if value is not None:
             context.ensure_object(Options).flags[parameter.name or ""] = value
 
-    for name in reversed(_FLAGS):
+    meanings = {entry.name: entry.metadata["meaning"] for entry in fields(Settings)}
+    for name in reversed(FLAGS):
         command = click.option(
-            f"--{name.replace('_', '-')}", expose_value=False, callback=remember, metavar=name.upper()
+            f"--{name.replace('_', '-')}",
+            expose_value=False,
+            callback=remember,
+            metavar=name.upper(),
+            help=f"{meanings[name][0].upper()}{meanings[name][1:]}.",
         )(command)
     return command
 
