@@ -15,10 +15,10 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from document_service.bindings import lay_out, read_json
 from document_service.errors import RenderFailed, RenderMemory, RenderTooLarge, ServiceError, TypesettingCrashed
 from document_service.typesetting import wire
 from document_service.typesetting.press import Press, Printed
@@ -61,18 +61,13 @@ def _page_model(blobs: dict[str, bytes]) -> dict[str, Any]:
         if "pageModel" in blobs:
             ready: dict[str, Any] = json.loads(blobs["pageModel"])
             return ready
-        # Decimals keep their digits: 1.10 stays 1.10 (design §5).
-        definition, resources, request = (
-            json.loads(blobs[name], parse_float=Decimal) for name in ("definition", "resources", "request")
-        )
+        # The definition goes on as bytes: its plan is kept by their digest.
+        resources, request = read_json(blobs["resources"]), read_json(blobs["request"])
     except RecursionError:
         raise RenderTooLarge("the data is nested too deep") from None
     except ValueError:
         raise RenderFailed("the render's input is not JSON") from None
-    from document_service.bindings import lay_out
-
-    laid_out: dict[str, Any] = lay_out(definition, resources, request)
-    return laid_out
+    return dict(lay_out(blobs["definition"], resources, request))
 
 
 def answer(press: Press, head: dict[str, Any], blobs: dict[str, bytes], produce_one: Produce) -> Reply:

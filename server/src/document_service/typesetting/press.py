@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -21,7 +21,9 @@ import typst
 
 from document_service.errors import GlyphMissing, RenderFailed, RenderTooLarge
 from document_service.typesetting import codes
-from document_service.typesetting.fonts import FONT_FAMILIES, check_glyphs, font_paths, fonts_digest
+from document_service.typesetting.fit import fitted, load_advances
+from document_service.typesetting.fonts import FONT_FAMILIES, STEERING, check_glyphs, font_paths, fonts_digest
+from document_service.typesetting.pictures import as_svg
 
 LAYOUT_DIR = Path(__file__).parent / "layout"
 
@@ -37,6 +39,9 @@ MAX_DEPTH = 32
 # Typst writes the page tree as its first object.
 _PAGE_COUNT = re.compile(rb"/Type/Pages/Count (\d+)")
 _HEADER_BYTES = 256
+
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 class FontsMissing(Exception):
@@ -55,7 +60,16 @@ class Printed:
 
 def layout_sources() -> dict[str, bytes]:
     """The files of the layout library by name."""
-    return {path.name: path.read_bytes() for path in sorted(LAYOUT_DIR.glob("*.typ"))}
+    return {path.name: path.read_bytes() for path in sorted(LAYOUT_DIR.iterdir()) if path.suffix in (".typ", ".json")}
+
+
+def without_comments(source: bytes) -> bytes:
+    """A layout file without comment lines and indentation.
+
+    The engine parses every file it is handed at every call; what it does not have to read costs nothing.
+    """
+    lines = (line.strip() for line in source.decode().splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//")).encode()
 
 
 class Press:
@@ -63,7 +77,13 @@ class Press:
 
     def __init__(self, empty_dir: Path) -> None:
         """Load fonts and layout; ``empty_dir`` is an existing folder without files."""
-        self._layout = layout_sources()
+        sources = layout_sources()
+        self._layout = {
+            name: without_comments(source) if name.endswith(".typ") else _as_data(source)
+            for name, source in sources.items()
+        }
+        self._looks = json.loads(sources["look.json"])
+        self._advances = load_advances()
         fonts = typst.Fonts(
             include_system_fonts=False,
             include_embedded_fonts=False,
@@ -78,7 +98,7 @@ class Press:
             None, root=folder, font_paths=fonts, package_path=folder, package_cache_path=folder
         )
         layout = hashlib.sha256()
-        for name, source in self._layout.items():
+        for name, source in sources.items():
             layout.update(f"{name}\n{len(source)}\n".encode() + source)
         self.engine = {
             "engine": f"typst {version('typst')}",
@@ -100,13 +120,13 @@ class Press:
         model = self._with_logo(page_model, images)
         text = _written(model)
         check_glyphs(model, text)
-        sources = self._layout | {"page.json": text.encode()}
+        sources = dict(self._layout)
         for name, picture in images.items():
-            sources[_picture_name(name)] = picture
+            sources[_picture_name(name)] = _as_data(as_svg(picture))
         for index, section in enumerate(model["sections"]):
             if section["type"] == "qr":
-                sources[f"code-{index}"] = codes.qr_svg(section["content"])
-        sheets, warnings = self._compile(sources, output, issued_at)
+                sources[f"code-{index}"] = _as_data(codes.qr_svg(section["content"]))
+        sheets, warnings = self._compile(self._fitted(model), sources, output, issued_at)
         pages = len(sheets) if output == "png" else _page_count(sheets[0])
         return Printed(sheets, pages, hashlib.sha256(text.encode()).hexdigest(), warnings)
 
@@ -116,16 +136,24 @@ class Press:
             return model | {"logo": None}
         return model if model.get("logo") else model | {"logo": {"alt": model["tenant"]["name"]}}
 
+    def _fitted(self, model: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return _spoken(model) | fitted(model, self._looks[model["dir"]], self._advances[model["dir"]])
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            # The text of such an error quotes the value that it met.
+            raise RenderFailed("the page model does not have the shape that the layout takes") from None
+
     def _compile(
-        self, sources: dict[str, bytes], output: str, issued_at: datetime
+        self, model: dict[str, Any], sources: dict[str, bytes], output: str, issued_at: datetime
     ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
         """Print for one page first, and again with counted pages when there are more.
 
         A page number that Typst has to look up costs a second layout of everything; most documents are one page,
         and the second attempt finds most of the first in Typst's cache.
         """
-        for run in (b"1", b"many"):
-            sheets, warnings = self._typst(sources | {"run.txt": run}, output, issued_at)
+        for run in ("1", "many"):
+            sources["page.json"] = _as_data(json.dumps(model | {"run": run}, ensure_ascii=False).encode())
+            sheets, warnings = self._typst(sources, output, issued_at)
             pages = len(sheets) if output == "png" else _page_count(sheets[0])
             if pages == 1:
                 break
@@ -149,6 +177,23 @@ class Press:
         return tuple(sheets), tuple(_without_values(w.message) for w in warnings)
 
 
+def _spoken(model: dict[str, Any]) -> dict[str, Any]:
+    """Title and author for the file's metadata, where controls of direction would show as boxes.
+
+    A preview's mark is drawn as an artifact, which is seen and not read; so the title says it.
+    """
+    title = model.get("plainTitle") or model["title"]
+    if model.get("mark"):
+        title = f"{model['mark']} – {title}"
+    spoken = {"title": title, "author": model["tenant"]["name"]}
+    return {"spoken": {key: "".join(c for c in text if c not in STEERING) for key, text in spoken.items()}}
+
+
+def _as_data(content: bytes) -> bytes:
+    """What the layout's ``data`` undoes: the engine parses each file as a source, and so finds one comment."""
+    return b"/*" + content
+
+
 def _written(model: dict[str, Any]) -> str:
     try:
         text = json.dumps(model, ensure_ascii=False, separators=(",", ":"))
@@ -160,15 +205,18 @@ def _written(model: dict[str, Any]) -> str:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets nest at most, counted over strings too: a bound, cheap for what is shallow."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return 0
+    """How deep the JSON ``text`` nests: first as if brackets never stood in strings, exactly when that is deep."""
+    brackets = text.encode().translate(None, _ALL_BUT_BRACKETS).decode()
+    return _deepest(brackets) if _deepest(brackets) <= MAX_DEPTH else _deepest(_STRING_OR_BRACKET.findall(text))
+
+
+def _deepest(tokens: Iterable[str]) -> int:
     depth = deepest = 0
-    for bracket in re.findall(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text):
-        if bracket in "[{":
+    for token in tokens:
+        if token in "[{":
             depth += 1
             deepest = max(deepest, depth)
-        elif bracket in "]}":
+        elif token in "]}":
             depth -= 1
     return deepest
 
