@@ -267,7 +267,7 @@ def test_uploading_offline_is_refused_and_leaves_nothing(device: Device, tmp_pat
 
 
 def test_generating_offline_is_refused_and_queues_nothing(device: Device) -> None:
-    from document_client.client import Wish
+    from document_client.queueing import Wish
 
     device.transport.offline = True
     before = device.client.queue.list()

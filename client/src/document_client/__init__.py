@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import DocumentClient as DocumentClient
+    from .queueing import Wish as Wish
 
 __version__ = "0.1.0"
-__all__ = ["DocumentClient", "__version__"]
+__all__ = ["DocumentClient", "Wish", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from .client import DocumentClient
 
         return DocumentClient
+    if name == "Wish":
+        from .queueing import Wish
+
+        return Wish
     raise AttributeError(name)

@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import click
+
+
+# Where each verb lives; a module is imported when its verb is used, for `status` must answer at once.
+VERBS = {
+    "login": "session_commands:login",
+    "logout": "session_commands:logout",
+    "whoami": "session_commands:whoami",
+    "templates": "work_commands:templates",
+    "request": "work_commands:request",
+    "queue": "queue_commands:queue",
+    "sync": "work_commands:sync",
+    "list": "document_commands:list_",
+    "open": "document_commands:open_",
+    "save": "document_commands:save",
+    "print": "document_commands:print_",
+    "generate": "work_commands:generate",
+    "upload": "work_commands:upload",
+    "status": "session_commands:status",
+    "doctor": "session_commands:doctor",
+    "passphrase": "session_commands:passphrase",
+}
 
 
 def build() -> click.Group:
@@ -15,33 +37,26 @@ def build() -> click.Group:
     import click
 
     from . import __version__
-    from .cli import document_commands as documents
-    from .cli import queue_commands, session_commands, work_commands
 
-    @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+    class Verbs(click.Group):
+        """The verbs, each imported when it is asked for."""
+
+        def list_commands(self, ctx: click.Context) -> list[str]:
+            return list(VERBS)
+
+        def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command | None:
+            if cmd_name not in VERBS:
+                return None
+            module, _, name = VERBS[cmd_name].partition(":")
+            command = getattr(import_module(f"document_client.cli.{module}"), name)
+            assert isinstance(command, click.Command)
+            return command
+
+    @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
     @click.version_option(__version__, prog_name="documents")
     def root() -> None:
         """Request, receive, open and print clinical documents, with or without a connection."""
 
-    for command in (
-        session_commands.login,
-        session_commands.logout,
-        session_commands.whoami,
-        work_commands.templates,
-        work_commands.request,
-        queue_commands.queue,
-        work_commands.sync,
-        documents.list_,
-        documents.open_,
-        documents.save,
-        documents.print_,
-        work_commands.generate,
-        work_commands.upload,
-        session_commands.status,
-        session_commands.doctor,
-        session_commands.passphrase,
-    ):
-        root.add_command(command)
     return root
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import apsw
-import rfc8785
 
 from .clock import Reading, to_text
 
@@ -86,6 +85,8 @@ def record(conn: apsw.Connection, event_id: str, device_id: str, happening: Happ
 
 def hash_event(event: dict[str, Any]) -> str:
     """Return the SHA-256 (hex) of the canonical form of an event without its own hash."""
+    import rfc8785
+
     return hashlib.sha256(rfc8785.dumps({k: v for k, v in event.items() if k != "hash"})).hexdigest()
 
 

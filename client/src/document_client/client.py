@@ -18,16 +18,14 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import requests
 from .account import Account, open_account, read_session
 from .clock import TimeSource, system_time
-from .documents import Documents, settle_cut_off_prints
-from .errors import LocalFileUnreadable, PassphraseNeeded, SignInNeeded, TemplateUnknown
-from .queueing import RequestQueue, Wish
-from .status import Status, read_status
+from .errors import LocalFileUnreadable, SignInNeeded, TemplateUnknown
 from .templates import Catalogue, read_catalogue
 from .vault import AskPassphrase, Unlocking, Vault, open_vault
 
@@ -35,7 +33,10 @@ if TYPE_CHECKING:
     import httpx2
 
     from .cycle import Report
+    from .documents import Documents
     from .driver import Observer
+    from .queueing import RequestQueue, Wish
+    from .status import Status
 
 
 # A one-page form takes well under a second to make; asking more often than that only costs the link.
@@ -69,8 +70,20 @@ class DocumentClient:
         self._time = clock or system_time()
         self._vault: Vault | None = None
         self._opened: Account | None = None
-        self.queue = RequestQueue(self.account)
-        self.documents = Documents(self.account)
+
+    @cached_property
+    def queue(self) -> RequestQueue:
+        """The request queue: add, list, show, retry, edit, export, discard."""
+        from .queueing import RequestQueue
+
+        return RequestQueue(self.account)
+
+    @cached_property
+    def documents(self) -> Documents:
+        """The cached documents: list, show, read, open, save, print, pin."""
+        from .documents import Documents
+
+        return Documents(self.account)
 
     def __enter__(self) -> DocumentClient:
         return self
@@ -198,6 +211,8 @@ class DocumentClient:
         not_after: str | None = None,
     ) -> dict[str, Any]:
         """Queue a render request, online or not; it is durable when this returns. ``clientMutationId`` names it."""
+        from .queueing import Wish
+
         wish = Wish(
             template, patient, encounter, dict(inputs or {}), assignments, locale, birth_date, identifier, not_after
         )
@@ -221,6 +236,7 @@ class DocumentClient:
 
         When it had requests accepted, wait up to ``wait_seconds`` for their documents too.
         """
+        from .documents import settle_cut_off_prints
         from .driver import sync_once
 
         account = self.account()
@@ -237,6 +253,8 @@ class DocumentClient:
 
     def status(self) -> Status:
         """Return the five facts and two sentences; never touches the network."""
+        from .status import read_status
+
         try:
             return read_status(self.account())
         except LocalFileUnreadable:
@@ -308,6 +326,3 @@ def raise_stop(report: Report) -> None:
         "SERVER_REFUSED": errors.ServerRefused,
     }
     raise kinds.get(report.stopped or "", errors.Unavailable)(report.detail or None, reason=report.stopped)
-
-
-__all__ = ["DocumentClient", "PassphraseNeeded", "Wish", "default_home", "raise_stop"]

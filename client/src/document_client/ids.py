@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 
 # Crockford's alphabet, as the ULID specification orders it.
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -18,4 +17,6 @@ def new_id(prefix: str) -> str:
 
 def new_mutation_id() -> str:
     """Return a new clientMutationId: made once per action, kept for every retry."""
+    import uuid
+
     return str(uuid.uuid4())

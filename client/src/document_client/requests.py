@@ -34,7 +34,7 @@ KEEP_DONE_SECONDS = 60 * 86_400.0
 SCHEMA = (
     """
     CREATE TABLE requests (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        sequence INTEGER PRIMARY KEY,
         client_mutation_id TEXT NOT NULL UNIQUE,
         tenant_id TEXT NOT NULL,
         user_id TEXT NOT NULL,
@@ -63,7 +63,6 @@ SCHEMA = (
         replaced_by TEXT
     );
     CREATE INDEX requests_by_state ON requests (state, sequence);
-    CREATE INDEX requests_by_job ON requests (job_id);
     CREATE TABLE drain (
         only INTEGER PRIMARY KEY CHECK (only = 1),
         token INTEGER NOT NULL, owner TEXT NOT NULL, until REAL NOT NULL

@@ -12,7 +12,7 @@ def options_behind_verb(root: click.Group, argv: Sequence[str]) -> list[str]:
 
     A group that names a ``default_verb`` gets it when no verb of its own follows.
     """
-    takes_value = _value_options(root)
+    takes_value: set[str] | None = None
     path: list[str] = []
     moved: list[str] = []
     rest = list(argv)
@@ -23,10 +23,13 @@ def options_behind_verb(root: click.Group, argv: Sequence[str]) -> list[str]:
             break
         if token.startswith("-") and token != "-":
             moved.append(rest.pop(0))
+            if takes_value is None:
+                # Only a line that begins with an option needs every verb's options.
+                takes_value = _value_options(root)
             if "=" not in token and token in takes_value and rest:
                 moved.append(rest.pop(0))
             continue
-        found = group.commands.get(token)
+        found = _verb(group, token)
         if found is None:
             break
         path.append(rest.pop(0))
@@ -47,6 +50,11 @@ def _value_options(command: click.Command) -> set[str]:
         if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count:
             names.update(parameter.opts)
     if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            names |= _value_options(inner)
+        for name in command.list_commands(click.Context(command)):
+            inner = _verb(command, name)
+            names |= _value_options(inner) if inner else set()
     return names
+
+
+def _verb(group: click.Group, name: str) -> click.Command | None:
+    return group.get_command(click.Context(group), name)
