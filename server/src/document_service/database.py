@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyn
 
 APP_ROLE = "document_service_app"
 SYSTEM_ROLE = "document_service_system"
+
+#: The shape of a tenant id (`tenants`); it is checked again here because it becomes part of a statement.
+_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 #: A record operation takes milliseconds; one that has not ended after this long is stuck behind a lock.
 STATEMENT_TIMEOUT_SECONDS = 20
@@ -116,7 +120,11 @@ async def open_database(address: Address) -> Database:
     }
     try:
         app = await asyncpg.create_pool(
-            **address.connect_arguments(APP_ROLE), min_size=2, max_size=POOL_SIZE, server_settings=settings
+            **address.connect_arguments(APP_ROLE),
+            min_size=2,
+            max_size=POOL_SIZE,
+            reset=_check_ended,
+            server_settings=settings,
         )
         system = await asyncpg.create_pool(
             **address.connect_arguments(SYSTEM_ROLE),
@@ -129,6 +137,16 @@ async def open_database(address: Address) -> Database:
     return Database(address, app, system)
 
 
+async def _check_ended(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """What a connection needs before its next transaction: that the last one is over.
+
+    Everything that our transactions set is local to them, so the pool's own reset would be a wasted round trip. A
+    task that was cancelled in its rollback leaves a transaction open; such a connection is thrown away.
+    """
+    if connection.is_in_transaction():
+        connection.terminate()
+
+
 @asynccontextmanager
 async def tenant_transaction(pool: asyncpg.Pool, tenant_id: str) -> AsyncIterator[Connection]:
     """One transaction that sees the rows of one tenant (and, read-only, the platform's forms).
@@ -139,8 +157,10 @@ async def tenant_transaction(pool: asyncpg.Pool, tenant_id: str) -> AsyncIterato
     """
     if not tenant_id:
         raise ValueError("a tenant transaction needs a tenant")
-    async with _transaction(pool) as connection:
-        await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant_id)
+    if not _TENANT.fullmatch(tenant_id):
+        raise ValueError("a tenant id has a shape that needs no quoting")
+    # The tenant is named in the same round trip that begins the transaction; no statement can come before it.
+    async with _transaction(pool, f"BEGIN; SELECT set_config('app.tenant_id', '{tenant_id}', true)") as connection:
         yield connection
 
 
@@ -170,11 +190,17 @@ _LOST = (
 
 
 @asynccontextmanager
-async def _transaction(pool: asyncpg.Pool) -> AsyncIterator[Connection]:
+async def _transaction(pool: asyncpg.Pool, begin: str = "BEGIN") -> AsyncIterator[Connection]:
     try:
         async with pool.acquire(timeout=10) as connection:
-            async with connection.transaction():
+            await connection.execute(begin)
+            try:
                 yield connection
+            except BaseException:
+                if not connection.is_closed():
+                    await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")
     except _LOST as reason:
         # asyncpg's own DataError is an InterfaceError too: a value that no column takes, which no waiting mends.
         if isinstance(reason, ValueError):

@@ -6,7 +6,6 @@ nothing outside the database.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -24,7 +23,7 @@ from document_service.errors import (
 )
 from document_service.keys import KeyStore
 from document_service.render_jobs import Job, RenderRequest
-from document_service.templates import Template, Version, show_version
+from document_service.templates import Version, parsed, show_in_use, show_version
 from document_service.tenants import Tenant
 from document_service.tenants import show as show_tenant
 from document_service.tokens import Caller
@@ -115,11 +114,7 @@ async def check_retry(connection: Connection, job: Job) -> None:
 async def _check_version(
     connection: Connection, caller: Caller, tenant: Tenant, request: RenderRequest, now: datetime
 ) -> Version:
-    version = await show_version(connection, request.template_version_id)
-    row = await connection.fetchrow(
-        "SELECT * FROM templates WHERE tenant_id = $1 AND id = $2", version.tenant_id, version.template_id
-    )
-    template = Template(**row)
+    version, template = await show_in_use(connection, request.template_version_id)
     if not caller.may_see_facility(template.facility_id):
         raise NotFound("There is no published template version with this id that you may see.")
     if template.status == "retired" or version.withdrawn_at is not None:
@@ -135,7 +130,7 @@ async def _check_version(
 
 
 def _check_against_definition(version: Version, request: RenderRequest) -> None:
-    definition = json.loads(version.definition)
+    definition = parsed(version)
     if request.locale not in definition["locales"]:
         raise LocaleUnsupported(f"/locale: the version has {', '.join(definition['locales'])}.")
     problems = definitions.check_inputs(definition, request.inputs)

@@ -20,7 +20,7 @@ from document_service.queue import TryAgain
 from document_service.render_jobs import Attempt
 from document_service.runtime import Runtime
 from document_service.telemetry import log, render_seconds
-from document_service.templates import Template, Version, show_version
+from document_service.templates import Template, Version, parsed, show_in_use
 from document_service.tenants import Tenant
 from document_service.tenants import show as show_tenant
 from document_service.typesetting.jobs import TypesetJob
@@ -66,16 +66,11 @@ async def run_attempt(runtime: Runtime, tenant_id: str, job_id: str) -> None:
         render_seconds.labels(outcome=error.code).observe(time.monotonic() - began)
         if delay is not None:
             raise TryAgain(delay) from None
-    finally:
-        runtime.announce_finished(job_id)
 
 
 async def _load(connection: Connection, attempt: Attempt) -> Work:
-    version = await show_version(connection, attempt.job.template_version_id)
-    row = await connection.fetchrow(
-        "SELECT * FROM templates WHERE tenant_id = $1 AND id = $2", version.tenant_id, version.template_id
-    )
-    return Work(attempt, await show_tenant(connection, attempt.job.tenant_id), version, Template(**row))
+    version, template = await show_in_use(connection, attempt.job.template_version_id)
+    return Work(attempt, await show_tenant(connection, attempt.job.tenant_id), version, template)
 
 
 def _check_still_wanted(work: Work) -> None:
@@ -207,7 +202,7 @@ async def _read_fhir(runtime: Runtime, work: Work, inputs: dict[str, Any]) -> Fh
     return await runtime.fhir.read(
         tenant.fhir_url,
         tenant.fhir_token(runtime.keys),
-        json.loads(work.version.definition)["context"],
+        parsed(work.version)["context"],
         job.patient_id,
         job.encounter_id,
         inputs=inputs,

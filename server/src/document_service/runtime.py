@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,12 +17,17 @@ from document_service.database import SYSTEM_ROLE, Address, Database, open_datab
 from document_service.fhir import FhirReader
 from document_service.keys import KeyStore
 from document_service.postgres import PostgresSupervisor
+from document_service.render_jobs import FINISHED_CHANNEL
 from document_service.scanner import Scanner
 from document_service.settings import Settings
 from document_service.signing import UrlSigner
 from document_service.store import ObjectStore, open_store
 from document_service.tokens import LocalIssuer, Verifier, parse_issuers
 from document_service.typesetting.pool import TypesettingPool
+
+
+#: A lost listener connection is opened again this much later; meanwhile waiters look by themselves.
+LISTEN_AGAIN_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -41,11 +47,25 @@ class Runtime:
     scanner: Scanner | None
     finished: dict[str, asyncio.Event] = field(default_factory=dict)
 
-    def announce_finished(self, job_id: str) -> None:
-        """Wake those who wait for this job in this process."""
-        event = self.finished.pop(job_id, None)
-        if event is not None:
-            event.set()
+    async def listen_for_finished(self) -> None:
+        """Wake those who wait for a synchronous job when any worker has finished it; runs until it is cancelled."""
+
+        def wake(*told: object) -> None:
+            event = self.finished.pop(str(told[-1]), None)
+            if event is not None:
+                event.set()
+
+        while True:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection = await asyncpg.connect(**self.database.address.connect_arguments(SYSTEM_ROLE))
+                lost = asyncio.Event()
+                connection.add_termination_listener(lambda _, lost=lost: lost.set())
+                await connection.add_listener(FINISHED_CHANNEL, wake)
+                try:
+                    await lost.wait()
+                finally:
+                    await connection.close()
+            await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
 
 @asynccontextmanager

@@ -42,9 +42,11 @@ async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str],
         if with_worker:
             tasks.append(asyncio.create_task(worker.work(runtime, stop)))
         tasks.append(asyncio.create_task(_announce(server, settings, ready)))
+        listening = asyncio.create_task(runtime.listen_for_finished())
         try:
             await server.serve()
         finally:
+            listening.cancel()
             await _finish(stop, tasks)
 
 

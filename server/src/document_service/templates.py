@@ -13,8 +13,10 @@ grants as well as here. The checksum is verified whenever a version is loaded fo
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from document_service import changes, identifiers
@@ -91,6 +93,16 @@ class Version:
 def text_checksum(definition: str) -> str:
     """SHA-256 (hex) of the stored text, which is canonical JSON when it was published."""
     return hashlib.sha256(definition.encode()).hexdigest()
+
+
+def parsed(version: Version) -> Any:
+    """The version's definition as JSON values; do not change them. A version never changes, so it is kept."""
+    return _parsed(version.definition)
+
+
+@lru_cache(maxsize=256)  # A tenant uses a few dozen forms; a parsed one takes about 100 KB.
+def _parsed(definition: str) -> Any:
+    return json.loads(definition)
 
 
 async def create(
@@ -367,6 +379,29 @@ async def show_version(connection: Connection, version_id: str) -> Version:
     if text_checksum(version.definition) != version.checksum:
         raise TemplateStateConflict("The stored definition differs from its checksum; the operator restores it.")
     return version
+
+
+async def show_in_use(connection: Connection, version_id: str) -> tuple[Version, Template]:
+    """Read a version and its template in one round trip, as intake and the worker need them.
+
+    Raises:
+        NotFound, TemplateStateConflict: as ``show_version``.
+    """
+    row = await connection.fetchrow(
+        f"""SELECT {_prefixed(Version, "v")}, {_prefixed(Template, "t")} FROM template_versions v
+            JOIN templates t ON t.tenant_id = v.tenant_id AND t.id = v.template_id WHERE v.id = $1""",
+        version_id,
+    )
+    if row is None:
+        raise NotFound("There is no published template version with this id that you may see.")
+    version = Version(**{name: row[f"v_{name}"] for name in Version.__dataclass_fields__})
+    if text_checksum(version.definition) != version.checksum:
+        raise TemplateStateConflict("The stored definition differs from its checksum; the operator restores it.")
+    return version, Template(**{name: row[f"t_{name}"] for name in Template.__dataclass_fields__})
+
+
+def _prefixed(noun: type[Version] | type[Template], alias: str) -> str:
+    return ", ".join(f"{alias}.{name} AS {alias}_{name}" for name in noun.__dataclass_fields__)
 
 
 async def list_versions(connection: Connection, template: Template) -> list[Version]:

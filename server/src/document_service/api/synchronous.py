@@ -16,8 +16,8 @@ from document_service.tokens import Caller
 #: A person waits this long before being told that the document will come by itself (contract §3).
 WAIT_SECONDS = 5.0
 
-#: A worker in another process cannot wake us; a look at the row this often costs nothing and is not felt.
-LOOK_EVERY_SECONDS = 0.1
+#: The worker's commit wakes us; this look at the row is for a notification that was lost with its connection.
+LOOK_EVERY_SECONDS = 1.0
 
 
 async def wait_for_document(
