@@ -439,3 +439,13 @@ def test_a_pinned_copy_stays(device: Device) -> None:
         device.ask(f"p{n}")
         device.client.sync()
     assert device.client.documents.show(first)["state"] == "available"
+
+
+def test_a_policy_may_ask_for_deletion_at_the_expiry(device: Device, document: str) -> None:
+    device.model.policy["onExpiry"] = "delete"
+    device.client.sync()
+    device.transport.offline = True
+    device.clocks.pass_time(7 * DAY + 1)
+    device.client.sync()
+    assert device.client.status().cache["bytes"] == 0
+    assert shown(device, document)["state"] == "expired"

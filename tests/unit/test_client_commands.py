@@ -193,9 +193,11 @@ def test_offline_commands_say_so_and_leave_nothing(clinic: Clinic, tmp_path: Pat
     session["server"] = "http://127.0.0.1:9"
     (clinic.home / "session.json").write_text(json.dumps(session))
     (tmp_path / "scan.pdf").write_bytes(b"%PDF")
+    (tmp_path / "draft.json").write_text("{}")
     for command in (
         ["upload", str(tmp_path / "scan.pdf"), "--patient", PATIENT],
         ["generate", FORM, "--patient", PATIENT],
+        ["edit-template", "tmpl_1", str(tmp_path / "draft.json")],
     ):
         code, _, err = clinic.run(*command)
         assert code == 69

@@ -26,6 +26,7 @@ VERBS = {
     "print": "document_commands:print_",
     "generate": "work_commands:generate",
     "upload": "work_commands:upload",
+    "edit-template": "work_commands:edit_template",
     "status": "session_commands:status",
     "doctor": "session_commands:doctor",
     "passphrase": "session_commands:passphrase",
@@ -62,11 +63,12 @@ def build() -> click.Group:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    import apsw
     import click
 
     from .cli.argv import options_behind_verb
     from .cli.frame import fail
-    from .errors import ClientError
+    from .errors import ClientError, StorageProblem
 
     root = build()
     arguments = options_behind_verb(root, list(sys.argv[1:] if argv is None else argv))
@@ -91,9 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except apsw.Error as failure:
+        # The class alone: the text of a database error may quote a statement.
+        return fail(StorageProblem(f"a local database answered {type(failure).__name__}"), as_json)
     except OSError as failure:
-        from .errors import StorageProblem
-
         return fail(StorageProblem(f"{type(failure).__name__}: {failure.strerror}"), as_json)
 
 

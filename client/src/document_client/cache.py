@@ -271,11 +271,12 @@ def mark_opened(conn: apsw.Connection, document_id: str, now: float) -> None:
 def purge_expired(conn: apsw.Connection, policy: CachePolicy, now: float, confirmed: float | None) -> int:
     """Delete the bytes of copies whose expiry server time confirms, or that expired 72 h ago; returns how many."""
     gone = 0
+    grace = 0.0 if policy.on_expiry == "delete" else GRACE_SECONDS
     for entry in _entries(conn, "WHERE d.fetched_at IS NOT NULL"):
         expires = entry.expires_at(policy)
         if expires is None or not entry.here:
             continue
-        if (confirmed is not None and confirmed >= expires) or now >= expires + GRACE_SECONDS:
+        if (confirmed is not None and confirmed >= expires) or now >= expires + grace:
             conn.execute("DELETE FROM blobs WHERE document_id = ?", (entry.document_id,))
             gone += 1
     return gone

@@ -117,8 +117,14 @@ class DocumentClient:
         keep_sealed: bool = False,
         discard_pending: bool = False,
         trust_new_keys: bool = False,
+        cache_ttl: float | None = None,
     ) -> dict[str, Any]:
-        """Sign in with a bearer token; the first time this needs the server. Returns what ``whoami`` returns."""
+        """Sign in with a bearer token; the first time this needs the server. Returns what ``whoami`` returns.
+
+        ``cache_ttl`` (seconds) shortens how long documents stay readable here; it never lengthens it.
+        """
+        from . import feed
+        from .localdb import transaction
         from .signing_in import check_pending_choice, sign_in
 
         pending = check_pending_choice(keep=keep_sealed, discard=discard_pending)
@@ -133,6 +139,9 @@ class DocumentClient:
             pending=pending,
             trust_new_keys=trust_new_keys,
         )
+        if cache_ttl is not None:
+            with transaction(self.account().cache):
+                feed.save_local_ttl(self.account().cache, cache_ttl)
         return {**self.whoami(), "notices": notices}
 
     def logout(self, *, keep_sealed: bool = False, discard_pending: bool = False) -> int:
@@ -240,8 +249,8 @@ class DocumentClient:
         from .driver import sync_once
 
         account = self.account()
-        settle_cut_off_prints(account)
         with account.watched(), self._connected(account) as connection:
+            settle_cut_off_prints(account)
             report = sync_once(account, connection, budget=budget, eager=eager, observe=observe)
             deadline = time.monotonic() + wait_seconds
             while report.acknowledged and report.success and time.monotonic() < deadline:
@@ -268,6 +277,14 @@ class DocumentClient:
         account = self.account()
         with account.watched(), self._connected(account) as connection:
             return generate(account, connection, wish)
+
+    def save_draft(self, template_id: str, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Save a template's draft definition from a JSON file (online only); returns it with its ``problems``."""
+        from .online import read_file, save_draft
+
+        content = read_file(Path(path))
+        with self._connected(self.account()) as connection:
+            return save_draft(connection, template_id, content)
 
     def upload(self, path: str | os.PathLike[str], patient: str, **details: Any) -> dict[str, Any]:
         """Send a scanned file (online only); returns the upload with the scanner's verdict."""

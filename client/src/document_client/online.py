@@ -7,6 +7,7 @@ document to be read now must be made from live data.
 from __future__ import annotations
 
 import hashlib
+import json
 import mimetypes
 import time
 from collections.abc import Callable
@@ -19,7 +20,16 @@ from .account import Account
 from .answers import Answer
 from .cycle import Cycle
 from .driver import Driver, Observer, Progress
-from .errors import FileUnreadable, NotTheService, OnlineOnly, ServerBusy, ServerRefused, TlsFailed, TokenRefused
+from .errors import (
+    FileUnreadable,
+    NotTheService,
+    OnlineOnly,
+    ServerBusy,
+    ServerRefused,
+    TlsFailed,
+    TokenRefused,
+    UsageProblem,
+)
 from .http import Connection
 from .ids import new_mutation_id
 from .inputs import check_reference, to_bytes
@@ -64,6 +74,22 @@ def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, 
     return document
 
 
+def save_draft(connection: Connection, template_id: str, definition: bytes) -> dict[str, Any]:
+    """Save the draft definition of a template (JSON bytes); returns the template with ``problems``.
+
+    The draft is only replaced as it was read a moment before. Raises OnlineOnly, UsageProblem or ServerRefused.
+    """
+    try:
+        json.loads(definition)
+    except ValueError:
+        raise UsageProblem("the definition is not valid JSON") from None
+    route = f"/v1/document-templates/{quote(template_id, safe='')}"
+    found = connection.send("GET", route)
+    _good(found)
+    headers = {"If-Match": found.headers.get("etag", "")}
+    return _good(connection.send("PUT", f"{route}/draft", content=definition, headers=headers))
+
+
 def upload(
     account: Account,
     connection: Connection,
@@ -77,10 +103,7 @@ def upload(
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """Send a scanned file and wait for the scanner's verdict; returns ``{id, status, documentId?, reason?}``."""
-    try:
-        content = path.read_bytes()
-    except OSError as failure:
-        raise FileUnreadable(f"{path}: {failure.strerror}") from failure
+    content = read_file(path)
     body: dict[str, Any] = {
         "fileName": path.name,
         "contentType": mimetypes.guess_type(path.name)[0] or "application/octet-stream",
@@ -101,6 +124,14 @@ def upload(
         sleep(0.5)
         state = _good(connection.send("GET", route))
     return state
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's content; raises FileUnreadable."""
+    try:
+        return path.read_bytes()
+    except OSError as failure:
+        raise FileUnreadable(f"{path}: {failure.strerror}") from failure
 
 
 def _send_pieces(connection: Connection, route: str, content: bytes, offset: int, observe: Observer | None) -> None:

@@ -21,14 +21,17 @@ DEFAULT_QUOTA_BYTES = 512 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CachePolicy:
-    """The limits in force. Times in seconds, sizes in bytes."""
+    """The limits in force. Times in seconds, sizes in bytes.
+
+    ``on_expiry``: "hide" keeps the hidden bytes for the grace time, "delete" does not.
+    """
 
     version: int = 0
     ttl: float = DEFAULT_TTL_SECONDS
     lease: float = DEFAULT_LEASE_SECONDS
     window_days: float = DEFAULT_WINDOW_DAYS
     quota: int = DEFAULT_QUOTA_BYTES
-    on_expiry: str = "delete"
+    on_expiry: str = "hide"
 
     def shortened(self, ttl: float | None) -> CachePolicy:
         """Return the policy with a local time to live, which may only shorten."""
@@ -46,7 +49,7 @@ def parse_policy(wire: Mapping[str, Any]) -> CachePolicy:
             lease=float(wire["leaseSeconds"]),
             window_days=float(wire.get("dedupWindowDays") or DEFAULT_WINDOW_DAYS),
             quota=int(wire.get("quotaBytes") or DEFAULT_QUOTA_BYTES),
-            on_expiry=str(wire.get("onExpiry") or "delete"),
+            on_expiry=str(wire.get("onExpiry") or "hide"),
         )
     except (KeyError, TypeError) as failure:
         raise ValueError("the cache policy lacks a member") from failure

@@ -141,7 +141,11 @@ def create_vault(home: Path, device_id: str, unlocking: Unlocking) -> Vault:
     passphrase = unlocking.passphrase
     keyring = None if passphrase else find_keyring()
     if keyring is None:
-        passphrase = passphrase or (unlocking.ask() if unlocking.ask else None)
+        if passphrase is None and unlocking.ask:
+            passphrase = unlocking.ask()
+            # Typed unseen for the first time: a slip would lock the owner out for ever.
+            if passphrase and unlocking.ask() != passphrase:
+                raise PassphraseWrong("the two passphrases differ; nothing was made")
         if not passphrase:
             raise PassphraseNeeded("this machine has no keyring, so a passphrase must protect the keys")
         unlock = _lock_with_passphrase(root, passphrase)

@@ -17,6 +17,7 @@ from .frame import Screen, age, shared, size
 @click.option("--token", metavar="T", help="A bearer token; - reads it from standard input.")
 @click.option("--keep-sealed", is_flag=True, help="Keep another user's pending requests here, sealed.")
 @click.option("--discard-pending", is_flag=True, help="Give up another user's pending requests.")
+@click.option("--cache-ttl", type=float, metavar="SECONDS", help="Keep documents readable here for less than allowed.")
 @click.option("--trust-new-keys", is_flag=True, help="Accept that the service has new signing keys.")
 @shared
 def login(
@@ -26,6 +27,7 @@ def login(
     token: str | None,
     keep_sealed: bool,
     discard_pending: bool,
+    cache_ttl: float | None,
     trust_new_keys: bool,
 ) -> None:
     """Sign in to a service; makes this device's keys the first time."""
@@ -36,7 +38,12 @@ def login(
     if token == "-":
         token = sys.stdin.readline()
     who = client.login(
-        server, token, keep_sealed=keep_sealed, discard_pending=discard_pending, trust_new_keys=trust_new_keys
+        server,
+        token,
+        keep_sealed=keep_sealed,
+        discard_pending=discard_pending,
+        trust_new_keys=trust_new_keys,
+        cache_ttl=cache_ttl,
     )
 
     def words() -> None:
@@ -94,7 +101,8 @@ def status(client: DocumentClient, screen: Screen) -> None:
 def _not_sent(shown: dict[str, Any]) -> str:
     parts = []
     if shown["pending"]:
-        parts.append(f"{shown['pending']} waiting to be sent (run `documents sync`)")
+        remedy = "sign in to send them" if shown["lastStop"] == "SIGN_IN" else "run `documents sync`"
+        parts.append(f"{shown['pending']} waiting to be sent ({remedy})")
     if shown["quarantined"]:
         parts.append(f"{shown['quarantined']} refused by the service (see `documents queue`)")
     return "Not everything is sent: " + " and ".join(parts) + "."

@@ -93,14 +93,14 @@ def sync(client: DocumentClient, screen: Screen, once: bool, watch: bool, budget
     if watch:
         from ..watching import watch as keep_going
 
-        keep_going(client, lambda report, failure: _tell(screen, report, failure), budget=budget)
+        keep_going(client, lambda report, failure: _tell(client, screen, report, failure), budget=budget)
         return 0
     with _bars(screen) as observe:
         report = client.sync(budget=budget, observe=observe, wait_seconds=wait)
-    return _tell(screen, report, None)
+    return _tell(client, screen, report, None)
 
 
-def _tell(screen: Screen, report: Report | None, failure: ClientError | None) -> int:
+def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure: ClientError | None) -> int:
     """Print what a cycle did; returns the exit code of the reason it stopped for, if any."""
     if report is None:
         if failure is not None:
@@ -113,6 +113,9 @@ def _tell(screen: Screen, report: Report | None, failure: ClientError | None) ->
             raise_stop(report)
     except ClientError as stop:
         code, message = stop.exit_code, stop.title
+    facts = client.status()
+    if report.stopped == "SIGN_IN":
+        message = f"Sign in to send {facts.pending} requests: `documents login`."
     shown = {**report.as_json(), "message": message}
 
     def words() -> None:
@@ -120,8 +123,9 @@ def _tell(screen: Screen, report: Report | None, failure: ClientError | None) ->
             f"sent {report.acknowledged} requests, received {report.downloaded} documents"
             f" ({size(report.bytes_received)}), sent {report.events_sent} audit records"
         )
-        if report.quarantined:
-            click.echo(f"{report.quarantined} requests were refused by the service; see `documents queue`")
+        if facts.quarantined or facts.failed:
+            refused = f"{facts.quarantined} refused, {facts.failed} failed"
+            click.echo(f"requests that need a decision: {refused}; see `documents queue`")
         if report.offered_again:
             click.echo(f"the service was restored from a backup: {report.offered_again} requests are sent again")
         click.echo(message)
@@ -175,6 +179,24 @@ def generate(client: DocumentClient, screen: Screen, template: str, patient: str
     )
     document = client.generate(wish)
     screen.answer(document, lambda: click.echo(f"{document.get('number')} {document['id']}"))
+
+
+@click.command(name="edit-template")
+@click.argument("id_", metavar="ID")
+@click.argument("file", type=click.Path())
+@shared
+def edit_template(client: DocumentClient, screen: Screen, id_: str, file: str) -> int:
+    """Save the draft of a template from a JSON file; needs the service, which names every problem in it."""
+    saved = client.save_draft(id_, file)
+    problems = saved.get("problems") or []
+
+    def words() -> None:
+        for problem in problems:
+            click.echo(f"{problem['pointer']}: {problem['title']}")
+        click.echo(f"The draft was saved{' with these problems' if problems else ''}.")
+
+    screen.answer(saved, words)
+    return 0
 
 
 @click.command()

@@ -24,7 +24,7 @@ POLICY = {
     "leaseSeconds": 14 * 86_400,
     "dedupWindowDays": 400,
     "quotaBytes": 512 * 1024 * 1024,
-    "onExpiry": "delete",
+    "onExpiry": "hide",
 }
 
 
