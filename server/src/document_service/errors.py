@@ -7,7 +7,6 @@
     ├── NotFound                  404
     ├── Conflict                  409, 410 and 412: the state of a record forbids it
     ├── TooLarge                  413
-    ├── TooManyRequests           429
     ├── RenderFailed              a job's own error: bad data, never retried
     └── Unavailable               503 and 504: may pass, retried with backoff
 
@@ -88,6 +87,12 @@ class DefinitionInvalid(InvalidRequest):
     code = "DEFINITION_INVALID"
     status = 422
     title = "The definition has problems; errors lists each with its JSON pointer and remedy."
+
+
+class LogoRefused(InvalidRequest):
+    code = "LOGO_REFUSED"
+    status = 422
+    title = "The logo is not taken; send a PNG or JPEG of at most 256 KB."
 
 
 class InputsInvalid(InvalidRequest):
@@ -176,6 +181,11 @@ class TemplateVersionRetired(Conflict):
 class TemplateVersionNotEffective(Conflict):
     code = "TEMPLATE_VERSION_NOT_EFFECTIVE"
     title = "This version is outside its effective dates; request a version in effect."
+
+
+class TranslationNotAccepted(Conflict):
+    code = "TRANSLATION_NOT_ACCEPTED"
+    title = "Nobody has reviewed this translation; a tenant administrator accepts it first, or choose another locale."
 
 
 class ExpiredByRequester(Conflict):
@@ -282,12 +292,6 @@ class FileTypeRefused(InvalidRequest):
 class FileTooLarge(TooLarge):
     code = "FILE_TOO_LARGE"
     title = "An upload may have 25 MB; scan the paper with a lower resolution."
-
-
-class TooManyRequests(ServiceError):
-    code = "TOO_MANY_REQUESTS"
-    status = 429
-    title = "Too many requests; wait for Retry-After."
 
 
 # --- A render job's own failure: data that will not mend itself by trying again -----------------------------------
