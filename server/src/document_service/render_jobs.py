@@ -382,28 +382,25 @@ async def fail(
 
     ``finished_after`` is the attempt's duration in seconds, kept with its cause.
     """
-    # Somebody waits for a synchronous render: it fails at once, and the id is not consumed.
-    again = (
-        attempt.job.kind != "sync"
-        and error.retryable
-        and attempt.job.transient_failures + 1 < TRIES
-        and attempt.number < STARTS_LIMIT
-    )
+    # Somebody waits for a synchronous render: it fails at once. The row says so, not what it was when the attempt
+    # started, because whoever waited may have gone meanwhile (let_live_on).
+    may_pass = error.retryable and attempt.job.transient_failures + 1 < TRIES and attempt.number < STARTS_LIMIT
     cause = {"attempt": attempt.number, "code": error.code, "seconds": round(finished_after, 3)}
     row = await connection.fetchrow(
         f"""UPDATE document_render_jobs SET
-                status = CASE WHEN $4 THEN 'queued' ELSE 'failed' END,
+                status = CASE WHEN $4 AND kind <> 'sync' THEN 'queued' ELSE 'failed' END,
                 transient_failures = transient_failures + $5,
                 attempt_causes = attempt_causes || $6::jsonb,
-                finished_at = CASE WHEN $4 THEN NULL ELSE now() END,
-                error_code = CASE WHEN $4 THEN NULL ELSE $7 END,
-                error_title = CASE WHEN $4 THEN NULL ELSE $8 END,
-                error_detail = CASE WHEN $4 THEN NULL ELSE $9 END
-            WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running' RETURNING {_COLUMNS}""",
+                finished_at = CASE WHEN $4 AND kind <> 'sync' THEN NULL ELSE now() END,
+                error_code = CASE WHEN $4 AND kind <> 'sync' THEN NULL ELSE $7 END,
+                error_title = CASE WHEN $4 AND kind <> 'sync' THEN NULL ELSE $8 END,
+                error_detail = CASE WHEN $4 AND kind <> 'sync' THEN NULL ELSE $9 END
+            WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running'
+            RETURNING {_COLUMNS}""",
         attempt.job.tenant_id,
         attempt.job.id,
         attempt.number,
-        again,
+        may_pass,
         1 if error.retryable else 0,
         json.dumps([cause]),
         error.code,
@@ -412,7 +409,7 @@ async def fail(
     )
     if row is None:
         return None
-    if again:
+    if row["status"] == "queued":
         return BACKOFF[min(attempt.job.transient_failures, len(BACKOFF) - 1)]
     await _announce(connection, _from_row(row))
     await _wake(connection, attempt)

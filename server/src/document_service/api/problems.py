@@ -83,6 +83,7 @@ def from_validation(error: RequestValidationError) -> ServiceError:
         title = _REMEDIES.get(fault["type"])
         if title is None:
             # Our own validators raise ValueError with a remedy; other texts of the library may quote the input.
-            title = str(fault["ctx"]["error"]) if "error" in fault.get("ctx", {}) else "This value is not allowed."
+            reason = fault.get("ctx", {}).get("error")
+            title = str(reason) if isinstance(reason, ValueError) else "This value is not allowed."
         problems.append(Problem(pointer, fault["type"].upper(), title))
     return InvalidRequest(errors=tuple(problems))
