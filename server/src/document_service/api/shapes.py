@@ -50,6 +50,13 @@ def _only_text(value: Any) -> Any:
     return value
 
 
+def _whole_date(value: Any) -> Any:
+    # pydantic would read a number as days since 1970, and take an instant for its date.
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("Send a whole date such as 1978-06-02.")
+    return value
+
+
 def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
@@ -97,7 +104,7 @@ class Shape(BaseModel):
 class PatientCheck(Shape):
     """What the requester knows of the patient; compared when the document is rendered."""
 
-    birth_date: date | None = None
+    birth_date: Annotated[date, BeforeValidator(_whole_date)] | None = None
     identifier: Annotated[str, Field(max_length=200)] | None = None
 
 
