@@ -47,11 +47,15 @@ _RENDER_REQUEST = (
     errors.TemplateVersionNotEffective,
     errors.LocaleUnsupported,
     errors.InputsInvalid,
+    errors.TranslationNotAccepted,
 )
 _EDIT = (errors.PreconditionFailed, errors.PlatformTemplateImmutable, errors.TemplateStateConflict)
 _STORE = (errors.StoreUnavailable, errors.ObjectCorrupt, errors.ObjectNotFound)
 _CONTENT = (errors.SignatureInvalid, errors.SignatureExpired, errors.DocumentWithdrawn, *_STORE)
 
+_GUARDED = (errors.PreconditionFailed, errors.PreconditionRequired)
+
+_BRANDING = "/v1/tenant/branding"
 _TEMPLATES, _JOBS, _UPLOADS = "/v1/document-templates", "/v1/documents/render-jobs", "/v1/documents/uploads"
 
 OUTCOMES: dict[tuple[str, str], Outcome] = {
@@ -65,10 +69,26 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
     ("PATCH", _TEMPLATES + "/{template_id}"): Outcome(
         {200: shapes.TemplateShape}, (*_EDIT, errors.PreconditionRequired, errors.TemplateNameConflict)
     ),
-    ("PUT", _TEMPLATES + "/{template_id}/draft"): Outcome({200: answers.SavedDraft}, _EDIT),
+    ("PUT", _TEMPLATES + "/{template_id}/draft"): Outcome(
+        {200: answers.SavedDraft}, (*_EDIT, errors.PreconditionRequired)
+    ),
     ("POST", _TEMPLATES + "/{template_id}/publish"): Outcome(
-        {201: answers.VersionShape, 200: answers.VersionShape},
-        (*_EDIT, errors.IdempotencyKeyRequired, errors.DefinitionInvalid),
+        {201: answers.PublishedVersion, 200: answers.PublishedVersion},
+        (*_EDIT, errors.IdempotencyKeyRequired, errors.DefinitionInvalid, errors.TypesettingBusy),
+    ),
+    ("POST", _TEMPLATES + "/{template_id}/preview"): Outcome(
+        {200: answers.PreviewShape},
+        (
+            errors.TemplateStateConflict,
+            errors.DefinitionInvalid,
+            errors.LocaleUnsupported,
+            errors.TypesettingBusy,
+            errors.FhirUnavailable,
+            errors.RenderFailed,
+        ),
+    ),
+    ("POST", _TEMPLATES + "/{template_id}/accept-translation"): Outcome(
+        {200: answers.DetailedVersion}, (errors.TemplateStateConflict, errors.LocaleUnsupported)
     ),
     ("POST", _TEMPLATES + "/{template_id}/fork"): Outcome(
         {201: shapes.TemplateShape}, (errors.TemplateStateConflict, errors.TemplateNameConflict)
@@ -78,6 +98,14 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
         {200: answers.NamedVersion, **_NOT_MODIFIED}, (errors.TemplateStateConflict,)
     ),
     ("POST", _TEMPLATES + "/{template_id}/versions/{version_id}/withdraw"): Outcome({200: answers.VersionShape}, _EDIT),
+    ("GET", _BRANDING): Outcome({200: answers.BrandingShape, **_NOT_MODIFIED}),
+    ("PUT", _BRANDING): Outcome({200: answers.BrandingShape}, (*_GUARDED, errors.TypesettingBusy)),
+    ("GET", _BRANDING + "/logo"): Outcome({200: "image/png", **_NOT_MODIFIED}, (errors.NotFound,)),
+    ("PUT", _BRANDING + "/logo"): Outcome(
+        {200: answers.BrandingShape},
+        (*_GUARDED, errors.LogoRefused, errors.ScannerUnavailable, errors.TypesettingBusy),
+    ),
+    ("DELETE", _BRANDING + "/logo"): Outcome({200: answers.BrandingShape}, _GUARDED),
     ("GET", "/v1/documents/changes"): Outcome(
         {200: answers.ChangesPage}, (errors.InvalidCursor, errors.FeedReset, errors.NotFound)
     ),
@@ -181,7 +209,7 @@ def described(routers: Sequence[APIRouter]) -> Iterator[Described]:
     for router in routers:
         for route in router.routes:
             assert isinstance(route, APIRoute)
-            for method in sorted(route.methods):
+            for method in sorted(route.methods or ()):
                 outcome = OUTCOMES.get((method, route.path))
                 roles = _roles_of(route)
                 refuses = () if outcome is None else _refusals(route, roles, outcome)
@@ -229,10 +257,12 @@ def openapi(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
         # GET and HEAD of one function share an operation id until it is set below.
         warnings.filterwarnings("ignore", message="Duplicate Operation ID")
         document = FastAPI.openapi(app)
-    models = {model for row in OUTCOMES.values() for model in row.answers.values() if not isinstance(model, str)}
+    models: list[type[BaseModel]] = [shapes.ProblemBody]
+    for row in OUTCOMES.values():
+        models += [answer for answer in row.answers.values() if not isinstance(answer, str)]
+    models = sorted(dict.fromkeys(models), key=lambda model: model.__name__)
     _, definitions = models_json_schema(
-        [(model, "serialization") for model in (*sorted(models, key=lambda m: m.__name__), shapes.ProblemBody)],
-        ref_template="#/components/schemas/{model}",
+        [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
     )
     document["components"]["schemas"].update(definitions["$defs"])
     for route in described(routers):
@@ -262,7 +292,7 @@ def _responses(route: Described, outcome: Outcome) -> Iterator[tuple[str, dict[s
             content |= {answer: {}} if answer else {}
         elif answer is not None:
             content[_JSON] = {"schema": {"$ref": f"#/components/schemas/{answer.__name__}"}}
-            if route.path.endswith("/generate"):
+            if route.path.endswith(("/generate", "/preview")):
                 content[_PDF] = {}
         refusals = by_status.get(status, [])
         if refusals:
