@@ -6,7 +6,9 @@ checked for ever.
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +34,11 @@ class Event:
     occurred_at: datetime | None = None
     device_event_id: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+def sealed_reason(seal: Callable[[str, str, bytes], bytes], tenant_id: str, reason: str) -> dict[str, str]:
+    """The part of a detail that keeps a person's free text; only an auditor's query opens it."""
+    return {"reasonSealed": base64.b64encode(seal(tenant_id, "audit-reason", reason.encode())).decode()}
 
 
 async def record(connection: Connection, tenant_id: str, event: Event) -> str | None:

@@ -101,6 +101,12 @@ class InputsInvalid(InvalidRequest):
     title = "The inputs do not follow the template's schema; see errors for each field."
 
 
+class IdempotencyKeyReused(InvalidRequest):
+    code = "IDEMPOTENCY_KEY_REUSED"
+    status = 422
+    title = "This Idempotency-Key was already used for another action; make a new one per action."
+
+
 class LocaleUnsupported(InvalidRequest):
     code = "LOCALE_UNSUPPORTED"
     status = 422
@@ -213,6 +219,16 @@ class DocumentWithdrawn(Conflict):
     code = "DOCUMENT_WITHDRAWN"
     status = 410
     title = "The document was withdrawn and is no longer served; read its metadata for the reason."
+
+
+class DocumentStateConflict(Conflict):
+    code = "DOCUMENT_STATE_CONFLICT"
+    title = "The document was withdrawn already; read it and its replacement."
+
+
+class DocumentPatientDiffers(Conflict):
+    code = "DOCUMENT_PATIENT_DIFFERS"
+    title = "The two documents are of different patients; choose a replacement of the same patient."
 
 
 class FeedReset(Conflict):

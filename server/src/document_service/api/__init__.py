@@ -21,6 +21,7 @@ from document_service.api import (
     render_jobs,
     templates,
     uploads,
+    withdrawals,
 )
 from document_service.api.envelope import Envelope
 from document_service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
@@ -29,7 +30,8 @@ from document_service.telemetry import log
 
 #: Paths of one word come before those with an id in the same place.
 ROUTERS = tuple(
-    module.router for module in (operations, templates, changes, device_audit, render_jobs, uploads, documents)
+    module.router
+    for module in (operations, templates, changes, device_audit, render_jobs, uploads, withdrawals, documents)
 )
 
 

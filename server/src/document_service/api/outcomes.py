@@ -173,6 +173,19 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
     ("POST", "/v1/documents/{document_id}/download-url"): Outcome(
         {200: answers.SignedUrl}, (errors.DocumentWithdrawn,)
     ),
+    ("POST", "/v1/documents/{document_id}/supersede"): Outcome(
+        {200: shapes.DocumentShape},
+        (
+            errors.IdempotencyKeyRequired,
+            errors.IdempotencyKeyReused,
+            errors.DocumentStateConflict,
+            errors.DocumentPatientDiffers,
+        ),
+    ),
+    ("POST", "/v1/documents/{document_id}/void"): Outcome(
+        {200: shapes.DocumentShape},
+        (errors.IdempotencyKeyRequired, errors.IdempotencyKeyReused, errors.DocumentStateConflict),
+    ),
     ("GET", "/v1/documents/{document_id}/content"): Outcome(
         {200: _PDF, 206: _PDF, **_NOT_MODIFIED}, (*_CONTENT, errors.RangeNotSatisfiable)
     ),

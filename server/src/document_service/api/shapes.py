@@ -199,6 +199,13 @@ class ReasonRequest(Shape):
     reason: Reason
 
 
+class SupersedeRequest(Shape):
+    """POST /v1/documents/{id}/supersede."""
+
+    by_document_id: DocumentId
+    reason: Reason
+
+
 class ProblemBody(BaseModel):
     """An RFC 9457 problem document."""
 
@@ -279,6 +286,8 @@ class DocumentShape(Shape):
     data_as_of: Instant | None
     supersedes: str | None
     superseded_by: str | None
+    withdrawn_at: Instant | None = None
+    purged_at: Instant | None = None
 
 
 def _optional(value: datetime | None) -> str | None:
@@ -346,8 +355,8 @@ def version(version: Version, definition: Any) -> dict[str, Any]:
 
 
 def document(document: Document) -> dict[str, Any]:
-    """A document as the wire shows it."""
-    return {
+    """A document as the wire shows it; one that was taken back or purged says since when."""
+    body: dict[str, Any] = {
         "id": document.id,
         "number": document.number,
         "kind": document.kind,
@@ -370,6 +379,11 @@ def document(document: Document) -> dict[str, Any]:
         "supersedes": document.supersedes,
         "supersededBy": document.superseded_by,
     }
+    if document.withdrawn_at is not None:
+        body["withdrawnAt"] = instant(document.withdrawn_at)
+    if document.purged_at is not None:
+        body["purgedAt"] = instant(document.purged_at)
+    return body
 
 
 _ETAGS = re.compile(r'\*|(?:W/)?"[^"]*"')
