@@ -9,11 +9,14 @@ The bound errs on the wide side only, so a row of fixed height never holds text 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from fontTools.ttLib import TTFont
 
+from document_service.errors import Problem, RenderTooLarge
 from document_service.typesetting.fonts import STEERING, font_paths
 
 MM = 72 / 25.4
@@ -35,12 +38,31 @@ MARGIN = 1.04
 # A character that no table knows is refused before; the widest that is drawn is under two em.
 WIDEST = 2.0
 
+# Joined Naskh is narrower than the widest form of each letter. A word is refused or broken only when it is too wide by
+# an estimate that leans to the narrow side.
+NARROWEST = {"ltr": 1.0, "rtl": 0.8}
+
+# The longest words of medicine, the numbers and the units are shorter; beyond it are identifiers and rubbish.
+UNBROKEN = 40
+
+_WORDS = re.compile(r"(\s+)")
+# Where a line may break inside a word, counted generously.
+_PIECES = re.compile(r"[-–—/،,;:؛]+")
+_MAY_BREAK = "\u200b"
+
 # An auto column that asks for more than this share of the table is left to the engine, which can wrap it.
 AUTO_SHARE = 0.45
 
 
 class Advances(dict[str, float]):
     """The upper bound of the width of each character, in em of the font that draws it."""
+
+    def __init__(self, direction: str, *tables: dict[str, float]) -> None:
+        """Take each character from the first of ``tables`` that has it."""
+        for table in reversed(tables):
+            self.update(table)
+        self.update(dict.fromkeys(STEERING, 0.0))
+        self.narrowest = NARROWEST[direction]
 
     def __missing__(self, character: str) -> float:
         self[character] = 0.0 if character in STEERING else WIDEST
@@ -50,55 +72,102 @@ class Advances(dict[str, float]):
         """The width of a line of ``text`` in em, at most."""
         return sum(map(self.__getitem__, text)) * MARGIN
 
+    def breakable(self, text: str, room: float) -> str:
+        """``text`` in which every word fits ``room`` em: long runs without a space may break between any two letters.
+
+        Raises:
+            _Overflow: a word that must not be broken, as a number or a unit must not, is wider than the room.
+        """
+        return "".join(self._breakable_word(word, room) for word in _WORDS.split(text))
+
+    def _breakable_word(self, word: str, room: float) -> str:
+        widest = max(map(self.width, _PIECES.split(word)))
+        if widest / MARGIN * self.narrowest <= room:
+            return word
+        if len(word) <= UNBROKEN:
+            raise _Overflow
+        return _MAY_BREAK.join(word)
+
+
+class _Overflow(Exception):
+    """A word is wider than its column; the text is the place inside the section, or empty."""
+
 
 def load_advances() -> dict[str, Advances]:
     """Read the fonts' tables: one set of advances for ``ltr``, where Noto Sans comes first, one for ``rtl``."""
-    noto, amiri, amiri_bold, open_sans = (_font_advances(TTFont(path, lazy=True)) for path in font_paths())
+    noto, amiri, amiri_bold, open_sans = map(_font_advances, font_paths())
     arabic = {c: max(w, amiri_bold.get(c, 0.0) / STRONG) for c, w in amiri.items()}
-    steering = dict.fromkeys(STEERING, 0.0)
     return {
-        "ltr": Advances(open_sans | arabic | noto | steering),
-        "rtl": Advances(open_sans | noto | arabic | steering),
+        "ltr": Advances("ltr", noto, arabic, open_sans),
+        "rtl": Advances("rtl", arabic, noto, open_sans),
     }
 
 
-def _font_advances(font: TTFont) -> dict[str, float]:
+def _font_advances(path: Path) -> dict[str, float]:
     """Each character's advance in em: the widest of its glyph and of the forms it takes inside a word."""
-    advances = {name: advance for name, (advance, _) in font["hmtx"].metrics.items()}
-    forms: dict[str, set[str]] = {}
-    table = font["GSUB"].table
+    with TTFont(path, lazy=True) as font:
+        advances = {name: advance for name, (advance, _) in font["hmtx"].metrics.items()}
+        forms = _forms(font["GSUB"].table)
+        em = font["head"].unitsPerEm
+        return {
+            chr(code): max(advances[g] for g in {glyph, *forms.get(glyph, ())}) / em
+            for code, glyph in font.getBestCmap().items()
+        }
+
+
+def _forms(table: Any) -> dict[str, set[str]]:
+    """Which glyphs may take the place of each one: its forms at the start, in the middle and at the end of a word."""
     wanted = {"init", "medi", "fina", "isol", "rlig", "calt"}
-    lookups = {i for f in table.FeatureList.FeatureRecord if f.FeatureTag in wanted for i in f.Feature.LookupListIndex}
-    for index in lookups:
+    features = [record for record in table.FeatureList.FeatureRecord if record.FeatureTag in wanted]
+    forms: dict[str, set[str]] = {}
+    for index in {index for record in features for index in record.Feature.LookupListIndex}:
         for subtable in table.LookupList.Lookup[index].SubTable:
             single = getattr(subtable, "ExtSubTable", subtable)
             if single.LookupType == 1:
                 for glyph, form in single.mapping.items():
                     forms.setdefault(glyph, set()).add(form)
-    em = font["head"].unitsPerEm
-    return {
-        chr(code): max(advances[g] for g in {glyph, *forms.get(glyph, ())}) / em
-        for code, glyph in font.getBestCmap().items()
-    }
+    return forms
 
 
 def fitted(model: dict[str, Any], look: dict[str, Any], advances: Advances) -> dict[str, Any]:
-    """The page model with ``paper`` and, on tables and field grids, ``fit``: ``columns``, ``rows`` in points or None.
+    """The page model with ``paper``, ``tall`` (more than a page for sure) and, on tables and field grids, ``fit``.
 
-    Raises KeyError, TypeError, ValueError: the model does not have its shape.
+    Raises:
+        RenderTooLarge: a word is wider than its column; it would be printed over its neighbour.
+        KeyError, TypeError, ValueError: the model does not have its shape.
     """
     page = model["page"]
     size = PAPER[page["size"].lower()]
     width, height = reversed(size) if page["orientation"] == "landscape" else size
-    content = width - (page["margins"]["left"] + page["margins"]["right"]) * MM
-    sections = []
-    for section in model["sections"]:
-        if section["type"] == "table":
-            section = section | {"fit": _fit_table(section, content, look, advances)}
-        elif section["type"] == "fieldGrid":
-            section = section | {"fit": _fit_fields(section, content, look, advances)}
+    margins = page["margins"]
+    content = width - (margins["left"] + margins["right"]) * MM
+    line = (look["top"] + look["bottom"]) * look["size"]
+    sections, rows_height = [], 0.0
+    for index, section in enumerate(model["sections"]):
+        try:
+            if section["type"] == "table":
+                section = _fit_table(section, content, look, advances)
+            elif section["type"] == "fieldGrid":
+                section = _fit_fields(section, content, look, advances)
+            elif section["type"] == "paragraphs":
+                room = content / look["size"]
+                items = [
+                    _wrapped(item, advances, room, f"items/{number}") for number, item in enumerate(section["items"])
+                ]
+                section = section | {"items": items}
+        except _Overflow as overflow:
+            pointer = f"/sections/{index}/{overflow}"
+            raise RenderTooLarge(
+                f"a word in section {index + 1} ({section['type']}) at {pointer} is wider than its column",
+                errors=(Problem(pointer, "OVERFLOW", "Widen the column, or shorten the value in the record."),),
+            ) from None
+        rows_height += sum(height or 2 * line for height in section.get("fit", {}).get("rows", ()))
         sections.append(section)
-    return model | {"sections": sections, "paper": [round(width, 3), round(height, 3)]}
+    return model | {
+        "sections": sections,
+        "paper": [round(width, 3), round(height, 3)],
+        "tall": rows_height > height - (margins["top"] + margins["bottom"]) * MM,
+    }
 
 
 def _fit_table(section: dict[str, Any], content: float, look: dict[str, Any], advances: Advances) -> dict[str, Any]:
@@ -111,10 +180,28 @@ def _fit_table(section: dict[str, Any], content: float, look: dict[str, Any], ad
     one_line = line * look["table"] + 2 * look["cellInset"]
     header = line * look["caption"] + 2 * look["cellInset"]
     inner = [0.0] * len(labels) if columns is None else [w - sides for w in columns]
-    rows: list[float | None] = [header if _all_fit(labels, inner) else None]
-    for texts, widths in zip(section["rows"], cells, strict=True):
-        rows.append(one_line if _all_fit(widths, inner) and not _broken(texts) else None)
-    return {"columns": columns and _rounded(columns), "rows": _rounded(rows)}
+    rooms = [content] * len(labels) if columns is None else inner
+    heights: list[float | None] = [header if _all_fit(labels, inner) else None]
+    rows = []
+    for number, (texts, widths) in enumerate(zip(section["rows"], cells, strict=True)):
+        if _all_fit(widths, inner) and not _broken(texts):
+            heights.append(one_line)
+        else:
+            heights.append(None)
+            texts = [
+                _wrapped(text, advances, room / size, f"rows/{number}/{at}")
+                for at, (text, room) in enumerate(zip(texts, rooms, strict=True))
+            ]
+        rows.append(texts)
+    fit = {"columns": columns and _rounded(columns), "rows": _rounded(heights)}
+    return section | {"rows": rows, "fit": fit}
+
+
+def _wrapped(text: str, advances: Advances, room: float, place: str) -> str:
+    try:
+        return advances.breakable(text, room)
+    except _Overflow:
+        raise _Overflow(place) from None
 
 
 def _column_widths(
@@ -150,22 +237,24 @@ def _fit_fields(section: dict[str, Any], content: float, look: dict[str, Any], a
     column = (content - gutter * (count - 1)) / count
     line = look["top"] + look["bottom"]
     two_lines = line * (look["caption"] + look["size"]) + look["leading"] + 2 * look["fieldInset"]
-    rows: list[float | None] = []
+    heights: list[float | None] = []
+    fields = []
     at = count
-    for field in section["fields"]:
+    for number, field in enumerate(section["fields"]):
         span = min(field.get("span", 1), count)
         if at + span > count:
-            rows.append(two_lines)
+            heights.append(two_lines)
             at = 0
         at += span
         room = column * span + gutter * (span - 1)
         size = look["size"] * (STRONG if field.get("strong") else 1.0)
-        fits = (
-            advances.width(field["label"]) * look["caption"] <= room and advances.width(field["value"]) * size <= room
-        )
-        if not fits or _broken((field["label"], field["value"])):
-            rows[-1] = None
-    return {"rows": _rounded(rows)}
+        label, value = advances.width(field["label"]) * look["caption"], advances.width(field["value"]) * size
+        if label > room or value > room or _broken((field["label"], field["value"])):
+            heights[-1] = None
+            value = _wrapped(field["value"], advances, room / look["size"], f"fields/{number}/value")
+            field = field | {"value": value}
+        fields.append(field)
+    return section | {"fields": fields, "fit": {"rows": _rounded(heights)}}
 
 
 def _all_fit(widths: Iterable[float], rooms: Iterable[float]) -> bool:

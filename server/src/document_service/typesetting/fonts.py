@@ -53,10 +53,14 @@ def fonts_digest() -> str:
 @cache
 def drawable() -> frozenset[str]:
     """Every character that may appear: those that a font has in each of its weights, and the steering ones."""
-    sets = [frozenset(map(chr, TTFont(path, lazy=True).getBestCmap())) for path in font_paths()]
-    noto, amiri, amiri_bold, open_sans = sets
+    noto, amiri, amiri_bold, open_sans = (_characters_of(path) for path in font_paths())
     printed = noto | (amiri & amiri_bold) | open_sans
     return frozenset(c for c in printed if ord(c) >= 0x20 and not 0x202A <= ord(c) <= 0x202E) | STEERING
+
+
+def _characters_of(path: Path) -> frozenset[str]:
+    with TTFont(path, lazy=True) as font:
+        return frozenset(map(chr, font.getBestCmap()))
 
 
 def check_glyphs(page_model: dict[str, Any], text: str) -> None:

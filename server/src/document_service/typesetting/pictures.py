@@ -1,4 +1,4 @@
-"""Pictures as the engine takes them, which is text: it reads all files as UTF-8, so a PNG or JPEG goes inside an SVG."""
+"""Pictures as the engine takes them, which is text: it reads all files as UTF-8; a PNG or JPEG goes inside an SVG."""
 
 from __future__ import annotations
 

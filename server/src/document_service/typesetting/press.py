@@ -117,16 +117,21 @@ class Press:
             RenderTooLarge: the model is nested too deep, or a code holds too much.
             RenderFailed: the layout library refused the model.
         """
-        model = self._with_logo(page_model, images)
-        text = _written(model)
-        check_glyphs(model, text)
-        sources = dict(self._layout)
-        for name, picture in images.items():
-            sources[_picture_name(name)] = _as_data(as_svg(picture))
-        for index, section in enumerate(model["sections"]):
-            if section["type"] == "qr":
-                sources[f"code-{index}"] = _as_data(codes.qr_svg(section["content"]))
-        sheets, warnings = self._compile(self._fitted(model), sources, output, issued_at)
+        try:
+            model = self._with_logo(page_model, images)
+            text = _written(model)
+            check_glyphs(model, text)
+            sources = dict(self._layout)
+            for name, picture in images.items():
+                sources[_picture_name(name)] = _as_data(as_svg(picture))
+            for index, section in enumerate(model["sections"]):
+                if section["type"] == "qr":
+                    sources[f"code-{index}"] = _as_data(codes.qr_svg(section["content"]))
+            ready = _spoken(model) | fitted(model, self._looks[model["dir"]], self._advances[model["dir"]])
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            # The text of such an error quotes the value that it met.
+            raise RenderFailed("the page model does not have the shape that the layout takes") from None
+        sheets, warnings = self._compile(ready, sources, output, issued_at)
         pages = len(sheets) if output == "png" else _page_count(sheets[0])
         return Printed(sheets, pages, hashlib.sha256(text.encode()).hexdigest(), warnings)
 
@@ -136,22 +141,15 @@ class Press:
             return model | {"logo": None}
         return model if model.get("logo") else model | {"logo": {"alt": model["tenant"]["name"]}}
 
-    def _fitted(self, model: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return _spoken(model) | fitted(model, self._looks[model["dir"]], self._advances[model["dir"]])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-            # The text of such an error quotes the value that it met.
-            raise RenderFailed("the page model does not have the shape that the layout takes") from None
-
     def _compile(
         self, model: dict[str, Any], sources: dict[str, bytes], output: str, issued_at: datetime
     ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
         """Print for one page first, and again with counted pages when there are more.
 
-        A page number that Typst has to look up costs a second layout of everything; most documents are one page,
-        and the second attempt finds most of the first in Typst's cache.
+        A page number that Typst has to look up costs a second layout of everything, and most documents are one page.
+        Where the rows alone are higher than a page, the first attempt is spared.
         """
-        for run in ("1", "many"):
+        for run in ("many",) if model["tall"] else ("1", "many"):
             sources["page.json"] = _as_data(json.dumps(model | {"run": run}, ensure_ascii=False).encode())
             sheets, warnings = self._typst(sources, output, issued_at)
             pages = len(sheets) if output == "png" else _page_count(sheets[0])
@@ -206,7 +204,7 @@ def _written(model: dict[str, Any]) -> str:
 
 def _depth(text: str) -> int:
     """How deep the JSON ``text`` nests: first as if brackets never stood in strings, exactly when that is deep."""
-    brackets = text.encode().translate(None, _ALL_BUT_BRACKETS).decode()
+    brackets = text.encode(errors="replace").translate(None, _ALL_BUT_BRACKETS).decode()
     return _deepest(brackets) if _deepest(brackets) <= MAX_DEPTH else _deepest(_STRING_OR_BRACKET.findall(text))
 
 
@@ -244,4 +242,6 @@ def _refusal(error: typst.TypstError) -> RenderFailed:
     message = str(error.message)
     if "could not be displayed" in message or "glyph" in message:
         return GlyphMissing("the fonts cannot draw a combination of characters in this document")
+    if "longer than 32767" in message:
+        return RenderTooLarge("a word of the document is longer than a PDF can hold")
     return RenderFailed(f"the layout refused the page model: {_without_values(message)}")
