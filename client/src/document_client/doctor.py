@@ -97,7 +97,7 @@ def _examine_spooler(find: Any) -> None:
         known = printers()
         report = spooler_report()
     except ClientError as failure:
-        find("printing", "attention", failure.title)
+        find("printing", "attention", failure.detail or failure.title)
         return
     names = ", ".join(printer.name for printer in known) or "no printer"
     find("printing", "ok" if known else "attention", f"{names}; {report}")

@@ -115,8 +115,9 @@ class Driver:
     # --- queue ---
 
     def _on_BeginRun(self, effect: fx.BeginRun) -> fx.Began | None:
-        queue, wall = self._account.queue, self._account.time.wall()
+        queue = self._account.queue
         with transaction(queue):
+            wall = self._account.time.wall()
             dead = not is_alive(lease.read_owner(queue))
             token = lease.take(queue, self._owner, wall, owner_is_dead=dead)
             if token is None:

@@ -14,6 +14,8 @@ from .localdb import single_row
 
 # Longer than every time limit of one exchange together (connect 10 s, read 30 s), and renewed before each.
 LEASE_SECONDS = 120.0
+# The holder may have renewed after the other one read its clock: that far ahead is no wrong clock.
+_AHEAD_SECONDS = 30.0
 
 
 def take(conn: apsw.Connection, owner: str, now: float, *, owner_is_dead: bool) -> int | None:
@@ -23,7 +25,7 @@ def take(conn: apsw.Connection, owner: str, now: float, *, owner_is_dead: bool) 
     that a former holder was sending go back to the queue: the server's dedup makes sending them again harmless.
     """
     token, holder, until = single_row(conn, "SELECT token, owner, until FROM drain")
-    held = bool(holder) and holder != owner and now < until <= now + LEASE_SECONDS
+    held = bool(holder) and holder != owner and now < until <= now + LEASE_SECONDS + _AHEAD_SECONDS
     if held and not owner_is_dead:
         return None
     conn.execute("UPDATE drain SET token = ?, owner = ?, until = ?", (token + 1, owner, now + LEASE_SECONDS))
