@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from document_service import definitions, queue, render_jobs
+from document_service import definitions, queue, render_jobs, translations
 from document_service.database import Connection
 from document_service.errors import (
     ClientMutationIdConflict,
@@ -20,6 +20,7 @@ from document_service.errors import (
     NotFound,
     TemplateVersionNotEffective,
     TemplateVersionRetired,
+    TranslationNotAccepted,
 )
 from document_service.keys import KeyStore
 from document_service.render_jobs import Job, RenderRequest
@@ -74,6 +75,7 @@ async def accept(
     if request.not_after is not None and request.not_after < now:
         raise ExpiredByRequester()
     _check_against_definition(version, request)
+    await _check_translation(connection, tenant, version, request.locale)
     job = await render_jobs.insert(
         connection,
         caller,
@@ -127,6 +129,17 @@ async def _check_version(
     if early or (late and not tenant.profile.allow_reprint):
         raise TemplateVersionNotEffective()
     return version
+
+
+async def _check_translation(connection: Connection, tenant: Tenant, version: Version, locale: str) -> None:
+    """Platform forms in words that nobody reviewed: as the tenant's policy says, or as its administrator answered."""
+    if tenant.profile.allow_unreviewed_translations or version.tenant_id == tenant.tenant_id:
+        return
+    definition = parsed(version)
+    if locale in definitions.unreviewed(definition):
+        digest = definitions.words_digest(definition, locale)
+        if (locale, digest) not in await translations.accepted(connection, version.template_id):
+            raise TranslationNotAccepted()
 
 
 def _check_against_definition(version: Version, request: RenderRequest) -> None:

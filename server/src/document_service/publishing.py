@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from document_service import audit, definitions, templates
+from document_service import audit, branding, definitions, templates, tenants, trials
 from document_service.database import tenant_transaction
 from document_service.errors import (
     DefinitionInvalid,
@@ -16,6 +17,7 @@ from document_service.errors import (
     Problem,
     TemplateStateConflict,
 )
+from document_service.previewing import letterhead_of
 from document_service.runtime import Runtime
 from document_service.templates import Template, Version
 from document_service.tokens import Caller
@@ -30,13 +32,23 @@ class Wanted:
     effective_to: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The version; whether an earlier call with the same key had made it; what the trial noted about it."""
+
+    version: Version
+    replayed: bool = False
+    warnings: tuple[Problem, ...] = ()
+
+
 async def publish(
     runtime: Runtime, caller: Caller, template_id: str, idempotency_key: str, *, if_match: str | None, wanted: Wanted
-) -> tuple[Version, bool]:
-    """Validate, freeze and make current; the version, and whether an earlier call with this key had made it.
+) -> Published:
+    """Validate, try out in every locale, freeze and make current; no transaction is open while pages are printed.
 
     Raises:
         DefinitionInvalid: the draft has problems, all of them listed.
+        TypesettingBusy: the press has no room for the trial; nothing was published.
         TemplateStateConflict: there is no draft, or the number is taken or too low.
         PreconditionFailed, NotFound, PlatformTemplateImmutable: as for every edit.
     """
@@ -46,18 +58,25 @@ async def publish(
         template = await templates.show_for_edit(connection, caller, template_id)
         earlier = await templates.find_publish(connection, template, idempotency_key)
         if earlier is not None:
-            return earlier, True
+            return Published(earlier, True)
         template = await templates.show_for_edit(connection, caller, template_id, if_match)
         definition = _draft_of(template)
-    problems = definitions.check(definition)
+        tenant = await tenants.show(connection, caller.tenant)
+        brand, logo = await branding.show_with_logo(connection, caller.tenant)
+    problems = await asyncio.to_thread(definitions.check, definition)
     if problems:
         raise DefinitionInvalid(errors=tuple(problems))
+    form = trials.Form(definition, template.name, says_unreviewed=False)
+    async with runtime.previews:
+        verdict = await trials.try_out(runtime.press, form, letterhead_of(runtime, tenant, brand, logo))
+    if verdict.problems:
+        raise DefinitionInvalid(errors=verdict.problems)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         # Checked outside the transaction; the lock and the revision say whether it is still the same draft.
         checked, template = template, await templates.show_for_edit(connection, caller, template_id)
         earlier = await templates.find_publish(connection, template, idempotency_key)
         if earlier is not None:
-            return earlier, True
+            return Published(earlier, True)
         if template.etag != checked.etag:
             raise PreconditionFailed()
         version = await templates.publish(
@@ -76,7 +95,7 @@ async def publish(
             caller.tenant,
             audit.Event("template.publish", caller.user, template_id=template.id, detail={"versionId": version.id}),
         )
-    return version, False
+    return Published(version, warnings=verdict.warnings)
 
 
 def _draft_of(template: Template) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from document_service import audit, documents, identifiers, render_jobs
+from document_service import audit, branding, documents, identifiers, render_jobs
 from document_service.database import Connection, tenant_transaction
 from document_service.errors import ExpiredByRequester, FacilityForbidden, ServiceError, TemplateVersionRetired
 from document_service.exact_json import dumps_exact
@@ -34,6 +34,8 @@ class Work:
     tenant: Tenant
     version: Version
     template: Template
+    brand: branding.Branding
+    logo: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ async def run_attempt(runtime: Runtime, tenant_id: str, job_id: str) -> None:
 
 async def _load(connection: Connection, attempt: Attempt) -> Work:
     version, template = await show_in_use(connection, attempt.job.template_version_id)
-    return Work(attempt, await show_tenant(connection, attempt.job.tenant_id), version, template)
+    tenant = await show_tenant(connection, attempt.job.tenant_id)
+    brand, logo = await branding.show_with_logo(connection, tenant.tenant_id)
+    return Work(attempt, tenant, version, template, brand, logo)
 
 
 def _check_still_wanted(work: Work) -> None:
@@ -107,6 +111,7 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
             definition_json=version.definition.encode(),
             resources_json=resources_json,
             request_json=request_json,
+            images={} if work.logo is None else {"logo": work.logo},
             large=job.lane == "large",
         )
     )
@@ -230,15 +235,7 @@ def _request_of(
         "templateName": work.template.name,
         "templateVersion": work.version.semver,
         "timeZone": profile.time_zone,
-        "tenant": {
-            "name": work.tenant.name,
-            "address": list(profile.address),
-            "phone": profile.phone,
-            "footer": profile.footer,
-            "accent": profile.accent,
-            "digits": profile.digits,
-            "calendar": profile.calendar,
-        },
+        "tenant": work.brand.letterhead(work.tenant),
         "verificationUrl": f"{public.rstrip('/')}/verify/{verify_code}" if public else None,
         "patientCheck": patient_check,
     }

@@ -25,7 +25,6 @@ from document_service.store import ObjectStore, open_store
 from document_service.tokens import LocalIssuer, Verifier, parse_issuers
 from document_service.typesetting.pool import TypesettingPool
 
-
 #: A lost listener connection is opened again this much later; meanwhile waiters look by themselves.
 LISTEN_AGAIN_SECONDS = 0.5
 
@@ -44,8 +43,12 @@ class Runtime:
     fhir: FhirReader
     epoch: str
     typesetting: TypesettingPool | None
+    # Where previews and trial renders are printed: the pool above where there is one, else one of a single child.
+    press: TypesettingPool
     scanner: Scanner | None
     finished: dict[str, asyncio.Event] = field(default_factory=dict)
+    # One preview at a time: a form that runs away holds one child, never all of the clinic's.
+    previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     async def listen_for_finished(self) -> None:
         """Wake those who wait for a synchronous job when any worker has finished it; runs until it is cancelled."""
@@ -148,11 +151,10 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
         stack.push_async_callback(verifier.aclose)
         fhir = FhirReader()
         stack.push_async_callback(fhir.aclose)
-        pool = None
-        if typesetting:
-            pool = TypesettingPool(settings.workers)
-            await pool.start()
-            stack.push_async_callback(pool.stop)
+        press = TypesettingPool(settings.workers) if typesetting else TypesettingPool(1, spares=0)
+        await press.start()
+        stack.push_async_callback(press.stop)
+        pool = press if typesetting else None
         scanner = None
         if settings.clamd is not None:
             scanner = Scanner(settings.clamd)
@@ -162,4 +164,6 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
             stack.push_async_callback(scanner.stop)
         async with database.system.acquire() as connection:
             epoch = await connection.fetchval("SELECT value FROM service_state WHERE key = 'sync_epoch'")
-        yield Runtime(settings, keys, database, store, UrlSigner(keys), verifier, local, fhir, epoch, pool, scanner)
+        yield Runtime(
+            settings, keys, database, store, UrlSigner(keys), verifier, local, fhir, epoch, pool, press, scanner
+        )

@@ -60,6 +60,7 @@ class Template:
     facility_id: str | None
     current_version_id: str | None
     draft_definition: str | None
+    draft_saved_by: str | None
     revision: int
     created_at: datetime
     updated_at: datetime
@@ -122,9 +123,9 @@ async def create(
         TemplateNameConflict: the tenant has a template of this category and name.
     """
     row = await connection.fetchrow(
-        """INSERT INTO templates (tenant_id, id, name, category, facility_id, draft_definition, created_by,
-               forked_from_platform_form_key, forked_from_version_id)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING *""",
+        """INSERT INTO templates (tenant_id, id, name, category, facility_id, draft_definition, draft_saved_by,
+               created_by, forked_from_platform_form_key, forked_from_version_id)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING *""",
         caller.tenant,
         identifiers.new("template"),
         name,
@@ -250,7 +251,7 @@ async def edit(
     return await _update(connection, template, name=name, category=category, facility_id=facility_id)
 
 
-async def save_draft(connection: Connection, template: Template, definition: str) -> Template:
+async def save_draft(connection: Connection, template: Template, definition: str, saved_by: str) -> Template:
     """Store the draft's definition (JSON text) of a template that ``show_for_edit`` locked.
 
     Raises:
@@ -258,7 +259,7 @@ async def save_draft(connection: Connection, template: Template, definition: str
     """
     if template.status == "retired":
         raise TemplateStateConflict("A retired template takes no draft; fork it or create a new one.")
-    return await _update(connection, template, draft_definition=definition)
+    return await _update(connection, template, draft_definition=definition, draft_saved_by=saved_by)
 
 
 async def find_publish(connection: Connection, template: Template, idempotency_key: str) -> Version | None:
@@ -329,7 +330,8 @@ async def publish(
     if row is None:
         raise TemplateStateConflict(f"Version {semver} exists already; publish under the next number.")
     version = Version(**row)
-    await _update(connection, template, status="published", current_version_id=version.id, draft_definition=None)
+    frozen = {"draft_definition": None, "draft_saved_by": None}
+    await _update(connection, template, status="published", current_version_id=version.id, **frozen)
     return version
 
 

@@ -34,12 +34,8 @@ class Sealer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a tenant decides; kept as JSON beside its row. Durations are whole seconds."""
+    """What a tenant decides besides its ``branding``; kept as JSON beside its row. Durations are whole seconds."""
 
-    address: tuple[str, ...] = ()
-    phone: str | None = None
-    footer: str | None = None
-    accent: str = "#1f4e79"
     time_zone: str = "Asia/Kabul"
     digits: str = "latin"
     calendar: str = "gregorian"
@@ -88,7 +84,6 @@ def _from_row(row: Any) -> Tenant:
     stored = json.loads(row["profile"])
     known = {f.name for f in fields(Profile)}
     values = {key: value for key, value in stored.items() if key in known}
-    values["address"] = tuple(values.get("address", ()))
     return Tenant(
         row["tenant_id"],
         row["name"],

@@ -112,16 +112,11 @@ class Verdict:
     pages: Mapping[str, int]
 
 
-def unreviewed(definition: Mapping[str, Any]) -> tuple[str, ...]:
-    """The locales whose words nobody has reviewed; the first locale is the author's own language."""
-    told = definition.get("translations", {})
-    return tuple(
-        locale for locale in definition["locales"][1:] if not (told.get(locale) or {}).get("reviewedBy")
-    )
-
-
 def sample_subject(
-    definition: Mapping[str, Any], locale: str, record: SampleRecord | None = None, inputs: Mapping[str, Any] | None = None
+    definition: Mapping[str, Any],
+    locale: str,
+    record: SampleRecord | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Subject:
     """The made-up patient of a locale, or ``record``; with made-up inputs unless some are given."""
     filled = (record or sample_patients.for_locale(locale)).fill(definition["context"])
@@ -145,10 +140,13 @@ async def try_out(pool: TypesettingPool, form: Form, letterhead: Letterhead) -> 
             # Each further locale would hold a child for its whole limit to say the same.
             break
     pages = {sheet.locale: sheet.result.pages for sheet in sheets if sheet.result is not None}
-    # What was said of a label with its pointer is not said again of the page that it spoils.
-    said = {problem.code for problem in problems}
-    met = tuple(found for found in _gathered(sheets, "problems") if found.pointer or found.code not in said)
-    return Verdict((*problems, *met), _gathered(sheets, "warnings"), pages)
+    return Verdict(joined(problems, _gathered(sheets, "problems")), _gathered(sheets, "warnings"), pages)
+
+
+def joined(found: tuple[Problem, ...], met: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    """Static and met problems; what was said of a label with its pointer is not said again of the page it spoils."""
+    said = {problem.code for problem in found}
+    return (*found, *(problem for problem in met if problem.pointer or problem.code not in said))
 
 
 def static_problems(definition: Mapping[str, Any]) -> tuple[Problem, ...]:
@@ -214,10 +212,14 @@ class _Attempt:
 
     async def run(self, pool: TypesettingPool, output: Output) -> TypesetResult | None:
         for name in self._subject.unfilled:
-            self._warn(f"/context/{name}", "SAMPLE_MISSING", "The record shown has no such resource; try a real patient.")
-        if self._form.says_unreviewed and self._locale in unreviewed(self._form.definition):
             self._warn(
-                f"/translations/{self._locale}", "TRANSLATION_UNREVIEWED", "Nobody has reviewed the words of this locale."
+                f"/context/{name}", "SAMPLE_MISSING", "The record shown has no such resource; try a real patient."
+            )
+        if self._form.says_unreviewed and self._locale in definitions.unreviewed(self._form.definition):
+            self._warn(
+                f"/translations/{self._locale}",
+                "TRANSLATION_UNREVIEWED",
+                "Nobody has reviewed the words of this locale.",
             )
         if not self._settle_inputs():
             return None
@@ -234,7 +236,9 @@ class _Attempt:
                     return None
             except TypesettingCrashed:
                 if crashed:
-                    self._refuse("", "RENDER_FAILED", "The typesetter ends at this form; take sections away to find which.")
+                    self._refuse(
+                        "", "RENDER_FAILED", "The typesetter ends at this form; take sections away to find which."
+                    )
                     return None
                 # A child can die of something else once.
                 crashed = True
@@ -267,7 +271,9 @@ class _Attempt:
             if name and name not in required:
                 self._inputs.pop(name, None)
         if definitions.check_inputs(self._definition, self._inputs):
-            self._refuse("/inputs", "INPUTS_UNSATISFIABLE", "Add examples that this schema accepts; none could be made.")
+            self._refuse(
+                "/inputs", "INPUTS_UNSATISFIABLE", "Add examples that this schema accepts; none could be made."
+            )
             return False
         return True
 
@@ -299,7 +305,7 @@ class _Attempt:
     def _mark(self) -> str:
         language = self._locale.split("-")[0]
         words = [_MARKS.get(language, _MARKS["en"])]
-        if self._form.says_unreviewed and self._locale in unreviewed(self._form.definition):
+        if self._form.says_unreviewed and self._locale in definitions.unreviewed(self._form.definition):
             words.append(_UNREVIEWED.get(language, _UNREVIEWED["en"]))
         return " · ".join(words)
 

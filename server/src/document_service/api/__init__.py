@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from document_service import __version__
 from document_service.api import (
+    branding,
     changes,
     device_audit,
     documents,
@@ -31,7 +32,7 @@ from document_service.telemetry import log
 #: Paths of one word come before those with an id in the same place.
 ROUTERS = tuple(
     module.router
-    for module in (operations, templates, changes, device_audit, render_jobs, uploads, withdrawals, documents)
+    for module in (operations, templates, branding, changes, device_audit, render_jobs, uploads, withdrawals, documents)
 )
 
 

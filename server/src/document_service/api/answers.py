@@ -28,6 +28,15 @@ class Withdrawal(Shape):
     at: Instant
 
 
+class Translation(Shape):
+    """Who reviewed the words of a locale; ``accepted``: the tenant answers for words that nobody reviewed."""
+
+    locale: str
+    reviewed: bool
+    reviewed_by: str | None
+    accepted: bool
+
+
 class VersionShape(Shape):
     """One frozen version of a template; caller-supplied values are described by ``definition.inputs``."""
 
@@ -42,6 +51,53 @@ class VersionShape(Shape):
     withdrawn: Withdrawal | None
 
 
+class PublishedVersion(VersionShape):
+    """A version that was published, and what its trial noted that does not keep it from being used."""
+
+    warnings: list[FieldProblem]
+
+
+class DetailedVersion(VersionShape):
+    """A version as its template shows it, with the state of its translations."""
+
+    translations: list[Translation]
+
+
+class PreviewShape(Shape):
+    """Everything found in a form, and its page (base64) unless something kept it from being printed.
+
+    ``problems`` would refuse a publish; ``warnings`` would not.
+    """
+
+    locale: str | None
+    problems: list[FieldProblem]
+    warnings: list[FieldProblem]
+    pages: int
+    content_type: str | None
+    content: str | None
+
+
+class LogoShape(Shape):
+    """The tenant's logo; its bytes are at ``/v1/tenant/branding/logo``."""
+
+    sha256: str
+    content_type: str
+    width: int
+    height: int
+
+
+class BrandingShape(Shape):
+    """What the tenant puts on every page."""
+
+    name: str
+    address: list[str]
+    phone: str | None
+    footer: str | None
+    accent: str
+    logo: LogoShape | None
+    updated_at: Instant | None
+
+
 class NamedVersion(VersionShape):
     """A version with its template's name and category."""
 
@@ -52,7 +108,7 @@ class NamedVersion(VersionShape):
 class TemplateDetail(TemplateShape):
     """A template with its versions, newest first, and its draft."""
 
-    versions: list[VersionShape]
+    versions: list[DetailedVersion]
     draft: Any = None
 
 

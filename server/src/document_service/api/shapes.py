@@ -187,6 +187,33 @@ class PublishRequest(Shape):
     effective_to: Instant | None = None
 
 
+class PreviewRequest(Shape):
+    """POST …/preview: all optional; the form's first locale, a made-up patient and made-up inputs by default."""
+
+    locale: Locale | None = None
+    patient_id: FhirId | None = None
+    encounter_id: FhirId | None = None
+    inputs: dict[str, Any] | None = None
+    format: Literal["pdf", "png"] | None = None
+    page: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class AcceptTranslation(Shape):
+    """POST …/accept-translation: the locale whose unreviewed words the tenant answers for."""
+
+    locale: Locale
+
+
+class BrandingEdit(Shape):
+    """PUT /v1/tenant/branding: everything but the logo; what is absent or null goes back to its default."""
+
+    name: str | None = None
+    address: list[str] = Field(default_factory=list)
+    phone: str | None = None
+    footer: str | None = None
+    accent: str | None = None
+
+
 class ForkRequest(Shape):
     """POST …/fork: the copy's name, when it is not the form's own."""
 
@@ -395,6 +422,18 @@ def etag_matches(header: str | None, etag: str) -> bool:
         return False
     names = _ETAGS.findall(header)
     return "*" in names or any(name.removeprefix("W/") == etag for name in names)
+
+
+def preferred(accept: str | None, offered: tuple[str, ...]) -> str | None:
+    """The media type of ``offered`` that an Accept header wants most, the first of equals; None when it names none."""
+    best: tuple[float, str] | None = None
+    for part in (accept or "").split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        weight = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality) else 0.0
+        if name in offered and weight > 0 and (best is None or weight > best[0]):
+            best = (weight, name)
+    return best and best[1]
 
 
 def list_etag(state: str, caller: Caller, *parts: object) -> str:

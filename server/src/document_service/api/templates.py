@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from document_service import audit, definitions, publishing, templates
+from document_service import audit, definitions, previewing, publishing, templates, translations
 from document_service.api import paging, shapes
 from document_service.api.callers import Author, Opened, Reader, TenantAdmin
 from document_service.api.exact import ExactRoute
 from document_service.database import tenant_transaction
 from document_service.errors import (
+    DefinitionInvalid,
+    Forbidden,
     IdempotencyKeyRequired,
     InvalidRequest,
+    LocaleUnsupported,
     NotFound,
     PreconditionRequired,
     Problem,
     TemplateStateConflict,
 )
 from document_service.exact_json import dumps_exact
-from document_service.templates import Filter, Template
+from document_service.templates import Filter, Template, Version
+from document_service.tokens import Caller
 
 router = APIRouter(prefix="/v1/document-templates", tags=["templates"], route_class=ExactRoute)
 
@@ -57,6 +63,12 @@ def _storable(definition: Any) -> str:
     return text
 
 
+def _own_facility(caller: Caller, facility_id: str | None) -> None:
+    """A form is given to a facility by somebody who is in it; nobody makes what they could not see again."""
+    if not caller.may_see_facility(facility_id):
+        raise Forbidden("facilityId names a facility that you are not in.")
+
+
 def _answer(template: Template, status: int = 200, **more: Any) -> Response:
     return JSONResponse({**shapes.template(template), **more}, status, {"ETag": template.etag})
 
@@ -89,6 +101,7 @@ async def list_templates(
 @router.post("", status_code=201, response_model=shapes.TemplateShape, summary="Create a draft")
 async def create(body: shapes.TemplateCreate, caller: Author, runtime: Opened) -> Response:
     text = None if body.definition is None else _storable(body.definition)
+    _own_facility(caller, body.facility_id)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         template = await templates.create(
             connection,
@@ -110,14 +123,36 @@ async def create(body: shapes.TemplateCreate, caller: Author, runtime: Opened) -
 async def show(template_id: str, caller: Reader, runtime: Opened, if_none_match: IfNoneMatch = None) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         template = await templates.show(connection, caller, template_id)
-        if shapes.etag_matches(if_none_match, template.etag):
-            return Response(status_code=304, headers={"ETag": template.etag})
+        answered = await translations.accepted(connection, template.id)
+        # An acceptance is the tenant's own and changes no row of the platform's form.
+        etag = f'{template.etag[:-1]}.{len(answered)}"' if answered else template.etag
+        if shapes.etag_matches(if_none_match, etag):
+            return Response(status_code=304, headers={"ETag": etag})
         versions = await templates.list_versions(connection, template)
-    shown = [shapes.version(version, json.loads(version.definition)) for version in versions]
+    shown = [_detailed(version, answered) for version in versions]
     draft = None
     if template.draft_definition is not None:
         draft = json.loads(template.draft_definition)
-    return _answer(template, versions=shown, draft=draft)
+    response = _answer(template, versions=shown, draft=draft)
+    response.headers["ETag"] = etag
+    return response
+
+
+def _detailed(version: Version, answered: frozenset[tuple[str, str]]) -> dict[str, Any]:
+    """A version with who reviewed each locale, and which unreviewed ones the tenant has answered for."""
+    definition = json.loads(version.definition)
+    told = definition.get("translations") or {}
+    unreviewed = definitions.unreviewed(definition)
+    states = [
+        {
+            "locale": locale,
+            "reviewed": locale not in unreviewed,
+            "reviewedBy": (told.get(locale) or {}).get("reviewedBy"),
+            "accepted": (locale, definitions.words_digest(definition, locale)) in answered,
+        }
+        for locale in definition["locales"]
+    ]
+    return {**shapes.version(version, definition), "translations": states}
 
 
 @router.patch("/{template_id}", response_model=shapes.TemplateShape, summary="Edit a template's metadata")
@@ -125,6 +160,7 @@ async def edit(
     template_id: str, body: shapes.TemplateEdit, caller: Author, runtime: Opened, if_match: IfMatch = None
 ) -> Response:
     given = body.model_fields_set
+    _own_facility(caller, body.facility_id)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         template = await templates.show_for_edit(connection, caller, template_id, _required(if_match))
         template = await templates.edit(
@@ -146,8 +182,56 @@ async def save_draft(
     text = _storable(definition)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         template = await templates.show_for_edit(connection, caller, template_id, if_match)
-        template = await templates.save_draft(connection, template, text)
-    return _answer(template, problems=[{"pointer": p.pointer, "code": p.code, "title": p.title} for p in problems])
+        if if_match is None and template.draft_saved_by not in (None, caller.user):
+            # Nobody overwrites a colleague's draft without having read it.
+            raise PreconditionRequired("Another author saved this draft; read it and send its ETag as If-Match.")
+        template = await templates.save_draft(connection, template, text, caller.user)
+    return _answer(template, problems=_listed(problems))
+
+
+def _listed(problems: Iterable[Problem]) -> list[dict[str, str]]:
+    return [{"pointer": p.pointer, "code": p.code, "title": p.title} for p in problems]
+
+
+@router.post("/{template_id}/preview", summary="Show the draft as PDF or PNG, with everything found in it")
+async def preview(
+    template_id: str,
+    caller: Author,
+    runtime: Opened,
+    body: shapes.PreviewRequest | None = None,
+    accept: Annotated[str | None, Header(alias="Accept", max_length=1000)] = None,
+) -> Response:
+    wanted = body or shapes.PreviewRequest()
+    named = shapes.preferred(accept, ("application/json", "application/pdf", "image/png"))
+    as_png = wanted.format == "png" or (wanted.format is None and named == "image/png")
+    shown = await previewing.preview(
+        runtime,
+        caller,
+        template_id,
+        previewing.Wanted(
+            wanted.locale, wanted.patient_id, wanted.encounter_id, wanted.inputs, "png" if as_png else "pdf"
+        ),
+    )
+    content, pages = b"", 0
+    if shown.result is not None:
+        pages = shown.result.pages
+        content = shown.result.png[min(wanted.page, pages) - 1] if as_png else shown.result.pdf
+    media_type = "image/png" if as_png else "application/pdf"
+    if named == "application/json":
+        return JSONResponse(
+            {
+                "locale": shown.locale,
+                "problems": _listed(shown.problems),
+                "warnings": _listed(shown.warnings),
+                "pages": pages,
+                "contentType": media_type if content else None,
+                "content": base64.b64encode(content).decode() if content else None,
+            }
+        )
+    if not content:
+        raise DefinitionInvalid(errors=shown.problems)
+    headers = {"X-Preview-Pages": str(pages), "X-Preview-Problems": str(len(shown.problems) + len(shown.warnings))}
+    return Response(content, headers=headers, media_type=media_type)
 
 
 @router.post("/{template_id}/publish", status_code=201, summary="Validate, freeze, make current")
@@ -162,7 +246,7 @@ async def publish(
 ) -> Response:
     if not key:
         raise IdempotencyKeyRequired()
-    version, replayed = await publishing.publish(
+    published = await publishing.publish(
         runtime,
         caller,
         template_id,
@@ -174,10 +258,12 @@ async def publish(
             effective_to=body.effective_to if body else None,
         ),
     )
+    version = published.version
     headers = {"Location": f"/v1/document-templates/{template_id}/versions/{version.id}"}
-    if replayed:
+    if published.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return JSONResponse(shapes.version(version, json.loads(version.definition)), 200 if replayed else 201, headers)
+    shown = {**shapes.version(version, json.loads(version.definition)), "warnings": _listed(published.warnings)}
+    return JSONResponse(shown, 200 if published.replayed else 201, headers)
 
 
 @router.post(
@@ -212,6 +298,40 @@ async def retire(template_id: str, caller: TenantAdmin, runtime: Opened, if_matc
             connection, caller.tenant, audit.Event("template.retire", caller.user, template_id=template.id)
         )
     return _answer(template)
+
+
+@router.post("/{template_id}/accept-translation", summary="Answer for a locale that nobody reviewed")
+async def accept_translation(
+    template_id: str, body: shapes.AcceptTranslation, caller: TenantAdmin, runtime: Opened
+) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.show(connection, caller, template_id)
+        if template.origin != "platform" or template.current_version_id is None:
+            raise TemplateStateConflict(
+                "Only the translations of platform forms are accepted; your own forms are yours."
+            )
+        version = await templates.show_version(connection, template.current_version_id)
+        definition = json.loads(version.definition)
+        if body.locale not in definition["locales"]:
+            raise LocaleUnsupported(f"/locale: the form has {', '.join(definition['locales'])}.")
+        new = await translations.accept(
+            connection,
+            caller.tenant,
+            template_id=template.id,
+            version_id=version.id,
+            locale=body.locale,
+            words_digest=definitions.words_digest(definition, body.locale),
+            accepted_by=caller.user,
+        )
+        if new:
+            detail = {"versionId": version.id, "locale": body.locale}
+            await audit.record(
+                connection,
+                caller.tenant,
+                audit.Event("template.accept-translation", caller.user, template_id=template.id, detail=detail),
+            )
+        answered = await translations.accepted(connection, template.id)
+    return JSONResponse(_detailed(version, answered))
 
 
 @router.get("/{template_id}/versions/{version_id}", summary="One frozen version")

@@ -133,6 +133,7 @@ def _page_model(
     tenant = request.get("tenant") or {}
     region = page_style.locale.rpartition("-")[2]
     margins = definition.page.margins
+    mark = request.get("mark")
     return {
         "layout": LAYOUT_VERSION,
         "lang": page_style.language,
@@ -154,4 +155,6 @@ def _page_model(
         "logo": {"alt": clean(tenant["logo"].get("alt") or tenant.get("name") or "")} if tenant.get("logo") else None,
         "identity": identity(patient, request, labels, page_style),
         "sections": builder.sections(definition.sections),
+        # Previews only: printed across every page.
+        "mark": isolate_clean_text(mark) if mark else None,
     }

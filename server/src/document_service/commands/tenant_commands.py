@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from document_service.commands.options import Options, run, setting_options
-from document_service.database import Connection
+from document_service.commands.owner import owner_transaction
 from document_service.settings import Settings, parse_duration
-
-
-@asynccontextmanager
-async def _owner(settings: Settings) -> AsyncIterator[Connection]:
-    from document_service import runtime
-
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    async with runtime.open_address(settings, stays=False) as address:
-        await runtime.prepare_database(address)
-        async with runtime.owner_connection(address) as connection, connection.transaction():
-            yield connection
 
 
 def _seconds(text: str | None, option: str) -> int | None:
@@ -35,17 +22,24 @@ def _seconds(text: str | None, option: str) -> int | None:
         raise click.BadParameter(str(reason), param_hint=option) from None
 
 
-def _shown(tenant: Any, settings: Settings) -> dict[str, Any]:
+async def _shown(connection: Any, tenant: Any, settings: Settings) -> dict[str, Any]:
+    from document_service import branding
+
+    brand = await branding.show(connection, tenant.tenant_id)
     return {
         "tenant": tenant.tenant_id,
-        "name": tenant.name,
+        "name": brand.name or tenant.name,
         "fhirUrl": tenant.fhir_url,
         "fhirToken": "(sealed)" if tenant.fhir_token_sealed else None,
-        "address": list(tenant.profile.address),
-        "phone": tenant.profile.phone,
+        "address": list(brand.address),
+        "phone": brand.phone,
+        "footer": brand.footer,
+        "accent": brand.accent,
+        "logoSha256": brand.logo_sha256,
         "timeZone": tenant.profile.time_zone,
         "digits": tenant.profile.digits,
         "calendar": tenant.profile.calendar,
+        "requireReviewedTranslations": not tenant.profile.allow_unreviewed_translations,
         "cachePolicy": tenant.cache_policy(settings),
         "createdAt": tenant.created_at.isoformat(),
         "shreddedAt": tenant.shredded_at.isoformat() if tenant.shredded_at else None,
@@ -70,6 +64,14 @@ def tenant() -> None:
 @click.option("--name", help="The organisation's name, as it is printed.")
 @click.option("--address", "address", multiple=True, help="A line of the address, as it is printed; repeat it.")
 @click.option("--phone", help="The organisation's telephone number, as it is printed.")
+@click.option("--footer", help="A line at the foot of every page.")
+@click.option("--accent", help="Colour of headings and rules as #rrggbb, dark enough to read on white.")
+@click.option(
+    "--logo",
+    "logo_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PNG or JPEG of at most 256 KB, printed at the head of every form.",
+)
 @click.option("--time-zone", help="Time zone of printed times, such as Asia/Kabul.")
 @click.option("--digits", type=click.Choice(["latin", "native"]), help="Digits on fa-AF and ps-AF forms.")
 @click.option(
@@ -81,6 +83,12 @@ def tenant() -> None:
 @click.option("--lease", help="How long a device works without contact, such as 14d.")
 @click.option("--cache-quota", type=int, help="Bytes of a device's document cache.")
 @click.option("--allow-reprint/--no-reprint", default=None, help="Render versions past their effectiveTo.")
+@click.option(
+    "--require-reviewed-translations/--allow-unreviewed-translations",
+    "require_reviewed",
+    default=None,
+    help="Refuse platform forms in a locale that nobody reviewed, until an administrator accepts it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 def create(
@@ -103,13 +111,13 @@ def create(
             raise click.BadParameter(
                 "not a known time zone; use one such as Asia/Kabul", param_hint="--time-zone"
             ) from None
+    looks = _looks(given)
     changes = {
-        "address": given["address"] or None,
-        "phone": given["phone"],
         "time_zone": time_zone,
         "digits": given["digits"],
         "calendar": given["calendar"],
         "allow_reprint": given["allow_reprint"],
+        "allow_unreviewed_translations": None if given["require_reviewed"] is None else not given["require_reviewed"],
         "cache_ttl_seconds": _seconds(given["cache_ttl"], "--cache-ttl"),
         "lease_seconds": _seconds(given["lease"], "--lease"),
         "quota_bytes": given["cache_quota"],
@@ -118,7 +126,7 @@ def create(
 
     async def apply() -> Any:
         keys = KeyStore.open(settings.keys)
-        async with _owner(settings) as connection:
+        async with owner_transaction(settings) as connection:
             keys.create_tenant(tenant_id)
             sealed = None
             if fhir_token_file is not None:
@@ -132,15 +140,56 @@ def create(
                 changes={key: value for key, value in changes.items() if value is not None},
             )
             await templates.announce_platform_forms(connection, tenant_id)
-        return made
+            await _brand(connection, tenant_id, looks, given["logo_file"])
+            return await _shown(connection, made, settings)
 
     from document_service.tokens import tenant_id_problem
 
     problem = tenant_id_problem(tenant_id)
     if problem is not None:
         raise click.BadParameter(problem, param_hint="TENANT")
-    made = run(apply())
-    click.echo(json.dumps(_shown(made, settings)) if as_json else f"tenant {tenant_id} is ready")
+    shown = run(apply())
+    click.echo(json.dumps(shown) if as_json else f"tenant {tenant_id} is ready")
+
+
+def _looks(given: dict[str, Any]) -> dict[str, Any]:
+    """What the options say about the tenant's pages; refused as wrong options when a page could not show it."""
+    from document_service import branding
+    from document_service.typesetting.labels import undrawable
+
+    looks = {field: given[field] for field in ("phone", "footer", "accent") if given[field] is not None}
+    if given["address"]:
+        looks["address"] = tuple(given["address"])
+    named = looks | ({} if given["name"] is None else {"name": given["name"]})
+    for problem in branding.check(named):
+        raise click.BadParameter(problem.title, param_hint=f"--{problem.pointer.split('/')[1]}")
+    for pointer, _, text in branding.texts(named):
+        if undrawable(text):
+            raise click.BadParameter(
+                f"no font of the service draws {', '.join(undrawable(text))}", param_hint=f"--{pointer.split('/')[1]}"
+            )
+    # The name stands in the tenant's own row; one that an administrator had chosen gives way to it.
+    return looks | ({} if given["name"] is None else {"name": None})
+
+
+async def _brand(connection: Any, tenant_id: str, looks: dict[str, Any], logo_file: Path | None) -> None:
+    from document_service import branding
+    from document_service.errors import LogoRefused
+    from document_service.scanner import MAX_LOGO_BYTES, read_logo
+
+    if logo_file is not None:
+        if logo_file.stat().st_size > MAX_LOGO_BYTES:
+            raise click.BadParameter(f"the file has more than {MAX_LOGO_BYTES // 1024} KB", param_hint="--logo")
+        try:
+            logo = await read_logo(logo_file.read_bytes())
+        except LogoRefused as reason:
+            raise click.BadParameter(str(reason.detail), param_hint="--logo") from None
+        kept = branding.KeptLogo(logo.sha256, logo.content_type, logo.width, logo.height, logo.content)
+        await branding.keep_logo(connection, tenant_id, kept, "operator")
+        looks = looks | {"logo_sha256": logo.sha256}
+    if looks:
+        before = await branding.show(connection, tenant_id)
+        await branding.save(connection, before, looks, "operator", only_after=False)
 
 
 @tenant.command()
@@ -154,10 +203,10 @@ def show(options: Options, tenant_id: str) -> None:
     settings = options.settings()
 
     async def read() -> Any:
-        async with _owner(settings) as connection:
-            return await tenants.show(connection, tenant_id)
+        async with owner_transaction(settings) as connection:
+            return await _shown(connection, await tenants.show(connection, tenant_id), settings)
 
-    click.echo(json.dumps(_shown(run(read()), settings), indent=2))
+    click.echo(json.dumps(run(read()), indent=2))
 
 
 @tenant.command("list")
@@ -171,10 +220,10 @@ def list_tenants(options: Options, as_json: bool) -> None:
     settings = options.settings()
 
     async def read() -> Any:
-        async with _owner(settings) as connection:
-            return await tenants.list_all(connection)
+        async with owner_transaction(settings) as connection:
+            return [await _shown(connection, row, settings) for row in await tenants.list_all(connection)]
 
-    rows = [_shown(row, settings) for row in run(read())]
+    rows = run(read())
     if as_json:
         click.echo(json.dumps(rows))
         return
@@ -198,7 +247,7 @@ def shred(options: Options, tenant_id: str, confirm: str) -> None:
 
     async def destroy() -> None:
         keys = KeyStore.open(settings.keys)
-        async with _owner(settings) as connection:
+        async with owner_transaction(settings) as connection:
             await tenants.show(connection, tenant_id)
             await tenants.mark_shredded(connection, tenant_id)
         # The row first: a key destroyed while the tenant still looks whole would fail its users without a reason.

@@ -7,6 +7,7 @@ from document_service.definitions.checks import check, parse
 from document_service.definitions.inputs import check_inputs
 from document_service.definitions.model import Binding, ContextEntry, Definition, Page
 from document_service.definitions.page_model import PAGE_MODEL_SCHEMA, PageModel
+from document_service.definitions.reviews import unreviewed, words_digest
 
 __all__ = [
     "PAGE_MODEL_SCHEMA",
@@ -22,4 +23,6 @@ __all__ = [
     "check_inputs",
     "parse",
     "read_json",
+    "unreviewed",
+    "words_digest",
 ]

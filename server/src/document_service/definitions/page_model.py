@@ -127,6 +127,8 @@ class PageModel(TypedDict):
     logo: dict[str, str] | None
     identity: Identity
     sections: list[Section]
+    # Printed across every page of a preview; null on documents.
+    mark: NotRequired[str | None]
     # Words that no section shows but a reader hears: the document's title for metadata has no bidi controls.
     plainTitle: NotRequired[str]
 
@@ -220,7 +222,8 @@ PAGE_MODEL_SCHEMA: dict[str, Any] = {
                 }
             ),
             "sections": {"type": "array", "items": {"oneOf": list(_SECTIONS)}},
+            "mark": _TEXT_OR_NULL,
         },
-        optional=("plainTitle",),
+        optional=("plainTitle", "mark"),
     ),
 }

@@ -1,4 +1,4 @@
-"""The made-up records and inputs that previews and trial renders print, so that an author needs no patient to see a form.
+"""The made-up records and inputs that previews and trial renders print: an author needs no patient to see a form.
 
 One FHIR bundle for each language that ships, written by hand, with one or more resources of every type that a form
 may read; nobody in them exists and every date is fixed. An author's own bundle takes their place in
@@ -71,7 +71,9 @@ class SampleRecord:
         waiting = dict(context)
         while waiting:
             ready = {
-                name: entry for name, entry in waiting.items() if str(entry.get("reference", "")).split(".")[0] not in waiting
+                name: entry
+                for name, entry in waiting.items()
+                if str(entry.get("reference", "")).split(".")[0] not in waiting
             }
             # References that wait for each other are refused elsewhere; here they find nothing.
             for name, entry in (ready or waiting).items():
@@ -91,7 +93,9 @@ class SampleRecord:
         same_type = self.of_type(entry["read"])
         if "reference" in entry:
             source, _, path = str(entry["reference"]).partition(".")
-            named = {r["reference"] for r in _elements(found.get(source), path) if isinstance(r, dict) and "reference" in r}
+            named = {
+                r["reference"] for r in _elements(found.get(source), path) if isinstance(r, dict) and "reference" in r
+            }
             same_type = [one for one in same_type if f"{entry['read']}/{one.get('id')}" in named]
         return same_type[0] if same_type else None
 

@@ -22,7 +22,7 @@ _MOST_ENTRIES = 100
 
 
 def sample_inputs(schema: Mapping[str, Any], locale: str) -> dict[str, Any]:
-    """A value for every property of ``definition.inputs`` (checked); whether all are accepted is the caller's to see."""
+    """A value for every property of ``definition.inputs`` (checked); whether all are accepted, the caller checks."""
     value = _value({**schema, "type": "object"}, _WORDS.get(locale.split("-")[0], _WORDS["en"]))
     return value if isinstance(value, dict) else {}
 

@@ -7,7 +7,20 @@ The way of a file: ``scanning`` sends it to a process of its own (``isolation`` 
 
 from __future__ import annotations
 
+from document_service.scanner.logos import MAX_LOGO_BYTES, Logo, read_logo
 from document_service.scanner.scanning import MAX_BYTES, Scanner, ScannerState
 from document_service.scanner.verdict import REASONS, Kind, Reason, State, Verdict
 
-__all__ = ["MAX_BYTES", "REASONS", "Kind", "Reason", "Scanner", "ScannerState", "State", "Verdict"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_LOGO_BYTES",
+    "REASONS",
+    "Kind",
+    "Logo",
+    "Reason",
+    "Scanner",
+    "ScannerState",
+    "State",
+    "Verdict",
+    "read_logo",
+]

@@ -20,6 +20,7 @@ from typing import BinaryIO, Final
 
 from document_service.scanner.images import ImageTooLarge, ImageUnreadable
 from document_service.scanner.inspection import convert, inspect, prove_ready
+from document_service.scanner.logos import redraw
 from document_service.scanner.signatures import Signatures
 
 MEMORY_BYTES: Final = 1 << 30  # 60 million pixels as RGBA and once more as RGB are 420 MB; the rest is the parts'.
@@ -77,6 +78,8 @@ def main() -> None:
         if request["verb"] == "convert":
             pdf, pages = convert(data)
             _send(answers, {"pages": pages}, pdf)
+        elif request["verb"] == "logo":
+            _send(answers, *redraw(data))
         else:
             verdict = inspect(data, request["contentType"], request["fileName"], signatures)
             _send(answers, dataclasses.asdict(verdict))

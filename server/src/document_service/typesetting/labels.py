@@ -1,6 +1,6 @@
-"""What can be said of a form's own words before anything is rendered: letters that no font has, words that no column holds.
+"""What can be said of a form's own words before anything is rendered: letters no font has, words no column holds.
 
-Both are the author's to mend, and both are said for every label at once, with the pointer of the label or of its place.
+Both are the author's to mend, and both are said for every label at once, with the pointer of the label or its place.
 """
 
 from __future__ import annotations
@@ -41,15 +41,18 @@ def label_problems(definition: Mapping[str, Any]) -> list[Problem]:
     return [*_glyphs(definition), *_widths(definition)]
 
 
+def undrawable(text: str) -> list[str]:
+    """The code points of a text (``U+4E2D``) that no font of the service draws, each once, at most five."""
+    return [f"U+{ord(character):04X}" for character in sorted(set(text) - drawable())[:5]]
+
+
 def _glyphs(definition: Mapping[str, Any]) -> Iterator[Problem]:
     for locale, words in definition["labels"].items():
         for key, text in words.items():
-            missing = sorted(set(text) - drawable())
+            missing = ", ".join(undrawable(text))
             if missing:
-                shown = ", ".join(f"U+{ord(character):04X}" for character in missing[:5])
-                yield Problem(
-                    f"/labels/{locale}/{key}", "GLYPH_MISSING", f"Replace {shown}: no font of the service draws it."
-                )
+                at = f"/labels/{locale}/{key}"
+                yield Problem(at, "GLYPH_MISSING", f"Replace {missing}: no font of the service draws it.")
 
 
 def _widths(definition: Mapping[str, Any]) -> Iterator[Problem]:
@@ -62,12 +65,9 @@ def _widths(definition: Mapping[str, Any]) -> Iterator[Problem]:
             text = definition["labels"][locale].get(key, "")
             width = max((_width(word, direction(locale)) for word in _BREAKS.split(text)), default=0.0) * points
             if width > room:
-                yield Problem(
-                    at,
-                    "OVERFLOW",
-                    f"In {locale} a word of the label {key} is about {width / MM:.0f} mm wide and has {max(0.0, room) / MM:.0f} mm: "
-                    "widen the column or shorten the word.",
-                )
+                has = f"is about {width / MM:.0f} mm wide and has {max(0.0, room) / MM:.0f} mm"
+                title = f"In {locale} a word of the label {key} {has}: widen the column or shorten the word."
+                yield Problem(at, "OVERFLOW", title)
 
 
 def _width(word: str, side: str) -> float:

@@ -102,6 +102,7 @@ class TypesettingPool:
         self,
         workers: int | None = None,
         *,
+        spares: int = 1,
         limits: Limits = SMALL_LIMITS,
         large_limits: Limits = LARGE_LIMITS,
         waiting: int | None = None,
@@ -109,10 +110,11 @@ class TypesettingPool:
     ) -> None:
         """Make a pool of ``workers`` children (one per core by default); ``waiting`` bounds its queue.
 
+        Without ``spares`` the children start when a job first waits for one: an API that only shows previews.
         ``command`` starts a child; tests give one that misbehaves.
         """
         width = workers or len(os.sched_getaffinity(0))
-        self._small = _Lane(limits, width, spares=1, max_waiting=waiting or WAITING_PER_CHILD * width)
+        self._small = _Lane(limits, width, spares, max_waiting=waiting or WAITING_PER_CHILD * width)
         self._large = _Lane(large_limits, 1, spares=0, max_waiting=LARGE_WAITING)
         self._command = tuple(command)
         self._root: Path | None = None
@@ -140,6 +142,8 @@ class TypesettingPool:
         self._closed_port.bind(("127.0.0.1", 0))
         self._running = True
         lane = self._small
+        if not lane.spares:
+            return
         try:
             lane.idle.extend(await asyncio.gather(*(self._spawn(lane) for _ in range(lane.width + lane.spares))))
         except TypesettingCrashed:

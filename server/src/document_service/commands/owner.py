@@ -1,0 +1,25 @@
+"""The owner's transaction that operators' commands run in; it works while ``serve`` runs, and without it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from document_service.database import Connection
+from document_service.settings import Settings
+
+
+@asynccontextmanager
+async def owner_transaction(settings: Settings) -> AsyncIterator[Connection]:
+    """One transaction of the owner role on a database that is up to date.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer.
+    """
+    from document_service import runtime
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with runtime.open_address(settings, stays=False) as address:
+        await runtime.prepare_database(address)
+        async with runtime.owner_connection(address) as connection, connection.transaction():
+            yield connection
