@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -18,6 +18,20 @@ from document_service.telemetry import log
 
 #: Requests in flight get this long to end when the service is told to stop, in seconds.
 GRACE = 10
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which would raise a caught signal again when it ends: before jobs in hand and PostgreSQL are stopped."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to ``serve``."""
+        yield
+
+    def ask_to_exit(self) -> None:
+        """Take no new connections, let requests end; a second signal does not wait for them."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str], None]) -> None:
@@ -36,7 +50,10 @@ async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str],
             # A device behind a slow line keeps its connection between the requests of one sync.
             timeout_keep_alive=75,
         )
-        server = uvicorn.Server(config)
+        server = _Server(config)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, server.ask_to_exit)
         stop = asyncio.Event()
         tasks = [asyncio.create_task(housekeeping.keep_house(runtime, stop))]
         if with_worker:
