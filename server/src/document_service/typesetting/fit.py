@@ -2,18 +2,21 @@
 
 Typst lays every cell of a row of unknown height out twice, shaping its text again, and of an ``auto`` column three
 times; on a one-page form that is a third of the whole render. Most cells hold one line, and that can be known from
-the advance widths of their characters. Where an upper bound says that everything in a row fits on one line, the row
-gets the height of a line; where it does not, or where nothing can be said, the engine decides as before.
-The bound errs on the wide side only, so a row of fixed height never holds text that needs a second line.
+the advance widths of their characters and, for joined script, of its words. Where an upper bound says that everything
+in a row fits on one line, the row gets the height of a line; where it does not, or where nothing can be said, the
+engine decides as before. The bound errs on the wide side only, so a row of fixed height never holds text that needs a
+second line.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import uharfbuzz as harfbuzz
 from fontTools.ttLib import TTFont
 
 from document_service.errors import Problem, RenderTooLarge
@@ -29,18 +32,14 @@ PAPER = {
     "letter": (612.0, 792.0),
 }
 
-# Semibold Noto Sans and bold Amiri are up to a tenth wider than their regular cuts.
-STRONG = 1.12
+# Semibold Noto Sans and bold Amiri are up to a seventh wider than their regular cuts.
+STRONG = 1.15
 
-# Ligatures, marks and joined forms keep within this of the summed advances (asserted by tests on real text).
+# The engine's own sum differs by less than this, as where a space is drawn by the neighbour's font (asserted by tests).
 MARGIN = 1.04
 
 # A character that no table knows is refused before; the widest that is drawn is under two em.
 WIDEST = 2.0
-
-# Joined Naskh is narrower than the widest form of each letter. A word is refused or broken only when it is too wide by
-# an estimate that leans to the narrow side.
-NARROWEST = {"ltr": 1.0, "rtl": 0.8}
 
 # The longest words of medicine, the numbers and the units are shorter; beyond it are identifiers and rubbish.
 UNBROKEN = 40
@@ -50,19 +49,24 @@ _WORDS = re.compile(r"(\s+)")
 _PIECES = re.compile(r"[-–—/،,;:؛]+")
 _MAY_BREAK = "\u200b"
 
+# A word of joined script, with the joiners inside it.
+_ARABIC = re.compile("[\u0600-\u06ff\u0750-\u077f\u08a0-\u08ff\ufb50-\ufdff\ufe70-\ufeff\u200c\u200d]+")
+
+ArabicWidths = Callable[[str], float]
+
 # An auto column that asks for more than this share of the table is left to the engine, which can wrap it.
 AUTO_SHARE = 0.45
 
 
 class Advances(dict[str, float]):
-    """The upper bound of the width of each character, in em of the font that draws it."""
+    """The width of each character, in em of the font that draws it; joined script is measured word by word."""
 
-    def __init__(self, direction: str, *tables: dict[str, float]) -> None:
+    def __init__(self, arabic: ArabicWidths, *tables: dict[str, float]) -> None:
         """Take each character from the first of ``tables`` that has it."""
         for table in reversed(tables):
             self.update(table)
         self.update(dict.fromkeys(STEERING, 0.0))
-        self.narrowest = NARROWEST[direction]
+        self._arabic = arabic
 
     def __missing__(self, character: str) -> float:
         self[character] = 0.0 if character in STEERING else WIDEST
@@ -70,7 +74,10 @@ class Advances(dict[str, float]):
 
     def width(self, text: str) -> float:
         """The width of a line of ``text`` in em, at most."""
-        return sum(map(self.__getitem__, text)) * MARGIN
+        if _ARABIC.search(text) is None:
+            return sum(map(self.__getitem__, text)) * MARGIN
+        plain = sum(map(self.__getitem__, _ARABIC.sub("", text)))
+        return (plain + sum(map(self._arabic, _ARABIC.findall(text)))) * MARGIN
 
     def breakable(self, text: str, room: float) -> str:
         """``text`` in which every word fits ``room`` em: long runs without a space may break between any two letters.
@@ -81,8 +88,7 @@ class Advances(dict[str, float]):
         return "".join(self._breakable_word(word, room) for word in _WORDS.split(text))
 
     def _breakable_word(self, word: str, room: float) -> str:
-        widest = max(map(self.width, _PIECES.split(word)))
-        if widest / MARGIN * self.narrowest <= room:
+        if max(map(self.width, _PIECES.split(word))) / MARGIN <= room:
             return word
         if len(word) <= UNBROKEN:
             raise _Overflow
@@ -93,40 +99,35 @@ class _Overflow(Exception):
     """A word is wider than its column; the text is the place inside the section, or empty."""
 
 
+def arabic_widths(path: Path) -> ArabicWidths:
+    """A function that gives the width of one word in em, shaped as the engine shapes it, and remembers it."""
+    font = harfbuzz.Font(harfbuzz.Face(harfbuzz.Blob(path.read_bytes())))
+    em: int = font.face.upem
+
+    @lru_cache(maxsize=20_000)  # Labels and test names come again in every document; 20,000 words take 3 MB.
+    def width(word: str) -> float:
+        buffer = harfbuzz.Buffer()
+        buffer.add_str(word)
+        buffer.direction, buffer.script, buffer.language = "rtl", "Arab", "fa"
+        harfbuzz.shape(font, buffer, {"kern": False})
+        advance: int = sum(position.x_advance for position in buffer.glyph_positions)
+        return advance / em
+
+    return width
+
+
 def load_advances() -> dict[str, Advances]:
-    """Read the fonts' tables: one set of advances for ``ltr``, where Noto Sans comes first, one for ``rtl``."""
-    noto, amiri, amiri_bold, open_sans = map(_font_advances, font_paths())
-    arabic = {c: max(w, amiri_bold.get(c, 0.0) / STRONG) for c, w in amiri.items()}
-    return {
-        "ltr": Advances("ltr", noto, arabic, open_sans),
-        "rtl": Advances("rtl", arabic, noto, open_sans),
-    }
+    """Read the fonts' tables: the advances for ``ltr``, where Noto Sans comes first, and for ``rtl``."""
+    paths = font_paths()
+    noto, amiri, _, open_sans = map(_font_advances, paths)
+    arabic = arabic_widths(paths[1])
+    return {"ltr": Advances(arabic, noto, amiri, open_sans), "rtl": Advances(arabic, amiri, noto, open_sans)}
 
 
 def _font_advances(path: Path) -> dict[str, float]:
-    """Each character's advance in em: the widest of its glyph and of the forms it takes inside a word."""
     with TTFont(path, lazy=True) as font:
-        advances = {name: advance for name, (advance, _) in font["hmtx"].metrics.items()}
-        forms = _forms(font["GSUB"].table)
-        em = font["head"].unitsPerEm
-        return {
-            chr(code): max(advances[g] for g in {glyph, *forms.get(glyph, ())}) / em
-            for code, glyph in font.getBestCmap().items()
-        }
-
-
-def _forms(table: Any) -> dict[str, set[str]]:
-    """Which glyphs may take the place of each one: its forms at the start, in the middle and at the end of a word."""
-    wanted = {"init", "medi", "fina", "isol", "rlig", "calt"}
-    features = [record for record in table.FeatureList.FeatureRecord if record.FeatureTag in wanted]
-    forms: dict[str, set[str]] = {}
-    for index in {index for record in features for index in record.Feature.LookupListIndex}:
-        for subtable in table.LookupList.Lookup[index].SubTable:
-            single = getattr(subtable, "ExtSubTable", subtable)
-            if single.LookupType == 1:
-                for glyph, form in single.mapping.items():
-                    forms.setdefault(glyph, set()).add(form)
-    return forms
+        metrics, em = font["hmtx"].metrics, font["head"].unitsPerEm
+        return {chr(code): metrics[glyph][0] / em for code, glyph in font.getBestCmap().items()}
 
 
 def fitted(model: dict[str, Any], look: dict[str, Any], advances: Advances) -> dict[str, Any]:
