@@ -5,16 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 REQUIREMENTS := requirements/dev.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help demo test check serve bench soak docs requirements clean format engines
+.PHONY: help demo test check serve bench soak docs requirements clean format
 
 help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
 
 $(STAMP): $(REQUIREMENTS) server/pyproject.toml client/pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e server -e client
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12")'
+	@echo "setting up $(VENV): about two minutes and 1.1 GB, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes -r $(REQUIREMENTS)
+	@$(PIP) --no-deps --no-build-isolation -e server -e client
 	@touch $@
 
 demo: $(STAMP) ## Set up, then walk the main job: queue offline, sync, open and print offline.
