@@ -25,12 +25,9 @@ from document_service import definitions, sample_patients
 from document_service.errors import (
     BindingFailed,
     BindingRequired,
-    GlyphMissing,
     InvalidRequest,
     Problem,
     RenderFailed,
-    RenderMemory,
-    RenderTimeout,
     ServiceError,
     TypesettingCrashed,
 )
@@ -360,10 +357,12 @@ class _Attempt:
             name = error.extra.get(member)
             if isinstance(name, str) and name in self._definition["context"]:
                 at = f"/context/{name}"
-        if isinstance(error, GlyphMissing | RenderTimeout | RenderMemory) or not error.errors:
-            self._refuse(at, error.code, error.detail or error.title)
-        else:
+        if isinstance(error, InvalidRequest) and error.errors:
             self.problems.extend(error.errors)
+        else:
+            # The pointers of a render lead into the page, not into the definition; its sentence says where.
+            code = error.errors[0].code if error.errors else error.code
+            self._refuse(at, code, error.detail or error.title)
 
     def _warn(self, pointer: str, code: str, title: str) -> None:
         self.warnings.append(Problem(pointer, code, title))

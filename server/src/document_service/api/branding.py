@@ -153,6 +153,10 @@ async def _try_out(runtime: Runtime, tenant: Tenant, brand: Branding, logo: byte
     shipped = platform_forms.catalogue()[0]
     form = trials.Form(loads_exact(shipped.definition), shipped.name, shipped.semver, says_unreviewed=False)
     async with runtime.previews:
-        verdict = await trials.try_out(runtime.press, form, letterhead_of(runtime, tenant, brand, logo))
-    if verdict.problems:
-        raise InvalidRequest("No page could be printed with it.", errors=verdict.problems)
+        for locale in form.definition["locales"]:
+            subject = trials.sample_subject(form.definition, locale)
+            sheet = await trials.print_sheet(
+                runtime.press, form, locale, letterhead_of(runtime, tenant, brand, logo), subject, marked=False
+            )
+            if sheet.result is None:
+                raise InvalidRequest("No page could be printed with it.", errors=sheet.problems)

@@ -19,10 +19,6 @@ from document_service.typesetting.fonts import drawable
 # Where a line of a label may break. Joiners and isolates stay inside their word.
 _BREAKS = re.compile(r"[\s\-–/،,;:؛]+")
 
-# The tables hold an upper bound (the widest form of a letter); joined Naskh is narrower. Refusing a word that would
-# have fitted is worse than letting one touch its neighbour, so the estimate leans to the narrow side.
-_NARROWEST = {"ltr": 1.0, "rtl": 0.85}
-
 
 @cache
 def _advances() -> dict[str, Advances]:
@@ -71,15 +67,14 @@ def _widths(definition: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _width(word: str, side: str) -> float:
-    """An estimate in em that is not above the printed width."""
-    return _advances()[side].width(word) / MARGIN * _NARROWEST[side]
+    """The width of a word in em, without the margin that keeps fitted rows on the safe side."""
+    return _advances()[side].width(word) / MARGIN
 
 
 def content_width(definition: Mapping[str, Any]) -> float:
     """What margins leave of the paper's width, in points."""
     page = definition.get("page", {})
-    name = str(page.get("size", "A4")).lower()
-    across, along = PAPER.get(name) or PAPER.get(f"us-{name}") or PAPER["a4"]
+    across, along = PAPER[str(page.get("size", "A4")).lower()]
     margins = page.get("margins", {})
     # The defaults are those of the definition's schema.
     sides = float(margins.get("left", 18)) + float(margins.get("right", 18))
