@@ -424,3 +424,17 @@ def test_without_a_session_nothing_is_sent(tmp_path: Path) -> None:
         with pytest.raises(SignInNeeded):
             device.client.sync()
         assert device.transport.seen == []
+
+
+def test_a_job_of_which_only_the_tombstone_is_left_comes_to_attention(device: Device) -> None:
+    cmid = device.ask()
+    device.model.renders_at_once = False
+    device.client.sync()
+    [job] = device.model.state.jobs.values()
+    job |= {"status": "completed", "documentId": None, "purgedAt": "2026-06-01T00:00:00Z"}
+    device.model._changed("jobs", job["id"], "clinic")
+    device.client.sync()
+    assert device.client.queue.show(cmid)["reason"]["code"] == "JOB_PURGED"
+    assert not device.client.status().everything_received
+    device.client.queue.discard(cmid, confirmation=cmid)
+    assert device.client.status().everything_received

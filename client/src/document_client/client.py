@@ -104,8 +104,9 @@ class DocumentClient:
             raise SignInNeeded()
         if self._opened is not None and self._opened.session == session and not self._opened.closed:
             return self._opened
+        vault = self._vault
         self.close()
-        self._vault = open_vault(self.home, self._unlocking)
+        self._vault = vault or open_vault(self.home, self._unlocking)
         self._opened = open_account(self.home, self._vault, session, self._time)
         return self._opened
 
@@ -129,7 +130,7 @@ class DocumentClient:
 
         pending = check_pending_choice(keep=keep_sealed, discard=discard_pending)
         self.close()
-        _, _, notices = sign_in(
+        _, self._vault, notices = sign_in(
             self.home,
             server,
             token,

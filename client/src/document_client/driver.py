@@ -125,8 +125,7 @@ class Driver:
             self._lease = token
             requests.write_fact(queue, "last_attempt", str(self.now()))
             epoch = requests.read_fact(queue, "epoch")
-        _, _, freshness = _catalogue_facts(self._account)
-        return fx.Began(epoch, freshness != "never")
+        return fx.Began(epoch, templates.was_fetched(self._account.cache))
 
     def _on_Claim(self, effect: fx.Claim) -> fx.Item | None:
         session = self._account.session
@@ -394,8 +393,3 @@ class Driver:
         if self._lease:
             with self._fenced():
                 pass
-
-
-def _catalogue_facts(account: Account) -> tuple[int, float | None, str]:
-    catalogue = templates.read_catalogue(account.cache, account.time.wall())
-    return len(catalogue.items), catalogue.age, catalogue.freshness

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import time
-
-# Crockford's alphabet, as the ULID specification orders it.
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
 
 def new_id(prefix: str) -> str:
-    """Return ``prefix`` and a new ULID: 48 bits of milliseconds, 80 random bits."""
-    number = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10), "big")
-    return prefix + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    """Return ``prefix`` and a new ULID."""
+    from ulid import ULID
+
+    return f"{prefix}{ULID()}"
 
 
 def new_mutation_id() -> str:

@@ -2,7 +2,7 @@
 
 State chart of one request:
 
-    enqueue ──> queued ──claim──> sending ──202/200──> acknowledged ──verified on the device, or dismissed──> done
+    enqueue ──> queued ──claim──> sending ──202/200──> acknowledged ──verified on the device──> done
                   ^  ^              │ │                  │     ^
                   │  └──postponed───┘ └──refused──┐      │     └──(retry of a job)
                   │                               v      v
@@ -230,6 +230,9 @@ def apply_job(conn: apsw.Connection, job: dict[str, Any], now: float, *, client_
     cmid = client_mutation_id or job.get("clientMutationId")
     status = str(job.get("status", ""))
     error = job.get("error") or {}
+    if job.get("purgedAt") and not job.get("documentId"):
+        # Only its tombstone is left: what was never fetched will not come, and the person must know.
+        status, error = "failed", {"code": "JOB_PURGED", "title": "The service no longer keeps this document."}
     conn.execute(
         "UPDATE requests SET job_id = ?, job_status = ?, document_id = coalesce(?, document_id), job = ?"
         " WHERE client_mutation_id = ? AND state NOT IN ('discarded')",
@@ -325,15 +328,6 @@ def discard(conn: apsw.Connection, cmid: str, now: float, *, replaced_by: str | 
         "UPDATE requests SET state = 'discarded', lease = NULL, changed_at = ?, replaced_by = ?"
         " WHERE client_mutation_id = ?",
         (now, replaced_by, cmid),
-    )
-
-
-def dismiss(conn: apsw.Connection, cmid: str, now: float) -> None:
-    """Mark an acknowledged or failed request as done on the person's word."""
-    conn.execute(
-        "UPDATE requests SET state = 'done', changed_at = ? WHERE client_mutation_id = ?"
-        " AND state IN ('acknowledged','failed')",
-        (now, cmid),
     )
 
 

@@ -21,10 +21,7 @@ from .localdb import single_row
 
 Freshness = Literal["fresh", "stale", "expired", "never"]
 
-# Used until the server has said otherwise: five minutes fresh, then a day in which showing it at once is right.
-DEFAULT_MAX_AGE = 300.0
-DEFAULT_STALE = 86_400.0
-
+# The list's first limits, until the server has said otherwise: five minutes fresh, then a day of being shown at once.
 SCHEMA = """
     CREATE TABLE templates (template_id TEXT PRIMARY KEY, body TEXT NOT NULL, generation INTEGER NOT NULL);
     CREATE TABLE versions (version_id TEXT PRIMARY KEY, template_id TEXT NOT NULL, body TEXT NOT NULL, etag TEXT);
@@ -68,6 +65,11 @@ def read_catalogue(conn: apsw.Connection, now: float) -> Catalogue:
     age = max(now - refreshed, 0.0)
     freshness: Freshness = "fresh" if age <= max_age else "stale" if age <= max_age + stale else "expired"
     return Catalogue(items, age, freshness)
+
+
+def was_fetched(conn: apsw.Connection) -> bool:
+    """Return whether the list was ever fetched as a whole."""
+    return conn.execute("SELECT refreshed_at FROM catalogue").get is not None
 
 
 def read_etag(conn: apsw.Connection) -> str | None:

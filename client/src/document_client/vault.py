@@ -49,7 +49,6 @@ class Unlocking:
     passphrase: str | None = None
     ask: AskPassphrase | None = None
     wall: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
 
 
 class Vault:
@@ -164,6 +163,10 @@ def create_vault(home: Path, device_id: str, unlocking: Unlocking) -> Vault:
     }
     path = home / "vault.json"
     write_private(path, json.dumps(content, indent=1).encode())
+    if passphrase:
+        from .unlocked import remember
+
+        remember(path, unlock["salt"], passphrase, root)
     return Vault(path, root)
 
 
@@ -186,17 +189,16 @@ def open_vault(home: Path, unlocking: Unlocking) -> Vault:
     from .unlocked import recall, remember
 
     root = recall(path, unlock["salt"], passphrase)
-    if root is not None and _fits(root, unlock["check"]):
-        return Vault(path, root)
-    try:
-        root = _unwrap(_stretch(passphrase, unlock), "root", unlock["root"])
-    except ValueError:
-        _count_failure(path, unlocking.wall())
-        raise PassphraseWrong() from None
+    if root is None or not _fits(root, unlock["check"]):
+        try:
+            root = _unwrap(_stretch(passphrase, unlock), "root", unlock["root"])
+        except ValueError:
+            _count_failure(path, unlocking.wall())
+            raise PassphraseWrong() from None
+        remember(path, unlock["salt"], passphrase, root)
     if content["failures"]["count"]:
         with _edited(path) as edited:
             edited["failures"] = {"count": 0, "until": 0}
-    remember(path, unlock["salt"], passphrase, root)
     return Vault(path, root)
 
 

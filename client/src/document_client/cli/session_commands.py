@@ -9,7 +9,7 @@ import click
 
 from ..client import DocumentClient
 from ..errors import UsageProblem
-from .frame import Screen, age, shared, size
+from .frame import Screen, shared, size
 
 
 @click.command()
@@ -178,6 +178,3 @@ def passphrase(client: DocumentClient, screen: Screen) -> None:
         raise UsageProblem("set DOCUMENTS_NEW_PASSPHRASE or run this in a terminal")
     change_passphrase(client.home, vault, new)
     screen.answer({"changed": True}, lambda: click.echo("The passphrase was changed."))
-
-
-__all__ = ["age", "doctor", "login", "logout", "passphrase", "status", "whoami"]
