@@ -323,7 +323,9 @@ class Connected:
         token = self._account.token()
         if token is None:
             raise SignInNeeded("the session has no token; sign in again")
-        self._connection = Connection(self._account.session.server, token, self._transport)
+        self._connection = Connection(
+            self._account.session.server, token, self._transport, device_id=self._account.vault.device_id
+        )
         return self._connection
 
     def __exit__(self, *rest: object) -> None:
@@ -339,6 +341,7 @@ def raise_stop(report: Report) -> None:
         "NOT_THE_SERVICE": errors.NotTheService,
         "TLS_FAILED": errors.TlsFailed,
         "SIGN_IN": errors.TokenRefused,
+        "DEVICE_REVOKED": errors.DeviceRevoked,
         "SERVER_BUSY": errors.ServerBusy,
         "SERVER_FAILING": errors.ServerBusy,
         "SERVER_REFUSED": errors.ServerRefused,

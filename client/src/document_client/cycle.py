@@ -91,6 +91,7 @@ def stop_for(cycle: Cycle, judged: Judged, answer: Answer) -> None:
         Verdict.ELSEWHERE: "NOT_THE_SERVICE",
         Verdict.TLS: "TLS_FAILED",
         Verdict.SIGN_IN: "SIGN_IN",
+        Verdict.REVOKED: "DEVICE_REVOKED",
         Verdict.NO_CONNECTION: "NO_CONNECTION",
         Verdict.WAIT: "SERVER_BUSY",
         Verdict.SERVER_FAILED: "SERVER_FAILING",

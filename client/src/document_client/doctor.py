@@ -68,6 +68,7 @@ def _examine_server(client: DocumentClient, find: Any) -> None:
         Verdict.NO_CONNECTION: ("attention", "no connection; work goes on offline"),
         Verdict.TLS: ("attention", "no secure connection: check the date and time of this device"),
         Verdict.SIGN_IN: ("attention", "wants you to sign in again"),
+        Verdict.REVOKED: ("attention", "says that this device was revoked"),
         Verdict.WAIT: ("attention", "busy"),
         Verdict.SERVER_FAILED: ("attention", "has an error of its own"),
     }

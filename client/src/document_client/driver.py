@@ -334,7 +334,19 @@ class Driver:
             audit.mark(self._account.audit, effect.results)
         self._observe(Progress("audit", "", len(effect.results), None))
 
+    def _on_PurgeCopies(self, effect: fx.PurgeCopies) -> int:
+        from .purging import purge_caches
+
+        return purge_caches(self._account)
+
     # --- network ---
+
+    def _on_PostSigned(self, effect: fx.PostSigned) -> Answer:
+        from .evidence import signed_headers
+
+        self._keep_lease()
+        headers = signed_headers(self._account.vault, self._account.session.tenant, effect.content)
+        return self._connection.send("POST", effect.path, content=effect.content, headers=headers, authenticated=False)
 
     def _on_Post(self, effect: fx.Post) -> Answer:
         self._keep_lease()

@@ -250,6 +250,11 @@ class MarkEvents(Effect):
     results: Sequence[tuple[str, str]]
 
 
+@dataclass(frozen=True, slots=True)
+class PurgeCopies(Effect):
+    """The service revoked this device: make every cached document unreadable → how many there were."""
+
+
 # --- The network ----------------------------------------------------------------------------------------------
 
 
@@ -260,6 +265,14 @@ class Post(Effect):
     path: str
     content: bytes
     cmid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PostSigned(Effect):
+    """Send audit events under the device's own signature, without a session → ``Answer``."""
+
+    path: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)

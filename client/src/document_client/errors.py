@@ -245,6 +245,14 @@ class TokenRefused(SignInNeeded):
     title = "The service wants you to sign in again; what is queued stays queued."
 
 
+class DeviceRevoked(SignInNeeded):
+    code = "DEVICE_REVOKED"
+    title = (
+        "The service revoked this device: the documents on it were removed, what is queued stays sealed."
+        " Ask your administrator."
+    )
+
+
 class TokenUnreadable(SignInNeeded):
     code = "TOKEN_UNREADABLE"
     title = "The token is not a JSON Web Token with a tenant and a user in it."

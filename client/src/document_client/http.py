@@ -31,10 +31,21 @@ _MAX_REDIRECTS = 3
 class Connection:
     """A connection to one server. ``transport`` is the seam at which tests put a model server."""
 
-    def __init__(self, server: str, token: str | None, transport: httpx2.BaseTransport | None = None) -> None:
-        """Prepare to talk to ``server`` (an http or https URL, a path is kept); raises ServerAddressWrong."""
+    def __init__(
+        self,
+        server: str,
+        token: str | None,
+        transport: httpx2.BaseTransport | None = None,
+        *,
+        device_id: str | None = None,
+    ) -> None:
+        """Prepare to talk to ``server`` (an http or https URL, a path is kept); raises ServerAddressWrong.
+
+        ``device_id`` goes where the token goes: the service answers a revoked device so that it purges its copies.
+        """
         self.server = normalize_address(server)
         self._token = token
+        self._device_id = device_id
         host = urlsplit(self.server).hostname or ""
         self._client = httpx2.Client(
             transport=transport,
@@ -126,6 +137,8 @@ class Connection:
         url = urljoin(self.server + "/", path.lstrip("/")) if "://" not in path else path
         if authenticated and self._token and same_origin(url, self.server):
             headers = {**headers, "Authorization": f"Bearer {self._token}"}
+            if self._device_id:
+                headers["X-Device-Id"] = self._device_id
         timeout = httpx2.Timeout(read_seconds, connect=CONNECT_SECONDS)
         for _ in range(_MAX_REDIRECTS + 1):
             with self._client.stream(method, url, content=content, headers=headers, timeout=timeout) as response:

@@ -7,6 +7,7 @@ no connection, time-out, reset                     stays, backoff, no attempt   
 TLS failure                                        stays                         stop
 401 of ours                                        stays                         refresh once, then pause
 408, 425, 429, 503 of ours                         stays until Retry-After       stop on 429 and 503
+403 DEVICE_REVOKED of ours                         stays                         purge the copies, stop
 other 4xx of ours                                  quarantined                   go on
 other 5xx of ours                                  stays, backoff, an attempt    stop after three items in a row
 redirect to another host                           stays, no credentials sent    stop
@@ -35,6 +36,7 @@ class Verdict(Enum):
     NO_CONNECTION = "no connection"
     TLS = "tls"
     SIGN_IN = "sign in"
+    REVOKED = "revoked"
     WAIT = "wait"
     REFUSED = "refused"
     SERVER_FAILED = "server failed"
@@ -68,6 +70,8 @@ def judge(answer: Answer, now: float) -> Judged:
         return Judged(Verdict.NOT_OURS)
     if answer.status == 401:
         return Judged(Verdict.SIGN_IN, code, title)
+    if answer.status == 403 and code == "DEVICE_REVOKED":
+        return Judged(Verdict.REVOKED, code, title)
     if answer.status in (408, 425, 429, 503):
         wait = _retry_after(answer.headers.get("retry-after", ""), now)
         return Judged(Verdict.WAIT, code, title, wait, busy=answer.status in (429, 503))

@@ -78,7 +78,7 @@ def sign_in(
     draft = Session(address, tenant, user, {}, to_text(time.wall()))
     known = _read_known(home, draft)
     notices: list[str] = []
-    with_connection = Connection(address, token.strip(), transport)
+    with_connection = Connection(address, token.strip(), transport, device_id=vault.device_id)
     try:
         try:
             keys = _ask_server(with_connection, known, trust_new_keys=trust_new_keys)

@@ -29,7 +29,9 @@ from .effects import (
     Item,
     MarkEvents,
     Post,
+    PostSigned,
     Postpone,
+    PurgeCopies,
     PutBack,
     Quarantine,
     ReadEvents,
@@ -58,6 +60,10 @@ def run_cycle(cycle: Cycle) -> Steps:
         yield from _round(cycle, began)
         if cycle.stopped or not (yield CountDue(cycle.tried)):
             break
+    if cycle.report.stopped == "DEVICE_REVOKED":
+        yield PurgeCopies()
+    if cycle.report.stopped in ("DEVICE_REVOKED", "SIGN_IN"):
+        yield from send_evidence(cycle)
     left: int = 0 if cycle.stopped else (yield CountQueued())
     success = not cycle.report.errors and not left
     cycle.report.success = success
@@ -173,10 +179,28 @@ def send_audit(cycle: Cycle) -> Steps:
             else:
                 stop_for(cycle, judged, answer)
             return
-        yield MarkEvents(results)
-        refused = sum(status == "refused" for _, status in results)
-        cycle.report.events_refused += refused
-        cycle.report.events_sent += len(results) - refused
+        yield from _mark(cycle, results)
+
+
+def send_evidence(cycle: Cycle) -> Steps:
+    """Send what is in the outbox by the device's signature; what is not taken stays for another time."""
+    while True:
+        events: list[dict[str, Any]] = yield ReadEvents()
+        if not events:
+            return
+        answer: Answer = yield PostSigned("/v1/documents/audit-events", json.dumps({"events": events}).encode())
+        accepted = judge(answer, cycle.clock()).verdict is Verdict.ACCEPTED
+        results = _audit_results(answer.body) if accepted else None
+        if results is None or {event_id for event_id, _ in results} != {event["eventId"] for event in events}:
+            return
+        yield from _mark(cycle, results)
+
+
+def _mark(cycle: Cycle, results: list[tuple[str, str]]) -> Steps:
+    yield MarkEvents(results)
+    refused = sum(status == "refused" for _, status in results)
+    cycle.report.events_refused += refused
+    cycle.report.events_sent += len(results) - refused
 
 
 def _audit_results(body: Any) -> list[tuple[str, str]] | None:

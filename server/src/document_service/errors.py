@@ -154,6 +154,11 @@ class SignatureExpired(Forbidden):
     title = "The download link has expired; ask for a new one."
 
 
+class DeviceRevoked(Forbidden):
+    code = "DEVICE_REVOKED"
+    title = "This device was revoked: its copies are removed; an administrator enrols a new installation."
+
+
 class NotFound(ServiceError):
     code = "NOT_FOUND"
     status = 404
@@ -229,6 +234,11 @@ class DocumentStateConflict(Conflict):
 class DocumentPatientDiffers(Conflict):
     code = "DOCUMENT_PATIENT_DIFFERS"
     title = "The two documents are of different patients; choose a replacement of the same patient."
+
+
+class DeviceKeyDiffers(Conflict):
+    code = "DEVICE_KEY_DIFFERS"
+    title = "A device with this id is enrolled with another key; make a new installation."
 
 
 class FeedReset(Conflict):

@@ -15,10 +15,12 @@ from document_service.api import (
     branding,
     changes,
     device_audit,
+    devices,
     documents,
     operations,
     outcomes,
     problems,
+    refusals,
     render_jobs,
     templates,
     uploads,
@@ -32,7 +34,18 @@ from document_service.telemetry import log
 #: Paths of one word come before those with an id in the same place.
 ROUTERS = tuple(
     module.router
-    for module in (operations, templates, branding, changes, device_audit, render_jobs, uploads, withdrawals, documents)
+    for module in (
+        operations,
+        templates,
+        branding,
+        changes,
+        device_audit,
+        devices,
+        render_jobs,
+        uploads,
+        withdrawals,
+        documents,
+    )
 )
 
 
@@ -70,6 +83,18 @@ def _request_id(request: Request) -> str:
 
 
 async def _service_error(request: Request, error: Any) -> Response:
+    caller = getattr(request.state, "caller", None)
+    if caller is not None:
+        await refusals.note(
+            request.app.state.runtime,
+            caller,
+            error,
+            request_id=_request_id(request),
+            device_id=getattr(request.state, "device_id", None),
+            method=request.method,
+            route=getattr(request.scope.get("route"), "path", None),
+            path_parameters=request.path_params,
+        )
     return problems.response_of(error, _request_id(request))
 
 

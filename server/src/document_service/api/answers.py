@@ -206,6 +206,25 @@ class ChangesPage(Shape):
     cache_policy: CachePolicy
 
 
+class DeviceShape(Shape):
+    """An installation of the client."""
+
+    id: str
+    name: str | None
+    user_id: str
+    created_at: Instant
+    last_seen_at: Instant
+    revoked_at: Instant | None
+    public_key: str
+
+
+class DevicePage(Shape):
+    """Devices, newest first."""
+
+    items: list[DeviceShape]
+    next_cursor: str | None
+
+
 class DeviceEventOutcome(Shape):
     """What became of one audit event of a device."""
 

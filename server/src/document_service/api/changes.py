@@ -6,10 +6,10 @@ import base64
 from typing import Annotated, Any
 
 import rfc8785
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from document_service import changes, documents, render_jobs, templates
+from document_service import changes, devices, documents, render_jobs, templates
 from document_service.api import shapes
 from document_service.api.callers import Opened, Reader
 from document_service.database import tenant_transaction
@@ -33,10 +33,14 @@ def signed_policy(runtime: Runtime, tenant: Tenant) -> dict[str, Any]:
 async def read(
     caller: Reader,
     runtime: Opened,
+    request: Request,
     cursor: Annotated[str, Query(max_length=400, description="The cursor of the page before; empty to begin.")] = "",
 ) -> Response:
     after = changes.decode_cursor(cursor, runtime.epoch, caller)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        device_id = getattr(request.state, "device_id", None)
+        if device_id is not None and cursor:
+            await devices.note_applied(connection, caller, device_id, after)
         page = await changes.read(connection, caller, after)
         tenant = await show_tenant(connection, caller.tenant)
         changed_templates = await templates.list_by_ids(connection, caller, page.templates)

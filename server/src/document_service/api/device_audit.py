@@ -11,12 +11,13 @@ import rfc8785
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from document_service import audit, identifiers
+from document_service import audit, devices, identifiers
 from document_service.api import shapes
 from document_service.api.callers import AnyCaller, Opened
 from document_service.api.exact import ExactRoute
-from document_service.database import tenant_transaction
+from document_service.database import Connection, tenant_transaction
 from document_service.exact_json import dumps_exact
+from document_service.tokens import Caller
 
 router = APIRouter(prefix="/v1/documents", tags=["device"], route_class=ExactRoute)
 
@@ -34,6 +35,7 @@ def event_hash(event: dict[str, Any]) -> str:
 @router.post("/audit-events", summary="Audit events of a device, each taken once")
 async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, request: Request) -> Response:
     items: list[dict[str, Any]] = []
+    sender = request.state.device_id if getattr(request.state, "by_signature", False) else None
     for sent in body.events:
         event = _as_hashed(sent)
         fault = _fault(event)
@@ -42,7 +44,7 @@ async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, re
             items.append({"eventId": shown if isinstance(shown, str) else None, "result": "refused", "reason": fault})
             continue
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-            flags = await _flags(connection, caller.tenant, caller.user, event)
+            flags = await _flags(connection, caller, sender, event)
             recorded = await audit.record(
                 connection,
                 caller.tenant,
@@ -98,18 +100,28 @@ def _instant(text: str) -> datetime | None:
         return None
 
 
-async def _flags(connection: Any, tenant_id: str, user: str, event: dict[str, Any]) -> list[str]:
-    """What does not fit: a changed body, a gap or a fork in the device's chain, another user's session."""
+async def _flags(connection: Connection, caller: Caller, sender: str | None, event: dict[str, Any]) -> list[str]:
+    """What does not fit: a changed body, a gap or a fork in the device's chain, another sender, a revoked device.
+
+    ``sender`` is the device that signed the request in place of a user.
+    """
     flags = []
     if event_hash(event) != event["hash"]:
         flags.append("hash-mismatch")
-    if event["userId"] != user:
+    if sender is None and event["userId"] != caller.user:
         flags.append("sent-by-another-user")
+    if sender is not None:
+        flags.append("sent-by-device" if sender == event["deviceId"] else "sent-by-another-device")
+    device = await devices.find(connection, event["deviceId"])
+    if device is None:
+        flags.append("device-unknown")
+    elif device.revoked_at is not None:
+        flags.append("device-revoked")
     neighbours = await connection.fetch(
         """SELECT (detail->'event'->>'sequence')::bigint AS sequence, detail->'event'->>'hash' AS hash
            FROM audit_events WHERE tenant_id = $1 AND device_id = $2 AND device_event_id IS NOT NULL
              AND device_event_id <> $3 AND (detail->'event'->>'sequence')::bigint IN ($4::bigint, $4::bigint - 1)""",
-        tenant_id,
+        caller.tenant,
         event["deviceId"],
         event["eventId"],
         event["sequence"],

@@ -15,10 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from document_service import tenants
-from document_service.api import problems
+from document_service.api import device_identity, problems, refusals
 from document_service.database import tenant_transaction
 from document_service.errors import (
+    DeviceRevoked,
     InvalidRequest,
+    MalformedJson,
     NotAuthenticated,
     NotFound,
     Problem,
@@ -28,6 +30,7 @@ from document_service.errors import (
 )
 from document_service.runtime import Runtime
 from document_service.telemetry import log, request_seconds, requests_total
+from document_service.tokens import Caller
 
 #: A render request is a few KB; 512 KB leaves room for a draft definition with its labels in many languages.
 BODY_LIMIT = 512 * 1024
@@ -70,8 +73,7 @@ class Envelope:
             await send(message)
 
         try:
-            await self._admit(scope, state)
-            await self._app(scope, self._limited(scope, receive), send_with_headers)
+            await self._app(scope, await self._admit(scope, state, receive), send_with_headers)
         except ServiceError as error:
             if answered:
                 raise
@@ -87,24 +89,50 @@ class Envelope:
             requests_total.labels(route=route, status=f"{answered // 100}xx").inc()
             request_seconds.labels(route=route).observe(time.monotonic() - began)
 
-    async def _admit(self, scope: Scope, state: dict[str, Any]) -> None:
+    async def _admit(self, scope: Scope, state: dict[str, Any], receive: Receive) -> Receive:
+        """Say in ``state`` who calls; what the application reads the body from."""
         path = scope["path"]
         if not path.startswith("/v1/") or _OPEN.fullmatch(path):
-            return
-        authorization = Headers(scope=scope).get("authorization", "")
-        scheme, _, token = authorization.partition(" ")
+            return self._limited(scope, receive)
+        headers = Headers(scope=scope)
+        if device_identity.is_signed(headers, scope["method"], path):
+            body = await _whole_body(self._limited(scope, receive))
+            state["caller"], state["device_id"] = await device_identity.signing_device(self._runtime, headers, body)
+            state["by_signature"] = True
+            return _replay(body)
+        scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise NotAuthenticated()
         caller = await self._runtime.verifier.verify(token.strip())
         if not self._runtime.keys.has_tenant(caller.tenant):
             await self._refuse_without_key(caller.tenant)
         state["caller"] = caller
+        await self._name_device(scope, state, caller, headers)
         # PostgreSQL's text cannot hold this character, so no id and no filter does.
         if "\x00" in path:
             raise NotFound()
         if b"%00" in scope["query_string"]:
             problem = Problem("#query", "NOT_STORABLE", "The query holds the character U+0000; remove it.")
             raise InvalidRequest(errors=(problem,))
+        return self._limited(scope, receive)
+
+    async def _name_device(self, scope: Scope, state: dict[str, Any], caller: Caller, headers: Headers) -> None:
+        if "x-device-id" not in headers:
+            return
+        try:
+            state["device_id"] = await device_identity.named_device(self._runtime, caller, headers, scope["path"])
+        except DeviceRevoked as refusal:
+            await refusals.note(
+                self._runtime,
+                caller,
+                refusal,
+                request_id=state["request_id"],
+                device_id=headers["x-device-id"],
+                method=scope["method"],
+                route=None,
+                path_parameters={},
+            )
+            raise
 
     async def _refuse_without_key(self, tenant_id: str) -> None:
         """Tell an organisation that is not here from one whose key cannot be used now.
@@ -134,3 +162,23 @@ class Envelope:
             return message
 
         return receive_limited
+
+
+async def _whole_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise MalformedJson("The connection ended before the body did.")
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _replay(body: bytes) -> Receive:
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return waiting.pop() if waiting else {"type": "http.disconnect"}
+
+    return receive

@@ -110,6 +110,9 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
         {200: answers.ChangesPage}, (errors.InvalidCursor, errors.FeedReset, errors.NotFound)
     ),
     ("POST", "/v1/documents/audit-events"): Outcome({200: answers.DeviceEventsAnswer}),
+    ("POST", "/v1/devices"): Outcome({201: answers.DeviceShape, 200: answers.DeviceShape}, (errors.DeviceKeyDiffers,)),
+    ("GET", "/v1/devices"): Outcome({200: answers.DevicePage}, (errors.InvalidCursor,)),
+    ("POST", "/v1/devices/{device_id}/revoke"): Outcome({200: answers.DeviceShape}),
     ("POST", _JOBS): Outcome(
         {202: shapes.JobShape, 200: shapes.JobShape},
         (*_RENDER_REQUEST, errors.MutationWindowPassed, errors.ExpiredByRequester),
@@ -198,6 +201,7 @@ _BEHIND_A_TOKEN = (
     errors.TokenExpired,
     errors.IssuerUnavailable,
     errors.NotFound,
+    errors.DeviceRevoked,
     errors.TenantKeyMissing,
     errors.DatabaseUnavailable,
 )

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from document_service import identifiers
@@ -71,6 +81,7 @@ FhirId = Annotated[str, AfterValidator(_fhir_id)]
 TemplateId = Annotated[str, _own_id("template")]
 VersionId = Annotated[str, _own_id("version")]
 DocumentId = Annotated[str, _own_id("document")]
+DeviceId = Annotated[str, _own_id("device")]
 Locale = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
 Category = Literal[
     "prescription",
@@ -224,6 +235,34 @@ class ReasonRequest(Shape):
     """An action that needs a reason."""
 
     reason: Reason
+
+
+def _ed25519_key(value: Any) -> bytes:
+    try:
+        raw = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+    except (TypeError, ValueError):
+        raw = b""
+    if len(raw) != 32:
+        raise ValueError("Send the 32 bytes of an Ed25519 public key in base64url.")
+    return raw
+
+
+class DeviceEnrolment(Shape):
+    """POST /v1/devices; the service makes an id when the device has none."""
+
+    device_id: DeviceId | None = None
+    name: Name | None = None
+    public_key: Annotated[
+        bytes,
+        BeforeValidator(_ed25519_key),
+        WithJsonSchema({"type": "string", "description": "Raw Ed25519 public key, base64url.", "maxLength": 44}),
+    ]
+
+
+class OptionalReasonRequest(Shape):
+    """An action that may say why."""
+
+    reason: Reason | None = None
 
 
 class SupersedeRequest(Shape):

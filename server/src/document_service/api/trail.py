@@ -1,4 +1,4 @@
-"""What a request leaves in the audit trail: who, with which device, under which request id."""
+"""What a request leaves in the audit trail: who, with which device, under which request id; refusals included."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from document_service.tokens import Caller
 
 
 def event(request: Request, caller: Caller, action: str, document: Document | None = None, **more: Any) -> audit.Event:
-    """The event of an act on a document, or on nothing that has an id."""
-    return audit.Event(
-        action,
-        caller.user,
-        document_id=None if document is None else document.id,
-        patient_id=more.pop("patient_id", None) if document is None else document.patient_id,
-        device_id=getattr(request.state, "device_id", None),
-        request_id=request.state.request_id,
-        **more,
-    )
+    """The event of an act on a document, or on nothing that has a patient."""
+    given: dict[str, Any] = {
+        "device_id": getattr(request.state, "device_id", None),
+        "request_id": request.state.request_id,
+    }
+    if document is not None:
+        given |= {"document_id": document.id, "patient_id": document.patient_id}
+    return audit.Event(action, caller.user, **{**given, **more})

@@ -3,18 +3,28 @@ CREATE TABLE document.devices (
     tenant_id text NOT NULL REFERENCES document.tenants,
     id text NOT NULL,
     name text,
-    -- Who enrolled it first, and everybody who signed in on it since: a ward's computer has many users.
+    -- Who enrolled it first; who else signed in on it is in device_users.
     user_id text NOT NULL,
-    user_ids text[] NOT NULL,
     public_key bytea NOT NULL CHECK (length(public_key) = 32),
     created_at timestamptz NOT NULL DEFAULT now(),
     last_seen_at timestamptz NOT NULL DEFAULT now(),
-    -- When it last read the change feed to its end: what was revoked before then is gone from it.
-    feed_read_at timestamptz,
     revoked_at timestamptz,
     revoked_by text,
     revoked_reason_sealed bytea,
     PRIMARY KEY (tenant_id, id)
+);
+-- A ward's computer has many users, each with a cache and a cursor of its own. The cursor that a device sends back is
+-- its word that everything before it was applied: what was revoked before that place is gone from this user's cache.
+CREATE TABLE document.device_users (
+    tenant_id text NOT NULL,
+    device_id text NOT NULL,
+    user_id text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    feed_xid xid8,
+    feed_seq bigint,
+    feed_at timestamptz,
+    PRIMARY KEY (tenant_id, device_id, user_id),
+    FOREIGN KEY (tenant_id, device_id) REFERENCES document.devices (tenant_id, id)
 );
 
 -- The chain of the audit trail (design §6): one row for each event, in feed order, made by the sequencer.
@@ -42,6 +52,9 @@ CREATE INDEX audit_events_document ON document.audit_events (tenant_id, document
     WHERE document_id IS NOT NULL;
 CREATE INDEX audit_events_patient ON document.audit_events (tenant_id, patient_id, id)
     WHERE patient_id IS NOT NULL;
+
+-- The place of a document's revocation in the feed, to compare with how far a device has read.
+CREATE INDEX changes_revoked ON document.changes (tenant_id, entity_id) WHERE kind = 'revocation';
 
 -- Retention: how long documents of a category are kept; no row = for ever.
 CREATE TABLE document.retention_classes (
@@ -97,7 +110,7 @@ CREATE TRIGGER under_hold BEFORE UPDATE OF purged_at OR DELETE ON document.docum
 DO $$
 DECLARE t text;
 BEGIN
-    FOREACH t IN ARRAY ARRAY['devices', 'audit_chain', 'retention_classes', 'legal_holds'] LOOP
+    FOREACH t IN ARRAY ARRAY['devices', 'device_users', 'audit_chain', 'retention_classes', 'legal_holds'] LOOP
         EXECUTE format('ALTER TABLE document.%I ENABLE ROW LEVEL SECURITY', t);
         EXECUTE format('ALTER TABLE document.%I FORCE ROW LEVEL SECURITY', t);
         EXECUTE format('CREATE POLICY tenant ON document.%I TO document_service_app '
@@ -106,9 +119,10 @@ BEGIN
         EXECUTE format('CREATE POLICY owner ON document.%I TO %I USING (true) WITH CHECK (true)', t, current_user);
     END LOOP;
 END $$;
-GRANT SELECT, INSERT ON document.devices TO document_service_app;
-GRANT UPDATE (name, user_ids, last_seen_at, feed_read_at, revoked_at, revoked_by, revoked_reason_sealed)
-    ON document.devices TO document_service_app;
+GRANT SELECT, INSERT ON document.devices, document.device_users TO document_service_app;
+GRANT UPDATE (name, last_seen_at, revoked_at, revoked_by, revoked_reason_sealed) ON document.devices
+    TO document_service_app;
+GRANT UPDATE (feed_xid, feed_seq, feed_at) ON document.device_users TO document_service_app;
 GRANT SELECT ON document.audit_chain, document.retention_classes, document.legal_holds TO document_service_app;
 
 -- The sequencer reads every tenant's events and appends to the chain; it can change neither.

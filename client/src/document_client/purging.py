@@ -1,0 +1,30 @@
+"""What the service's word "this device was revoked" does here: every cached document becomes unreadable.
+
+All caches of the home folder go, whoever's they are: a lost device is lost for everybody who worked on it, and what
+was wrongly purged costs a download. Queues and the audit outbox stay sealed: unsent work and evidence are never dropped.
+"""
+
+from __future__ import annotations
+
+from .account import Account
+from .audit import Happening
+from .documents import record
+from .localdb import remove_files, transaction
+
+
+def purge_caches(account: Account) -> int:
+    """Destroy the keys and rows of all caches, the open one too; returns how many of its documents were readable."""
+    with transaction(account.cache):
+        held = int(account.cache.execute("SELECT count(*) FROM blobs").get)
+        for table in ("blobs", "parts", "documents"):
+            account.cache.execute(f"DELETE FROM {table}")
+    # The key is what counts: whatever the deleted rows leave on the disk can then never be read.
+    own = account.session.account_id
+    account.vault.destroy(f"cache/{own}")
+    for folder in (account.home / "accounts").iterdir():
+        if folder.name != own:
+            account.vault.destroy(f"cache/{folder.name}")
+            remove_files(folder / "cache.db")
+    if held:
+        record(account, Happening("cache.purged", account.session.user))
+    return held
