@@ -63,8 +63,10 @@ class Upload:
     title: str
 
     def visible_to(self, caller: Caller) -> bool:
-        """Whoever sent it, and those who look after the quarantine."""
-        return self.created_by == caller.user or caller.has_role("AUDITOR", "TENANT_ADMIN")
+        """Whoever sent it, and those who look after the quarantine of a facility that it may belong to."""
+        if self.created_by == caller.user:
+            return True
+        return caller.has_role("AUDITOR", "TENANT_ADMIN") and caller.may_see_any_facility(self.facility_ids)
 
 
 _SEALED = ("file_name", "title")
@@ -154,8 +156,10 @@ async def list_page(
 ) -> list[Upload]:
     """Uploads that the caller may see, newest first."""
     everybody = caller.has_role("AUDITOR", "TENANT_ADMIN")
+    facilities = None if caller.facilities is None else sorted(caller.facilities)
     rows = await connection.fetch(
-        f"""SELECT {_COLUMNS} FROM uploads WHERE tenant_id = $1 AND ($2 OR created_by = $3)
+        f"""SELECT {_COLUMNS} FROM uploads WHERE tenant_id = $1
+              AND (created_by = $3 OR $2 AND ($7::text[] IS NULL OR facility_ids IS NULL OR facility_ids && $7))
               AND ($4::text IS NULL OR status = $4) AND ($5::text IS NULL OR id < $5)
             ORDER BY id DESC LIMIT $6""",
         caller.tenant,
@@ -164,6 +168,7 @@ async def list_page(
         status,
         after_id,
         limit,
+        facilities,
     )
     return [_from_row(row, sealer) for row in rows]
 
