@@ -262,6 +262,17 @@ async def save_draft(connection: Connection, template: Template, definition: str
     return await _update(connection, template, draft_definition=definition, draft_saved_by=saved_by)
 
 
+async def find_by_name(connection: Connection, tenant_id: str, category: str, name: str) -> Template | None:
+    """The tenant's template of this category and name (in any case of letters), locked."""
+    row = await connection.fetchrow(
+        "SELECT * FROM templates WHERE tenant_id = $1 AND category = $2 AND lower(name) = lower($3) FOR UPDATE",
+        tenant_id,
+        category,
+        name,
+    )
+    return Template(**row) if row else None
+
+
 async def find_publish(connection: Connection, template: Template, idempotency_key: str) -> Version | None:
     """The version that an earlier publish with this key made."""
     row = await connection.fetchrow(

@@ -394,7 +394,7 @@ def _gathered(sheets: list[Sheet], kind: str) -> tuple[Problem, ...]:
                 known.append(sheet.locale)
     return tuple(
         found
-        if len(where) == len(sheets)
+        if len(where) == len(sheets) or where[0] in found.pointer
         else Problem(found.pointer, found.code, f"{found.title} (In {', '.join(where)}.)")
         for found, where in locales.items()
     )

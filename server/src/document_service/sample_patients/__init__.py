@@ -76,7 +76,7 @@ class SampleRecord:
                 if str(entry.get("reference", "")).split(".")[0] not in waiting
             }
             # References that wait for each other are refused elsewhere; here they find nothing.
-            for name, entry in (ready or waiting).items():
+            for name, entry in (ready or dict(waiting)).items():
                 found[name] = self._found(entry, found)
                 if not found[name]:
                     unfilled.append(name)
