@@ -1,4 +1,4 @@
-"""The change feed: nothing is missed in whatever order transactions commit; a cursor belongs to one caller (contract §4)."""
+"""The change feed: nothing is missed in whatever order transactions commit, and a cursor belongs to one caller."""
 
 from __future__ import annotations
 
