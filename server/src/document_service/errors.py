@@ -297,6 +297,12 @@ class TooLarge(ServiceError):
     title = "The body is larger than this route takes."
 
 
+class TooManyRequests(ServiceError):
+    code = "TOO_MANY_REQUESTS"
+    status = 429
+    title = "Too many requests; wait for Retry-After."
+
+
 class UnsupportedMediaType(InvalidRequest):
     code = "UNSUPPORTED_MEDIA_TYPE"
     status = 415

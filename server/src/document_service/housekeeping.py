@@ -39,8 +39,9 @@ async def keep_house(runtime: Runtime, stop: asyncio.Event) -> None:
 async def make_round(runtime: Runtime) -> None:
     """One round; safe to run in several processes at once."""
     async with system_transaction(runtime.database) as connection:
+        admitted = await queue.reconcile(connection)
         requeued = await queue.requeue_lost(connection, LOST_AFTER)
         purged = await render_jobs.purge_finished(connection, JOBS_KEPT)
         forgotten = await render_jobs.forget_tombstones(connection, runtime.settings.dedup_window)
-    if requeued or purged or forgotten:
-        log.info("housekeeping.round", requeued=requeued, purged=purged, forgotten=forgotten)
+    if admitted or requeued or purged or forgotten:
+        log.info("housekeeping.round", admitted=admitted, requeued=requeued, purged=purged, forgotten=forgotten)

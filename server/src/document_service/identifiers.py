@@ -17,6 +17,7 @@ PREFIXES = {
     "device": "dev_",
     "audit": "aud_",
     "object": "obj_",
+    "bulk": "bulk_",
 }
 
 #: FHIR R4 `id`: https://hl7.org/fhir/R4/datatypes.html#id

@@ -1,4 +1,4 @@
-"""The five verbs that we need of the queue engine, and nothing else of it: enqueue, schedule, run, stats, requeue.
+"""What we need of the queue engine, and nothing else of it: enqueue, withdraw, release, run, stats, requeue.
 
 The engine is pgqueuer in a schema of its own. An entry holds ids only: ``document_render_jobs`` is the truth, and
 an entry commits in the transaction that inserts its job (design §3).
@@ -62,6 +62,17 @@ async def withdraw(connection: Connection, tenant_id: str, job_id: str) -> None:
     await connection.execute("SELECT document.dequeue_render($1, $2)", tenant_id, job_id)
 
 
+async def release(connection: Connection, tenant_id: str) -> None:
+    """Give the slot of a finished job to the tenant's next one, in the transaction that finishes it."""
+    await connection.execute("SELECT document.release_slot($1)", tenant_id)
+
+
+async def reconcile(connection: Connection) -> int:
+    """Set the slots right and admit what there is room for; the number admitted. System role only."""
+    count: int = await connection.fetchval("SELECT document.reconcile_slots()")
+    return count
+
+
 async def requeue_lost(connection: Connection, older_than: timedelta) -> int:
     """Give every unfinished job and scan without an entry a new one; the number of those. System role only."""
     count: int = await connection.fetchval(
@@ -72,9 +83,10 @@ async def requeue_lost(connection: Connection, older_than: timedelta) -> int:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """How many entries wait and run, and how old the oldest waiting one is, in seconds."""
+    """Entries that wait and run, jobs that wait for admission, and the age of the oldest waiting entry in seconds."""
 
     waiting: int
+    backlog: int
     running: int
     oldest_waiting_seconds: float
 
@@ -84,11 +96,12 @@ async def stats(connection: Connection) -> QueueStats:
     row = await connection.fetchrow(
         """SELECT count(*) FILTER (WHERE status = 'queued') AS waiting,
                   count(*) FILTER (WHERE status = 'picked') AS running,
+                  (SELECT count(*) FROM document.render_backlog) AS backlog,
                   coalesce(extract(epoch FROM now() - min(created) FILTER (WHERE status = 'queued')), 0) AS oldest
            FROM queue.pgqueuer"""
     )
     assert row is not None
-    return QueueStats(row["waiting"], row["running"], float(row["oldest"]))
+    return QueueStats(row["waiting"], row["backlog"], row["running"], float(row["oldest"]))
 
 
 class _Manager(QueueManager):

@@ -375,10 +375,21 @@ async def _wake(connection: Connection, attempt: Attempt) -> None:
         await connection.execute("SELECT pg_notify($1, $2)", FINISHED_CHANNEL, attempt.job.id)
 
 
-async def fail(
-    connection: Connection, attempt: Attempt, error: ServiceError, finished_after: float
-) -> timedelta | None:
-    """Record how this attempt failed; the delay before the next try, or None when the job is finished.
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What became of a failed attempt: not recorded when another had taken the job over; tried again, or final."""
+
+    recorded: bool
+    again_after: timedelta | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether the job is finished by this failure."""
+        return self.recorded and self.again_after is None
+
+
+async def fail(connection: Connection, attempt: Attempt, error: ServiceError, finished_after: float) -> Failure:
+    """Record how this attempt failed.
 
     ``finished_after`` is the attempt's duration in seconds, kept with its cause.
     """
@@ -408,12 +419,12 @@ async def fail(
         error.detail,
     )
     if row is None:
-        return None
+        return Failure(recorded=False)
     if row["status"] == "queued":
-        return BACKOFF[min(attempt.job.transient_failures, len(BACKOFF) - 1)]
+        return Failure(recorded=True, again_after=BACKOFF[min(attempt.job.transient_failures, len(BACKOFF) - 1)])
     await _announce(connection, _from_row(row))
     await _wake(connection, attempt)
-    return None
+    return Failure(recorded=True)
 
 
 async def let_live_on(connection: Connection, job: Job) -> None:

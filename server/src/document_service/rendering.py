@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from document_service import audit, branding, documents, identifiers, render_jobs
+from document_service import audit, branding, documents, identifiers, queue, render_jobs
 from document_service.database import Connection, tenant_transaction
 from document_service.errors import ExpiredByRequester, FacilityForbidden, ServiceError, TemplateVersionRetired
 from document_service.exact_json import dumps_exact
@@ -183,6 +183,7 @@ async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
         if job is None:
             log.info("attempt.overtaken", job=work.attempt.job.id, attempt=work.attempt.number)
             return False
+        await queue.release(connection, document.tenant_id)
         if not await documents.insert(connection, document, runtime.keys):
             raise RuntimeError("a job that was not finished has a document")
         await audit.record(
@@ -245,8 +246,9 @@ async def _record_failure(runtime: Runtime, work: Work, error: ServiceError, sec
     job = work.attempt.job
     log.warning("attempt.failed", job=job.id, attempt=work.attempt.number, code=error.code)
     async with tenant_transaction(runtime.database.app, job.tenant_id) as connection:
-        delay = await render_jobs.fail(connection, work.attempt, error, seconds)
-        if delay is None:
+        failure = await render_jobs.fail(connection, work.attempt, error, seconds)
+        if failure.final:
+            await queue.release(connection, job.tenant_id)
             await audit.record(
                 connection,
                 job.tenant_id,
@@ -259,4 +261,4 @@ async def _record_failure(runtime: Runtime, work: Work, error: ServiceError, sec
                     detail={"code": error.code},
                 ),
             )
-    return delay
+    return failure.again_after

@@ -22,6 +22,7 @@ from document_service.scanner import Scanner
 from document_service.settings import Settings
 from document_service.signing import UrlSigner
 from document_service.store import ObjectStore, open_store
+from document_service.throttle import PUBLIC_RATE, TENANT_RATE, USER_RATE, Throttle
 from document_service.tokens import LocalIssuer, Verifier, parse_issuers
 from document_service.typesetting.pool import TypesettingPool
 
@@ -47,6 +48,9 @@ class Runtime:
     press: TypesettingPool
     scanner: Scanner | None
     finished: dict[str, asyncio.Event] = field(default_factory=dict)
+    user_throttle: Throttle = field(default_factory=lambda: Throttle(USER_RATE))
+    tenant_throttle: Throttle = field(default_factory=lambda: Throttle(TENANT_RATE))
+    public_throttle: Throttle = field(default_factory=lambda: Throttle(PUBLIC_RATE))
     # One preview at a time: a form that runs away holds one child, never all of the clinic's.
     previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 

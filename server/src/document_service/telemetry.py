@@ -22,6 +22,7 @@ render_seconds = Histogram(
     "document_service_render_seconds", "Duration of render attempts by outcome", ["outcome"], registry=registry
 )
 queue_waiting = Gauge("document_service_queue_waiting", "Render jobs that wait", registry=registry)
+queue_backlog = Gauge("document_service_queue_backlog", "Render jobs that wait for admission", registry=registry)
 queue_running = Gauge("document_service_queue_running", "Render jobs that run", registry=registry)
 queue_oldest_seconds = Gauge(
     "document_service_queue_oldest_seconds", "Age of the oldest waiting render job", registry=registry

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from document_service import __version__
 from document_service.api import (
     branding,
+    bulk,
     changes,
     device_audit,
     devices,
@@ -24,6 +25,7 @@ from document_service.api import (
     render_jobs,
     templates,
     uploads,
+    verification,
     withdrawals,
 )
 from document_service.api.envelope import Envelope
@@ -41,10 +43,12 @@ ROUTERS = tuple(
         changes,
         device_audit,
         devices,
+        bulk,
         render_jobs,
         uploads,
         withdrawals,
         documents,
+        verification,
     )
 )
 

@@ -297,3 +297,39 @@ class ServiceDescription(Shape):
     issuer: str | None
     policy_keys: list[PolicyKey]
     time: Instant
+
+
+class BulkAnswer(Shape):
+    """POST /v1/documents/render-jobs/bulk: each item on its own."""
+
+    id: str
+    items: list[BatchEntry]
+
+
+class BulkProgress(Shape):
+    """How many jobs of a bulk request are in each state."""
+
+    queued: int
+    running: int
+    completed: int
+    failed: int
+
+
+class BulkShape(Shape):
+    """A bulk request and how far it has come."""
+
+    id: str
+    template_version_id: str
+    items: int
+    created_at: Instant
+    cancelled_at: Instant | None
+    progress: BulkProgress
+
+
+class Verification(Shape):
+    """What the public page says of a printed document, for programs."""
+
+    status: Literal["genuine", "superseded", "withdrawn"]
+    number: str
+    issued_at: Instant | None
+    issuer: str

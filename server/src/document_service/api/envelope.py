@@ -106,6 +106,8 @@ class Envelope:
         caller = await self._runtime.verifier.verify(token.strip())
         if not self._runtime.keys.has_tenant(caller.tenant):
             await self._refuse_without_key(caller.tenant)
+        self._runtime.tenant_throttle.take(caller.tenant)
+        self._runtime.user_throttle.take(f"{caller.tenant}\n{caller.user}")
         state["caller"] = caller
         await self._name_device(scope, state, caller, headers)
         # PostgreSQL's text cannot hold this character, so no id and no filter does.

@@ -65,6 +65,7 @@ async def metrics(runtime: Opened) -> Response:
     async with system_transaction(runtime.database) as connection:
         stats = await queue.stats(connection)
     telemetry.queue_waiting.set(stats.waiting)
+    telemetry.queue_backlog.set(stats.backlog)
     telemetry.queue_running.set(stats.running)
     telemetry.queue_oldest_seconds.set(stats.oldest_waiting_seconds)
     return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)

@@ -124,6 +124,12 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
     ),
     ("POST", _JOBS + "/lookup"): Outcome({200: answers.LookupAnswer}),
     ("POST", _JOBS + "/batch"): Outcome({200: answers.BatchAnswer}),
+    ("POST", _JOBS + "/bulk"): Outcome({202: answers.BulkAnswer}),
+    ("GET", _JOBS + "/bulk/{bulk_id}"): Outcome({200: answers.BulkShape}),
+    ("POST", _JOBS + "/bulk/{bulk_id}/cancel"): Outcome({200: answers.BulkShape}),
+    ("GET", "/verify/{code}"): Outcome(
+        {200: answers.Verification}, (errors.NotFound, errors.TooManyRequests, errors.DatabaseUnavailable)
+    ),
     ("POST", "/v1/documents/generate"): Outcome(
         {201: shapes.DocumentShape, 200: shapes.DocumentShape},
         (
@@ -203,6 +209,7 @@ _BEHIND_A_TOKEN = (
     errors.NotFound,
     errors.DeviceRevoked,
     errors.TenantKeyMissing,
+    errors.TooManyRequests,
     errors.DatabaseUnavailable,
 )
 

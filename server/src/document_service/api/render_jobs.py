@@ -59,7 +59,12 @@ def _mutation_id(*given: str | uuid.UUID | None) -> str | None:
     return ids.pop() if ids else None
 
 
-def _render_request(body: shapes.RenderContent) -> RenderRequest:
+def render_request(body: shapes.RenderContent) -> RenderRequest:
+    """The content of a request as the records know it.
+
+    Raises:
+        TooLarge, InvalidRequest: the inputs are too long or cannot be stored.
+    """
     not_after = getattr(body, "not_after", None)
     check = None
     if body.patient_check is not None:
@@ -86,7 +91,7 @@ def _render_request(body: shapes.RenderContent) -> RenderRequest:
 async def _enqueue(
     runtime: Runtime, caller: Caller, body: shapes.RenderJobRequest, client_mutation_id: str
 ) -> intake.Accepted:
-    request = _render_request(body)
+    request = render_request(body)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         return await intake.accept(
             connection,
@@ -210,7 +215,7 @@ async def generate(
     client_mutation_id = _mutation_id(key_header)
     if client_mutation_id is None:
         raise IdempotencyKeyRequired()
-    content = _render_request(body)
+    content = render_request(body)
 
     async def accept() -> intake.Accepted:
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:

@@ -1,0 +1,83 @@
+"""Many jobs at once: bulk requests with progress and cancellation, and no tenant behind another's backlog."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from service import Api, Service, request_for
+
+
+def bulk_of(version: str, count: int, patient: str = "demo-patient-noorzai") -> dict[str, Any]:
+    return {
+        "templateVersionId": version,
+        "locale": "en",
+        "requestedAt": datetime.now(UTC).isoformat(),
+        "items": [{"clientMutationId": str(uuid.uuid4()), "patientId": patient} for _ in range(count)],
+    }
+
+
+def wait_for_bulk(api: Api, bulk_id: str, seconds: float = 90) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        shown: dict[str, Any] = api.get(f"/v1/documents/render-jobs/bulk/{bulk_id}").json()
+        if shown["progress"]["queued"] + shown["progress"]["running"] == 0:
+            return shown
+        time.sleep(0.2)
+    raise AssertionError(shown)
+
+
+def test_every_item_is_a_job_of_its_own_and_a_repeat_makes_no_more(api: Api) -> None:
+    request = bulk_of(api.platform_version(), 40)
+    request["items"].append({"clientMutationId": str(uuid.uuid4()), "patientId": "nobody"})
+    request["items"].append({**request["items"][0], "patientId": "demo-patient-rahimi"})
+    answer = api.post("/v1/documents/render-jobs/bulk", json=request)
+    assert answer.status_code == 202, answer.text
+    assert [item["status"] for item in answer.json()["items"]] == [202] * 41 + [422]
+    assert answer.json()["items"][-1]["problem"]["code"] == "CLIENT_MUTATION_ID_REUSED"
+    done = wait_for_bulk(api, answer.json()["id"])
+    assert done["progress"] == {"queued": 0, "running": 0, "completed": 40, "failed": 1}
+    again = api.post("/v1/documents/render-jobs/bulk", json={**request, "items": request["items"][:41]})
+    assert {item["status"] for item in again.json()["items"]} == {200}
+
+
+def test_cancelled_jobs_are_not_begun(api: Api) -> None:
+    answer = api.post("/v1/documents/render-jobs/bulk", json=bulk_of(api.platform_version(), 150)).json()
+    cancelled = api.post(f"/v1/documents/render-jobs/bulk/{answer['id']}/cancel").json()
+    assert cancelled["cancelledAt"] is not None
+    done = wait_for_bulk(api, answer["id"])
+    assert done["progress"]["completed"] + done["progress"]["failed"] == 150
+    assert done["progress"]["failed"] > 0
+    job = next(
+        job
+        for item in answer["items"]
+        if (job := api.get(f"/v1/documents/render-jobs/{item['job']['id']}").json())["status"] == "failed"
+    )
+    assert job["error"]["code"] == "CANCELLED"
+    # What was cancelled can still be wanted, under the same id; and its slots are free again.
+    assert api.post(f"/v1/documents/render-jobs/{job['id']}/retry").status_code == 202
+    assert api.wait(job["id"])["status"] == "completed"
+
+
+def test_only_an_administrator_asks_in_bulk(service: Service, tenant: str) -> None:
+    with service.caller(tenant, roles=("CLINICIAN",)) as nurse:
+        answer = nurse.post("/v1/documents/render-jobs/bulk", json=bulk_of(nurse.platform_version(), 1))
+    assert (answer.status_code, answer.json()["code"]) == (403, "FORBIDDEN")
+
+
+def test_a_second_tenant_does_not_wait_behind_the_first_ones_backlog(service: Service, fhir_url: str, api: Api) -> None:
+    version = api.platform_version()
+    bulk = [api.post("/v1/documents/render-jobs/bulk", json=bulk_of(version, 400)).json()["id"] for _ in range(2)]
+    with service.caller(service.create_tenant(fhir_url)) as other:
+        began = time.monotonic()
+        job = other.render(request_for(version))
+        waited = time.monotonic() - began
+    left = sum(api.get(f"/v1/documents/render-jobs/bulk/{one}").json()["progress"]["queued"] for one in bulk)
+    assert job["status"] == "completed"
+    # Behind the whole backlog it would have come last.
+    assert left > 200, left
+    assert waited < 15, waited
+    for one in bulk:
+        api.post(f"/v1/documents/render-jobs/bulk/{one}/cancel")
