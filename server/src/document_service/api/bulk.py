@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
+from pydantic import Field
 from starlette.responses import JSONResponse
 
 from document_service import audit, bulk, intake
@@ -23,8 +25,43 @@ router = APIRouter(prefix="/v1/documents/render-jobs/bulk", tags=["render jobs"]
 CHUNK = 50
 
 
+class BulkItem(shapes.Shape):
+    """One patient of a bulk request."""
+
+    client_mutation_id: UUID
+    patient_id: shapes.FhirId
+    encounter_id: shapes.FhirId | None = None
+    inputs: dict[str, Any] | None = None
+    patient_check: shapes.PatientCheck | None = None
+
+
+class BulkCreate(shapes.Shape):
+    """POST /v1/documents/render-jobs/bulk; an item's inputs replace the common ones."""
+
+    template_version_id: shapes.VersionId
+    locale: shapes.Locale
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    requested_at: shapes.Instant
+    not_after: shapes.Instant | None = None
+    items: Annotated[list[BulkItem], Field(min_length=1, max_length=1000)]
+
+    def content_of(self, item: BulkItem) -> shapes.RenderJobRequest:
+        """The item as the single request that it is."""
+        return shapes.RenderJobRequest(
+            template_version_id=self.template_version_id,
+            locale=self.locale,
+            inputs=self.inputs if item.inputs is None else item.inputs,
+            requested_at=self.requested_at,
+            not_after=self.not_after,
+            patient_id=item.patient_id,
+            encounter_id=item.encounter_id,
+            patient_check=item.patient_check,
+            client_mutation_id=item.client_mutation_id,
+        )
+
+
 @router.post("", status_code=202, summary="One template version for many patients")
-async def create(body: shapes.BulkCreate, caller: TenantAdmin, runtime: Opened, request: Request) -> Response:
+async def create(body: BulkCreate, caller: TenantAdmin, runtime: Opened, request: Request) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         bulk_id = await bulk.create(connection, caller, body.template_version_id, len(body.items))
         await audit.record(
@@ -41,8 +78,8 @@ async def create(body: shapes.BulkCreate, caller: TenantAdmin, runtime: Opened, 
 async def _accept_chunk(
     runtime: Runtime,
     caller: Caller,
-    body: shapes.BulkCreate,
-    chunk: list[shapes.BulkItem],
+    body: BulkCreate,
+    chunk: list[BulkItem],
     bulk_id: str,
     request_id: str,
 ) -> list[dict[str, Any]]:

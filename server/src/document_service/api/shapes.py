@@ -173,41 +173,6 @@ class UploadCreate(Shape):
     title: Name
 
 
-class BulkItem(Shape):
-    """One patient of a bulk request."""
-
-    client_mutation_id: UUID
-    patient_id: FhirId
-    encounter_id: FhirId | None = None
-    inputs: dict[str, Any] | None = None
-    patient_check: PatientCheck | None = None
-
-
-class BulkCreate(Shape):
-    """POST /v1/documents/render-jobs/bulk; an item's inputs replace the common ones."""
-
-    template_version_id: VersionId
-    locale: Locale
-    inputs: dict[str, Any] = Field(default_factory=dict)
-    requested_at: Instant
-    not_after: Instant | None = None
-    items: Annotated[list[BulkItem], Field(min_length=1, max_length=1000)]
-
-    def content_of(self, item: BulkItem) -> RenderJobRequest:
-        """The item as the single request that it is."""
-        return RenderJobRequest(
-            template_version_id=self.template_version_id,
-            locale=self.locale,
-            inputs=self.inputs if item.inputs is None else item.inputs,
-            requested_at=self.requested_at,
-            not_after=self.not_after,
-            patient_id=item.patient_id,
-            encounter_id=item.encounter_id,
-            patient_check=item.patient_check,
-            client_mutation_id=item.client_mutation_id,
-        )
-
-
 class TemplateCreate(Shape):
     """POST /v1/document-templates."""
 
