@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -157,8 +158,10 @@ def warm_up(press: Press) -> None:
 def serve(channel: socket.socket, press: Press, produce_one: Produce = produce) -> None:
     """Answer jobs from ``channel`` until the parent closes it."""
     while (job := _receive(channel)) is not None:
+        started = time.perf_counter()
         head, sheets = answer(press, *job, produce_one)
-        channel.sendall(wire.pack(head | {"resident": resident_bytes()}, sheets))
+        taken = (time.perf_counter() - started) * 1000
+        channel.sendall(wire.pack(head | {"resident": resident_bytes(), "ms": taken}, sheets))
 
 
 def main(arguments: Mapping[str, Any], produce_one: Produce = produce) -> None:

@@ -44,9 +44,10 @@ WIDEST = 2.0
 # The longest words of medicine, the numbers and the units are shorter; beyond it are identifiers and rubbish.
 UNBROKEN = 40
 
-_WORDS = re.compile(r"(\s+)")
-# Where a line may break inside a word, counted generously.
-_PIECES = re.compile(r"[-–—/،,;:؛]+")
+# What never parts at a line end counts as one word: a no-break space, and a sign with a word joiner beside it.
+_WORDS = re.compile(r"([ \n]+)")
+# Where a line may break inside a word, counted generously; never before a digit that a hyphen or comma stands at.
+_PIECES = re.compile(r"(?<!\u2060)(?:[–—/]|[-,;:،؛](?!\d))(?!\u2060)")
 _MAY_BREAK = "\u200b"
 
 # A word of joined script, with the joiners inside it.
@@ -167,8 +168,15 @@ def fitted(model: dict[str, Any], look: dict[str, Any], advances: Advances) -> d
     return model | {
         "sections": sections,
         "paper": [round(width, 3), round(height, 3)],
+        "footInLine": _foot_width(model, advances) * look["caption"] < content,
         "tall": rows_height > height - (margins["top"] + margins["bottom"]) * MM,
     }
+
+
+def _foot_width(model: dict[str, Any], advances: Advances) -> float:
+    """The width in em of the foot's second line with the tenant's own words at its end."""
+    provenance = "  ·  ".join(f"{label} {value}" for label, value in model["identity"]["items"][1:])
+    return advances.width(f"{provenance}    {model['tenant'].get('footer') or ''}")
 
 
 def _fit_table(section: dict[str, Any], content: float, look: dict[str, Any], advances: Advances) -> dict[str, Any]:

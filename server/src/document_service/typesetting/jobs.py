@@ -40,7 +40,8 @@ class TypesetJob:
 class TypesetResult:
     """A finished document: ``pdf`` (empty for a preview), ``pages``, ``png`` pages of a preview, the SHA-256 hex of
     the page model that was laid out, ``engine`` (typst, layout, fonts, codes: versions and hashes that a re-render
-    has to match) and the number of ``warnings`` that Typst gave."""
+    has to match), the ``warnings`` that Typst gave (without the values it quotes) and ``child_ms``, the milliseconds
+    that bindings and typesetting took in the child."""
 
     pdf: bytes
     pages: int
@@ -48,3 +49,4 @@ class TypesetResult:
     page_model_digest: str
     engine: Mapping[str, str]
     warnings: tuple[str, ...]
+    child_ms: float

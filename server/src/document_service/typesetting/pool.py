@@ -175,6 +175,11 @@ class TypesettingPool:
         return dict(children[0].engine) if children else {}
 
     @property
+    def resident_bytes(self) -> int:
+        """The most memory that a child held after its last document."""
+        return max((child.resident_bytes for child in (*self._small.idle, *self._small.working)), default=0)
+
+    @property
     def waiting(self) -> int:
         """How many jobs wait for a child."""
         return len(self._small.waiting) + len(self._large.waiting)
@@ -215,6 +220,7 @@ class TypesettingPool:
             page_model_digest=head["pageModelDigest"],
             engine=engine,
             warnings=tuple(head["warnings"]),
+            child_ms=head["ms"],
         )
 
     @contextlib.asynccontextmanager

@@ -54,6 +54,7 @@ class Child:
         self._renders = 0
         self._worn = False
         self.engine: dict[str, str] = {}
+        self.resident_bytes = 0
 
     @property
     def pid(self) -> int:
@@ -79,7 +80,8 @@ class Child:
             raise await self._post_mortem() from None
         except wire.BrokenFrame:
             raise RenderTooLarge("the document is larger than a render may be") from None
-        self._worn = bool(head.get("retire")) or head.get("resident", 0) > self._limits.resident_bytes
+        self.resident_bytes = head.get("resident", 0)
+        self._worn = bool(head.get("retire")) or self.resident_bytes > self._limits.resident_bytes
         return head, blobs
 
     async def greet(self) -> None:
