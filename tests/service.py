@@ -17,6 +17,7 @@ from typing import Any, Self
 import httpx2
 
 from document_service.tokens import LocalIssuer
+from promised_answers import check_promised
 
 #: A start with initdb and migrations takes three seconds on an idle machine; a loaded CI machine gets ten times that.
 START_SECONDS = 60.0
@@ -132,7 +133,9 @@ class Api(httpx2.Client):
 
     def __init__(self, url: str, token: str | None) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        super().__init__(base_url=url, headers=headers, timeout=30, trust_env=False)
+        super().__init__(
+            base_url=url, headers=headers, timeout=30, trust_env=False, event_hooks={"response": [check_promised]}
+        )
 
     def platform_version(self, key: str = "general-test-requisition") -> str:
         """The current version of a platform form."""

@@ -51,7 +51,14 @@ _RENDER_REQUEST = (
 )
 _EDIT = (errors.PreconditionFailed, errors.PlatformTemplateImmutable, errors.TemplateStateConflict)
 _STORE = (errors.StoreUnavailable, errors.ObjectCorrupt, errors.ObjectNotFound)
-_CONTENT = (errors.SignatureInvalid, errors.SignatureExpired, errors.DocumentWithdrawn, *_STORE)
+# An address that is no document's is asked for a token like any other.
+_CONTENT = (
+    errors.NotAuthenticated,
+    errors.SignatureInvalid,
+    errors.SignatureExpired,
+    errors.DocumentWithdrawn,
+    *_STORE,
+)
 
 _GUARDED = (errors.PreconditionFailed, errors.PreconditionRequired)
 
