@@ -40,7 +40,7 @@ async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, re
         event = _as_hashed(sent)
         fault = _fault(event)
         if fault is not None:
-            shown = event.get("eventId")
+            shown = sent.get("eventId")
             items.append({"eventId": shown if isinstance(shown, str) else None, "result": "refused", "reason": fault})
             continue
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
