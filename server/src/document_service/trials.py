@@ -35,7 +35,7 @@ from document_service.exact_json import dumps_exact
 from document_service.fhir import reads
 from document_service.sample_patients import SampleRecord, sample_inputs
 from document_service.typesetting.jobs import Output, TypesetJob, TypesetResult
-from document_service.typesetting.labels import label_problems
+from document_service.typesetting.labels import page_problems
 from document_service.typesetting.pool import TypesettingPool
 
 # A form has at most 200 bindings; an author who mends forty faults tries again anyway.
@@ -148,7 +148,7 @@ def joined(found: tuple[Problem, ...], met: tuple[Problem, ...]) -> tuple[Proble
 
 def static_problems(definition: Mapping[str, Any]) -> tuple[Problem, ...]:
     """What is wrong with a checked definition before it is printed: its reads, letters and widths."""
-    return (*_context_problems(definition), *label_problems(definition))
+    return (*_context_problems(definition), *page_problems(definition))
 
 
 def _context_problems(definition: Mapping[str, Any]) -> Iterable[Problem]:
@@ -362,6 +362,9 @@ class _Attempt:
         else:
             # The pointers of a render lead into the page, not into the definition; its sentence says where.
             code = error.errors[0].code if error.errors else error.code
+            if "first heading" in (error.detail or ""):
+                # PDF/UA's words for what ``page_problems`` says with a pointer.
+                code = "HEADER_NOT_FIRST"
             self._refuse(at, code, error.detail or error.title)
 
     def _warn(self, pointer: str, code: str, title: str) -> None:

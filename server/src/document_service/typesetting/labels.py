@@ -1,6 +1,5 @@
-"""What can be said of a form's own words before anything is rendered: letters no font has, words no column holds.
-
-Both are the author's to mend, and both are said for every label at once, with the pointer of the label or its place.
+"""What can be said of a form's page before anything is rendered: letters no font has, words no column holds, headings
+out of order. All are the author's to mend, and all are said at once, with the pointer of the label or its place.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ def _looks() -> Any:
     return json.loads((LAYOUT_DIR / "look.json").read_text(encoding="utf-8"))
 
 
-def label_problems(definition: Mapping[str, Any]) -> list[Problem]:
-    """Every glyph and every width problem of the labels of a definition that ``definitions.check`` found good."""
-    return [*_glyphs(definition), *_widths(definition)]
+def page_problems(definition: Mapping[str, Any]) -> list[Problem]:
+    """Every such problem of a definition that ``definitions.check`` found good."""
+    return [*_glyphs(definition), *_widths(definition), *_headings(definition)]
 
 
 def undrawable(text: str) -> list[str]:
@@ -64,6 +63,19 @@ def _widths(definition: Mapping[str, Any]) -> Iterator[Problem]:
                 has = f"is about {width / MM:.0f} mm wide and has {max(0.0, room) / MM:.0f} mm"
                 title = f"In {locale} a word of the label {key} {has}: widen the column or shorten the word."
                 yield Problem(at, "OVERFLOW", title)
+
+
+def _headings(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    """PDF/UA-1: the first heading is of level 1, which is the title of the header."""
+    titled = False
+    for index, section in enumerate(definition["sections"]):
+        if section["type"] == "header" and titled:
+            title = "Move the header before the sections that have a title, so that headings are read in order."
+            yield Problem(f"/sections/{index}", "HEADER_NOT_FIRST", title)
+            return
+        if section["type"] == "header":
+            return
+        titled = titled or "title" in section
 
 
 def _width(word: str, side: str) -> float:
