@@ -103,7 +103,10 @@ def measure(clients: int, documents: int, workers: int) -> dict[str, float]:
             create = [*program, "tenant", "create", "bench", "--fhir-url", _line(fhir), *data]
             subprocess.run(create, check=True, stdout=subprocess.DEVNULL)
             token = subprocess.run(
-                [*program, "token", "--tenant", "bench", "--user", "u", *data], check=True, text=True, capture_output=True
+                [*program, "token", "--tenant", "bench", "--user", "u", *data],
+                check=True,
+                text=True,
+                capture_output=True,
             ).stdout.strip()
             service = subprocess.Popen(
                 [*program, "serve", "--port", "0", "--workers", str(workers), *data], stdout=subprocess.PIPE, text=True

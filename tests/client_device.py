@@ -75,7 +75,11 @@ class Device:
 
     def another(self, **options: Any) -> DocumentClient:
         """Return a second program on the same home folder."""
-        settings: dict[str, Any] = {"passphrase": "correct horse", "transport": self.transport, "clock": self.clocks.source()} | options
+        settings: dict[str, Any] = {
+            "passphrase": "correct horse",
+            "transport": self.transport,
+            "clock": self.clocks.source(),
+        } | options
         made = DocumentClient(self.home, **settings)
         self.extra.append(made)
         return made
