@@ -21,7 +21,7 @@ from PIL import Image
 
 from document_service.errors import RenderFailed, RenderTooLarge
 from document_service.typesetting.fit import STRONG, load_advances
-from document_service.typesetting.fonts import font_paths
+from document_service.typesetting.fonts import font_files
 from document_service.typesetting.press import Press, Printed, layout_sources
 from pages import CONTENT, ISSUED_AT, LOCALES, LOGO, fields, full_page, paragraphs, small_page, table
 
@@ -230,7 +230,7 @@ def _engine_widths(empty: Path, words: list[str], direction: str, strong: bool) 
     compiler = typst.Compiler(
         {"main.typ": source.encode(), "w.json": json.dumps(words).encode()},
         root=str(empty),
-        font_paths=sorted({str(path.parent) for path in font_paths()}),
+        font_paths=sorted({str(path.parent) for path in font_files()}),
         ignore_system_fonts=True,
     )
     return [width / 100 for width in json.loads(compiler.query("<w>", field="value", one=True))]

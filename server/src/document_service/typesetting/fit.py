@@ -20,7 +20,7 @@ import uharfbuzz as harfbuzz
 from fontTools.ttLib import TTFont
 
 from document_service.errors import Problem, RenderTooLarge
-from document_service.typesetting.fonts import STEERING, font_paths
+from document_service.typesetting.fonts import STEERING, font_files
 
 MM = 72 / 25.4
 
@@ -32,7 +32,7 @@ PAPER = {
     "letter": (612.0, 792.0),
 }
 
-# Semibold Noto Sans and bold Amiri are up to a seventh wider than their regular cuts.
+# Semibold Document Sans and bold Amiri are up to a seventh wider than their regular cuts.
 STRONG = 1.15
 
 # The engine's own sum differs by less than this, as where a space is drawn by the neighbour's font (asserted by tests).
@@ -118,11 +118,11 @@ def arabic_widths(path: Path) -> ArabicWidths:
 
 
 def load_advances() -> dict[str, Advances]:
-    """Read the fonts' tables: the advances for ``ltr``, where Noto Sans comes first, and for ``rtl``."""
-    paths = font_paths()
-    noto, amiri, _, open_sans = map(_font_advances, paths)
-    arabic = arabic_widths(paths[1])
-    return {"ltr": Advances(arabic, noto, amiri, open_sans), "rtl": Advances(arabic, amiri, noto, open_sans)}
+    """Read the fonts' tables: the advances for ``ltr``, where the sans comes first, and for ``rtl``."""
+    paths = font_files()
+    sans, naskh = _font_advances(paths.sans), _font_advances(paths.naskh)
+    arabic = arabic_widths(paths.naskh)
+    return {"ltr": Advances(arabic, sans, naskh), "rtl": Advances(arabic, naskh, sans)}
 
 
 def _font_advances(path: Path) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """The fonts of every document, and which characters they have.
 
-Noto Sans and Amiri cover Latin, Dari and Pashto; Open Sans, from which Noto Sans was drawn, adds the signs that both
-lack (≤ ≥ ≠ ≈ √ ∞). Noto's Arabic fonts are not used: their dots are separate glyphs, and no engine then gives text
-that can be searched (design §4). A character that no font has prints as an empty box, so it is refused before.
+Document Sans is Noto Sans at two fixed weights with the signs that it lacks (≤ ≥ ≠ ≈ √ ∞ ∆, from Open Sans, which
+Noto Sans was drawn from); ``scripts/make_fonts.py`` makes it and ``typefaces/`` keeps it. Amiri covers Dari and Pashto.
+Noto's Arabic fonts are not used: their dots are separate glyphs, and no engine then gives text that can be searched
+(design §4). A character that no font has prints as an empty box, so it is refused before.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,15 +21,9 @@ from fontTools.ttLib import TTFont
 
 from document_service.errors import GlyphMissing, Problem
 
-FONT_FAMILIES = ("Noto Sans", "Amiri", "Open Sans")
+FONT_FAMILIES = ("Document Sans", "Amiri")
 
-# The upright cuts only: nothing is set in italics, which neither Naskh nor a fax needs.
-FONT_FILES = (
-    ("fontpkg_noto_sans", "NotoSans[wdth,wght].ttf"),
-    ("fontpkg_amiri", "Amiri-Regular.ttf"),
-    ("fontpkg_amiri", "Amiri-Bold.ttf"),
-    ("fontpkg_open_sans", "OpenSans[wdth,wght].ttf"),
-)
+TYPEFACES = Path(__file__).parent / "typefaces"
 
 # Characters that steer and draw nothing: joiners, word joiner, isolates and marks of direction, and the line break.
 # Overrides and embeddings (U+202A…U+202E) are not among them: they can make a dose read otherwise than it is stored.
@@ -37,15 +33,33 @@ STEERING = frozenset("\n\u200c\u200d\u200e\u200f\u061c\u2060\u2066\u2067\u2068\u
 _ESCAPED_CONTROL = re.compile(r"\\[utrbf]")
 
 
-def font_paths() -> tuple[Path, ...]:
-    """The font files, in the order of ``FONT_FILES``."""
-    return tuple(Path(str(files(package) / "files" / name)) for package, name in FONT_FILES)
+@dataclass(frozen=True, slots=True)
+class FontFiles:
+    """The cuts that are used; nothing is set in italics, which neither Naskh nor a fax needs."""
+
+    sans: Path
+    sans_strong: Path
+    naskh: Path
+    naskh_strong: Path
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter((self.sans, self.sans_strong, self.naskh, self.naskh_strong))
+
+
+def font_files() -> FontFiles:
+    amiri = Path(str(files("fontpkg_amiri") / "files"))
+    return FontFiles(
+        TYPEFACES / "DocumentSans-Regular.ttf",
+        TYPEFACES / "DocumentSans-SemiBold.ttf",
+        amiri / "Amiri-Regular.ttf",
+        amiri / "Amiri-Bold.ttf",
+    )
 
 
 def fonts_digest() -> str:
     """SHA-256 hex over the font files in their order: a part of what a re-render must match."""
     digest = hashlib.sha256()
-    for path in font_paths():
+    for path in font_files():
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -53,8 +67,8 @@ def fonts_digest() -> str:
 @cache
 def drawable() -> frozenset[str]:
     """Every character that may appear: those that a font has in each of its weights, and the steering ones."""
-    noto, amiri, amiri_bold, open_sans = (_characters_of(path) for path in font_paths())
-    printed = noto | (amiri & amiri_bold) | open_sans
+    sans, sans_strong, naskh, naskh_strong = (_characters_of(path) for path in font_files())
+    printed = (sans & sans_strong) | (naskh & naskh_strong)
     return frozenset(c for c in printed if ord(c) >= 0x20 and not 0x202A <= ord(c) <= 0x202E) | STEERING
 
 

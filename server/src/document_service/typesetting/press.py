@@ -22,7 +22,7 @@ import typst
 from document_service.errors import GlyphMissing, RenderFailed, RenderTooLarge
 from document_service.typesetting import codes
 from document_service.typesetting.fit import fitted, load_advances
-from document_service.typesetting.fonts import FONT_FAMILIES, STEERING, check_glyphs, font_paths, fonts_digest
+from document_service.typesetting.fonts import FONT_FAMILIES, STEERING, check_glyphs, font_files, fonts_digest
 from document_service.typesetting.pictures import as_svg
 
 LAYOUT_DIR = Path(__file__).parent / "layout"
@@ -88,7 +88,7 @@ class Press:
             include_system_fonts=False,
             include_embedded_fonts=False,
             # Typst looks for fonts in folders; a file's own path finds nothing, without a word.
-            font_paths=sorted({str(path.parent) for path in font_paths()}),
+            font_paths=sorted({str(path.parent) for path in font_files()}),
         )
         missing = set(FONT_FAMILIES) - set(fonts.families())
         if missing:
