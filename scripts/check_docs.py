@@ -111,6 +111,13 @@ def routes_table() -> str:
     return "\n".join(lines)
 
 
+def template_rules_table() -> str:
+    """Who may do what with a template in which state."""
+    from document_service.api.template_rules import markdown
+
+    return markdown()
+
+
 def commands_markdown() -> str:
     """Every command of both programs, from the same text as their ``--help``."""
     from document_client.__main__ import build
@@ -180,6 +187,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "client errors": client_errors_table,
     },
     "docs/http-api.md": {"routes": routes_table},
+    "docs/templates.md": {"template rules": template_rules_table},
 }
 
 

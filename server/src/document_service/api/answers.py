@@ -51,12 +51,6 @@ class VersionShape(Shape):
     withdrawn: Withdrawal | None
 
 
-class PublishedVersion(VersionShape):
-    """A version that was published, and what its trial noted that does not keep it from being used."""
-
-    warnings: list[FieldProblem]
-
-
 class DetailedVersion(VersionShape):
     """A version as its template shows it, with the state of its translations."""
 

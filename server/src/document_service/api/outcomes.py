@@ -80,7 +80,7 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
         {200: answers.SavedDraft}, (*_EDIT, errors.PreconditionRequired)
     ),
     ("POST", _TEMPLATES + "/{template_id}/publish"): Outcome(
-        {201: answers.PublishedVersion, 200: answers.PublishedVersion},
+        {201: answers.VersionShape, 200: answers.VersionShape},
         (*_EDIT, errors.IdempotencyKeyRequired, errors.DefinitionInvalid, errors.TypesettingBusy),
     ),
     ("POST", _TEMPLATES + "/{template_id}/preview"): Outcome(

@@ -262,8 +262,12 @@ async def publish(
     headers = {"Location": f"/v1/document-templates/{template_id}/versions/{version.id}"}
     if published.replayed:
         headers["Idempotent-Replayed"] = "true"
-    shown = {**shapes.version(version, json.loads(version.definition)), "warnings": _listed(published.warnings)}
-    return JSONResponse(shown, 200 if published.replayed else 201, headers)
+    else:
+        # The body is the version's alone, so that a repeat is answered by the same; a preview lists them.
+        headers["X-Trial-Warnings"] = str(len(published.warnings))
+    return JSONResponse(
+        shapes.version(version, json.loads(version.definition)), 200 if published.replayed else 201, headers
+    )
 
 
 @router.post(
