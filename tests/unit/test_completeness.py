@@ -135,6 +135,13 @@ def test_every_command_and_option_is_documented(name: str, root: click.Group) ->
     walk(name, root)
 
 
+def test_what_the_readme_says_is_missing_is_missing() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## What is not there yet")[1].split("\n## ")[0]
+    written = (DOCS / "http-api.md").read_text(encoding="utf-8") + (DOCS / "commands.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:GET|POST|document-service|documents) [^`]+)`", section):
+        assert not re.search(rf"`{re.escape(name)}[` ]", written), f"{name} is there now; tell the README"
+
+
 def test_every_decision_is_one_page_with_a_title() -> None:
     for path in (DOCS / "decisions").glob("[0-9]*.md"):
         lines = path.read_text(encoding="utf-8").splitlines()
