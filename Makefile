@@ -48,6 +48,7 @@ bench: $(STAMP) ## Measure; results go to standard output as ratios (docs/benchm
 	$(BIN)/python -m bench
 
 soak: $(STAMP) ## Long runs: millions of simulated schedules and thousands of kill -9 cycles.
+	@test -e tests/simulation/soak.py || { echo "the simulation is not there yet"; exit 69; }
 	$(BIN)/python -m tests.simulation.soak
 
 requirements: ## Compile requirements/*.in to hashed requirements/*.txt (needs $(VENV)).

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from service import Service, request_for
 
 

@@ -1,7 +1,8 @@
 """What the service's word "this device was revoked" does here: every cached document becomes unreadable.
 
 All caches of the home folder go, whoever's they are: a lost device is lost for everybody who worked on it, and what
-was wrongly purged costs a download. Queues and the audit outbox stay sealed: unsent work and evidence are never dropped.
+was wrongly purged costs a download. Queues and the audit outbox stay sealed: unsent work and evidence are never
+dropped.
 """
 
 from __future__ import annotations
