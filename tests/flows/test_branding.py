@@ -92,7 +92,7 @@ def test_the_logo_is_drawn_anew_and_small(api: Api) -> None:
     picture = Image.open(io.BytesIO(logo(size=(1800, 900), kind="JPEG")))
     picture.save(with_text, "JPEG", comment=b"secret comment")
     answer = put_logo(api, with_text.getvalue() + b"trailing program", "jpeg").json()["logo"]
-    assert (answer["contentType"], answer["width"], answer["height"]) == ("image/jpeg", 800, 400)
+    assert (answer["contentType"], answer["width"], answer["height"]) == ("image/jpeg", 400, 200)
     kept = api.get(ROUTE + "/logo")
     assert b"secret comment" not in kept.content
     assert b"trailing program" not in kept.content
