@@ -69,15 +69,25 @@ def test_only_an_administrator_asks_in_bulk(service: Service, tenant: str) -> No
 
 def test_a_second_tenant_does_not_wait_behind_the_first_ones_backlog(service: Service, fhir_url: str, api: Api) -> None:
     version = api.platform_version()
-    bulk = [api.post("/v1/documents/render-jobs/bulk", json=bulk_of(version, 400)).json()["id"] for _ in range(2)]
     with service.caller(service.create_tenant(fhir_url)) as other:
-        began = time.monotonic()
+        bulk = api.post("/v1/documents/render-jobs/bulk", json=bulk_of(version, 400)).json()["id"]
         job = other.render(request_for(version))
-        waited = time.monotonic() - began
-    left = sum(api.get(f"/v1/documents/render-jobs/bulk/{one}").json()["progress"]["queued"] for one in bulk)
     assert job["status"] == "completed"
-    # Behind the whole backlog it would have come last.
-    assert left > 200, left
-    assert waited < 15, waited
-    for one in bulk:
-        api.post(f"/v1/documents/render-jobs/bulk/{one}/cancel")
+    api.post(f"/v1/documents/render-jobs/bulk/{bulk}/cancel")
+    # Of four hundred, only those that the engine held already may have been begun before it: the slots of a tenant.
+    begun_before = [
+        one
+        for one in all_jobs(api)
+        if one["startedAt"] is not None and job["createdAt"] < one["startedAt"] < job["startedAt"]
+    ]
+    assert len(begun_before) <= 40, len(begun_before)
+
+
+def all_jobs(api: Api) -> list[dict[str, Any]]:
+    jobs: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = api.get("/v1/documents/render-jobs", params={"limit": 100, "cursor": cursor}).json()
+        jobs += page["items"]
+        cursor = page["nextCursor"]
+    return jobs

@@ -96,7 +96,7 @@ async def stats(connection: Connection) -> QueueStats:
     row = await connection.fetchrow(
         """SELECT count(*) FILTER (WHERE status = 'queued') AS waiting,
                   count(*) FILTER (WHERE status = 'picked') AS running,
-                  (SELECT count(*) FROM document.render_backlog) AS backlog,
+                  (SELECT count(*) FROM queue.render_backlog) AS backlog,
                   coalesce(extract(epoch FROM now() - min(created) FILTER (WHERE status = 'queued')), 0) AS oldest
            FROM queue.pgqueuer"""
     )

@@ -1,7 +1,7 @@
 -- Admission (design §3): the engine holds at most so many entries of a tenant; the rest wait in a backlog of ours, so
 -- that a tenant behind another's twenty thousand jobs starts at once. Both tables are reached by the functions below
--- only; they hold ids and no tenant data, and so need no row-level security.
-CREATE TABLE document.render_backlog (
+-- only; they hold ids and no tenant data, and so live beside the engine's own tables without row-level security.
+CREATE TABLE queue.render_backlog (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id text NOT NULL,
     job_id text NOT NULL,
@@ -9,9 +9,9 @@ CREATE TABLE document.render_backlog (
     lane text NOT NULL,
     UNIQUE (job_id, generation)
 );
-CREATE INDEX render_backlog_tenant ON document.render_backlog (tenant_id, seq);
+CREATE INDEX render_backlog_tenant ON queue.render_backlog (tenant_id, seq);
 
-CREATE TABLE document.render_slots (
+CREATE TABLE queue.render_slots (
     tenant_id text PRIMARY KEY,
     admitted integer NOT NULL CHECK (admitted >= 0)
 ) WITH (fillfactor = 50);
@@ -39,12 +39,12 @@ BEGIN
     IF p_tenant IS NULL OR p_tenant IS DISTINCT FROM current_setting('app.tenant_id', true) THEN
         RAISE EXCEPTION 'a tenant can only enqueue its own jobs' USING ERRCODE = 'insufficient_privilege';
     END IF;
-    INSERT INTO document.render_slots AS s (tenant_id, admitted) VALUES (p_tenant, 1)
+    INSERT INTO queue.render_slots AS s (tenant_id, admitted) VALUES (p_tenant, 1)
     ON CONFLICT (tenant_id) DO UPDATE SET admitted = s.admitted + 1
         WHERE s.admitted < document.slots_per_tenant() OR p_priority > 0
     RETURNING admitted INTO taken;
     IF taken IS NULL THEN
-        INSERT INTO document.render_backlog (tenant_id, job_id, generation, lane)
+        INSERT INTO queue.render_backlog (tenant_id, job_id, generation, lane)
         VALUES (p_tenant, p_job, p_generation, p_lane) ON CONFLICT DO NOTHING;
     ELSE
         PERFORM document.put_entry(p_tenant, p_job, p_generation, p_lane, p_priority);
@@ -54,15 +54,15 @@ END $$;
 -- A job is finished, in the transaction that says so: its slot goes to the oldest job that waits.
 CREATE FUNCTION document.release_slot(p_tenant text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE following document.render_backlog;
+DECLARE following queue.render_backlog;
 BEGIN
     IF p_tenant IS NULL OR p_tenant IS DISTINCT FROM current_setting('app.tenant_id', true) THEN
         RAISE EXCEPTION 'a tenant can only release its own slots' USING ERRCODE = 'insufficient_privilege';
     END IF;
-    DELETE FROM document.render_backlog WHERE seq = (SELECT seq FROM document.render_backlog
+    DELETE FROM queue.render_backlog WHERE seq = (SELECT seq FROM queue.render_backlog
         WHERE tenant_id = p_tenant ORDER BY seq LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING * INTO following;
     IF following.seq IS NULL THEN
-        UPDATE document.render_slots SET admitted = greatest(admitted - 1, 0) WHERE tenant_id = p_tenant;
+        UPDATE queue.render_slots SET admitted = greatest(admitted - 1, 0) WHERE tenant_id = p_tenant;
     ELSE
         PERFORM document.put_entry(following.tenant_id, following.job_id, following.generation, following.lane, 0);
     END IF;
@@ -76,20 +76,20 @@ CREATE FUNCTION document.reconcile_slots() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE waiting record; n integer := 0;
 BEGIN
-    DELETE FROM document.render_backlog b WHERE NOT EXISTS (SELECT FROM document.document_render_jobs j
+    DELETE FROM queue.render_backlog b WHERE NOT EXISTS (SELECT FROM document.document_render_jobs j
         WHERE j.tenant_id = b.tenant_id AND j.id = b.job_id AND j.generation = b.generation
             AND j.status IN ('queued', 'running'));
     -- One order of locks, so that two housekeepers cannot wait for each other.
-    PERFORM 1 FROM document.render_slots ORDER BY tenant_id FOR UPDATE;
-    UPDATE document.render_slots s SET admitted = (SELECT count(*) FROM document.document_render_jobs j
+    PERFORM 1 FROM queue.render_slots ORDER BY tenant_id FOR UPDATE;
+    UPDATE queue.render_slots s SET admitted = (SELECT count(*) FROM document.document_render_jobs j
         WHERE j.tenant_id = s.tenant_id AND j.status IN ('queued', 'running') AND NOT EXISTS
-            (SELECT FROM document.render_backlog b WHERE b.job_id = j.id AND b.generation = j.generation));
-    FOR waiting IN SELECT b.* FROM document.render_slots s CROSS JOIN LATERAL
-            (SELECT * FROM document.render_backlog b WHERE b.tenant_id = s.tenant_id ORDER BY b.seq
+            (SELECT FROM queue.render_backlog b WHERE b.job_id = j.id AND b.generation = j.generation));
+    FOR waiting IN SELECT b.* FROM queue.render_slots s CROSS JOIN LATERAL
+            (SELECT * FROM queue.render_backlog b WHERE b.tenant_id = s.tenant_id ORDER BY b.seq
              LIMIT greatest(document.slots_per_tenant() - s.admitted, 0)) b LOOP
-        DELETE FROM document.render_backlog WHERE seq = waiting.seq;
+        DELETE FROM queue.render_backlog WHERE seq = waiting.seq;
         PERFORM document.put_entry(waiting.tenant_id, waiting.job_id, waiting.generation, waiting.lane, 0);
-        UPDATE document.render_slots SET admitted = admitted + 1 WHERE tenant_id = waiting.tenant_id;
+        UPDATE queue.render_slots SET admitted = admitted + 1 WHERE tenant_id = waiting.tenant_id;
         n := n + 1;
     END LOOP;
     RETURN n;
@@ -110,12 +110,12 @@ BEGIN
     WHERE j.status IN ('queued', 'running') AND coalesce(j.started_at, j.created_at) < now() - p_older_than
         AND NOT EXISTS (SELECT FROM queue.pgqueuer q WHERE q.dedupe_key = j.id || ':' || j.generation
             AND q.status IN ('queued', 'picked'))
-        AND NOT EXISTS (SELECT FROM document.render_backlog b WHERE b.job_id = j.id AND b.generation = j.generation)
+        AND NOT EXISTS (SELECT FROM queue.render_backlog b WHERE b.job_id = j.id AND b.generation = j.generation)
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS n = ROW_COUNT;
     RETURN n;
 END $$;
-GRANT SELECT ON document.render_backlog TO document_service_system;
+GRANT SELECT ON queue.render_backlog TO document_service_system;
 
 -- A withdrawn synchronous job may wait in the backlog after it was let live on.
 CREATE OR REPLACE FUNCTION document.dequeue_render(p_tenant text, p_job text) RETURNS void
@@ -126,7 +126,7 @@ BEGIN
     END IF;
     DELETE FROM queue.pgqueuer WHERE starts_with(dedupe_key, p_job || ':') AND status = 'queued'
         AND convert_from(payload, 'UTF8')::jsonb ->> 'tenant' = p_tenant;
-    DELETE FROM document.render_backlog WHERE tenant_id = p_tenant AND job_id = p_job;
+    DELETE FROM queue.render_backlog WHERE tenant_id = p_tenant AND job_id = p_job;
 END $$;
 
 -- Bulk requests: a name for many jobs, so that progress can be asked and the rest be cancelled.
