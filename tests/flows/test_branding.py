@@ -172,4 +172,4 @@ def test_the_command_sets_it_too(service: Service, fhir_url: str, tmp_path: Path
         assert (shown["footer"], shown["accent"], shown["address"]) == ("Open day and night", "#14532d", ["Kabul"])
         assert shown["logo"]["contentType"] == "image/png"
     with pytest.raises(AssertionError, match="--accent"):
-        service.create_tenant(fhir_url, "--accent", "#eeeeee")
+        service.command("tenant", "create", "pale", "--accent", "#eeeeee")

@@ -307,6 +307,8 @@ def openapi(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
         if route.roles is not None:
             operation["x-roles"] = list(route.roles)
     _prune(document)
+    # A route of two methods keeps them in a set, whose order changes from process to process.
+    document["paths"] = {path: dict(sorted(operations.items())) for path, operations in document["paths"].items()}
     app.openapi_schema = document
     return document
 
