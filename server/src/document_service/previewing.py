@@ -98,7 +98,7 @@ async def preview(runtime: Runtime, caller: Caller, template_id: str, wanted: Wa
         raise LocaleUnsupported(f"/locale: the form has {', '.join(shown.definition['locales'])}.")
     subject = await _subject(runtime, caller, shown, locale, wanted)
     form = Form(shown.definition, shown.template.name, shown.version)
-    async with runtime.previews:
+    async with runtime.preview_turn():
         found = await asyncio.to_thread(trials.static_problems, shown.definition)
         sheet = await trials.print_sheet(runtime.press, form, locale, shown.letterhead, subject, output=wanted.output)
     return Preview(locale, sheet.result, trials.joined(found, sheet.problems), sheet.warnings)

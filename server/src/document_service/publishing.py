@@ -67,7 +67,7 @@ async def publish(
     if problems:
         raise DefinitionInvalid(errors=tuple(problems))
     form = trials.Form(definition, template.name, says_unreviewed=False)
-    async with runtime.previews:
+    async with runtime.preview_turn():
         verdict = await trials.try_out(runtime.press, form, letterhead_of(runtime, tenant, brand, logo))
     if verdict.problems:
         raise DefinitionInvalid(errors=verdict.problems)

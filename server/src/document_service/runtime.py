@@ -14,6 +14,7 @@ import asyncpg
 
 from document_service import platform_forms, templates, tenants
 from document_service.database import SYSTEM_ROLE, Address, Database, open_database
+from document_service.errors import TypesettingBusy
 from document_service.fhir import FhirReader
 from document_service.keys import KeyStore
 from document_service.postgres import PostgresSupervisor
@@ -25,6 +26,9 @@ from document_service.store import ObjectStore, open_store
 from document_service.throttle import PUBLIC_RATE, TENANT_RATE, USER_RATE, Throttle
 from document_service.tokens import LocalIssuer, Verifier, parse_issuers
 from document_service.typesetting.pool import TypesettingPool
+
+#: A trial that runs away ends after 12 s; an author who waits longer than two of them is told to try again.
+PREVIEW_WAIT_SECONDS = 25.0
 
 #: A lost listener connection is opened again this much later; meanwhile waiters look by themselves.
 LISTEN_AGAIN_SECONDS = 0.5
@@ -53,6 +57,23 @@ class Runtime:
     public_throttle: Throttle = field(default_factory=lambda: Throttle(PUBLIC_RATE))
     # One preview at a time: a form that runs away holds one child, never all of the clinic's.
     previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+    @asynccontextmanager
+    async def preview_turn(self) -> AsyncIterator[None]:
+        """Hold the one place of previews and trials in this process.
+
+        Raises:
+            TypesettingBusy: others held it all the time that an author would wait.
+        """
+        try:
+            async with asyncio.timeout(PREVIEW_WAIT_SECONDS):
+                await self.previews.acquire()
+        except TimeoutError:
+            raise TypesettingBusy(headers={"Retry-After": "5"}) from None
+        try:
+            yield
+        finally:
+            self.previews.release()
 
     async def listen_for_finished(self) -> None:
         """Wake those who wait for a synchronous job when any worker has finished it; runs until it is cancelled."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +41,12 @@ from document_service.typesetting.pool import TypesettingPool
 
 # A form has at most 200 bindings; an author who mends forty faults tries again anyway.
 MOST_ROUNDS = 40
+
+# Forty rounds of bindings that each take their whole 300 ms; a page of any length comes in less.
+MOST_SECONDS = 12.0
+
+# Each further locale would hold a child for its whole limit to say the same.
+_NEVER_ENDING = frozenset({"RENDER_TIMEOUT", "RENDER_MEMORY", "TOO_MANY_PROBLEMS"})
 
 # A path that is well-formed and finds nothing, in place of one that cannot be shown.
 _NOTHING = "%patient.where(false)"
@@ -133,8 +140,7 @@ async def try_out(pool: TypesettingPool, form: Form, letterhead: Letterhead) -> 
         subject = sample_subject(form.definition, locale)
         sheet = await print_sheet(pool, form, locale, letterhead, subject, marked=False)
         sheets.append(sheet)
-        if any(problem.code in ("RENDER_TIMEOUT", "RENDER_MEMORY") for problem in sheet.problems):
-            # Each further locale would hold a child for its whole limit to say the same.
+        if any(problem.code in _NEVER_ENDING for problem in sheet.problems):
             break
     pages = {sheet.locale: sheet.result.pages for sheet in sheets if sheet.result is not None}
     return Verdict(joined(problems, _gathered(sheets, "problems")), _gathered(sheets, "warnings"), pages)
@@ -221,7 +227,10 @@ class _Attempt:
         if not self._settle_inputs():
             return None
         crashed = False
+        deadline = time.monotonic() + MOST_SECONDS
         for _ in range(MOST_ROUNDS):
+            if time.monotonic() > deadline:
+                break
             job = self._job(output)
             try:
                 result = await pool.render(job)

@@ -152,7 +152,7 @@ async def _try_out(runtime: Runtime, tenant: Tenant, brand: Branding, logo: byte
     """
     shipped = platform_forms.catalogue()[0]
     form = trials.Form(loads_exact(shipped.definition), shipped.name, shipped.semver, says_unreviewed=False)
-    async with runtime.previews:
+    async with runtime.preview_turn():
         for locale in form.definition["locales"]:
             subject = trials.sample_subject(form.definition, locale)
             sheet = await trials.print_sheet(

@@ -19,8 +19,8 @@ from document_service.scanner.isolation import Inspectors, ProcessStopped
 
 MAX_LOGO_BYTES: Final = 256 * 1024  # A logo drawn for print is 20 to 100 KB.
 MAX_LOGO_PIXELS: Final = 4_000_000  # 2,000 by 2,000; what a designer exports at most.
-# It stands 30 pt high beside the organisation's name: 200 pixels are 480 dots an inch there, as sharp as office printers
-# print. Twice that made every document of a drawn logo 11 KB larger for nothing that an eye finds.
+# It stands 30 pt high beside the organisation's name: 200 pixels are 480 dots an inch there, as sharp as an office
+# printer prints. Twice that made every document of a drawn logo 11 KB larger for nothing that an eye finds.
 MAX_HEIGHT: Final = 200
 MAX_WIDTH: Final = 800
 
