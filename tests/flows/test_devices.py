@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import pytest
 import rfc8785
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from document_client import DocumentClient
 from document_client.client import raise_stop
 from document_client.errors import DeviceRevoked, DocumentUnknown
 from document_service import identifiers
+from installation import EVENTS, Installation, text
 from service import Api, Service
-
-EVENTS = "/v1/documents/audit-events"
 
 
 @pytest.fixture(scope="module")
@@ -41,54 +35,6 @@ def nurse(service: Service, clinic: str) -> Iterator[Api]:
 def admin(service: Service, clinic: str) -> Iterator[Api]:
     with service.caller(clinic, "admin", roles=("TENANT_ADMIN", "AUDITOR")) as caller:
         yield caller
-
-
-class Installation:
-    """The key and the audit chain of one installation, as the client keeps them."""
-
-    def __init__(self) -> None:
-        self.id = identifiers.new("device")
-        self.key = Ed25519PrivateKey.generate()
-        self.last = "0" * 64
-        self.sequence = 0
-
-    @property
-    def public_key(self) -> str:
-        return text(self.key.public_key().public_bytes_raw())
-
-    def enrol(self, api: Api, **more: Any) -> httpx2.Response:
-        return api.post("/v1/devices", json={"deviceId": self.id, "publicKey": self.public_key, **more})
-
-    def event(self, action: str, user: str = "nurse", **more: Any) -> dict[str, Any]:
-        self.sequence += 1
-        event = {
-            "eventId": f"evt_{uuid.uuid4().hex}",
-            "deviceId": self.id,
-            "userId": user,
-            "sequence": self.sequence,
-            "action": action,
-            "documentId": None,
-            "documentSha256": None,
-            "occurredAt": datetime.now(UTC).isoformat(),
-            "clock": "trusted",
-            "previousHash": self.last,
-            **more,
-        }
-        event["hash"] = self.last = hashlib.sha256(rfc8785.dumps(event)).hexdigest()
-        return event
-
-    def signed(self, tenant: str, content: bytes) -> dict[str, str]:
-        message = b"document-service audit-events v1\n" + hashlib.sha256(content).hexdigest().encode()
-        return {
-            "Content-Type": "application/json",
-            "X-Device-Id": self.id,
-            "X-Device-Tenant": tenant,
-            "X-Device-Signature": text(self.key.sign(message)),
-        }
-
-
-def text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def test_enrolment_is_the_same_pair_or_refused(nurse: Api) -> None:
@@ -216,6 +162,9 @@ def test_a_lost_device_purges_its_cache_at_its_next_contact(
         admin.post(f"/v1/devices/{device_id}/revoke", json={"reason": "stolen"})
         report = client.sync()
         assert report.stopped == "DEVICE_REVOKED"
+        query = {"deviceId": device_id, "action": "device.cache.purged"}
+        (purged,) = admin.get("/v1/audit-events", params=query).json()["items"]
+        assert purged["detail"]["flags"] == ["sent-by-device", "device-revoked"]
         assert client.documents.list() == []
         # What was not sent is not lost, and not taken for refused.
         assert client.queue.show(pending["clientMutationId"])["status"] == "queued"

@@ -66,3 +66,99 @@ async def record(connection: Connection, tenant_id: str, event: Event) -> str | 
         json.dumps(event.detail),
     )
     return row
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded(Event):
+    """One row of the trail; ``chain_seq`` is its place in the chain, None until the sequencer has been there."""
+
+    id: str = ""
+    seq: int = 0
+    recorded_at: datetime = datetime.min.replace(tzinfo=UTC)
+    chain_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What an auditor narrows the trail to; None = any. Instants bound ``recorded_at``."""
+
+    action: str | None = None
+    actor: str | None = None
+    outcome: str | None = None
+    document_id: str | None = None
+    patient_id: str | None = None
+    device_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_SHOWN = tuple(name for name in Recorded.__dataclass_fields__ if name != "chain_seq")
+_COLUMNS = ", ".join(f"e.{name}" for name in _SHOWN)
+
+
+async def search(
+    connection: Connection,
+    tenant_id: str,
+    wanted: Query,
+    after_id: str | None,
+    limit: int,
+    facilities: list[str] | None = None,
+) -> list[Recorded]:
+    """Events of a tenant, newest first.
+
+    An action that ends in ``*`` is a prefix. With ``facilities``, events on documents and jobs of others are left out.
+    """
+    rows = await connection.fetch(
+        f"""SELECT {_COLUMNS}, c.chain_seq FROM audit_events e
+            LEFT JOIN audit_chain c ON c.tenant_id = e.tenant_id AND c.event_id = e.id
+            WHERE e.tenant_id = $1 AND ($2::text IS NULL OR e.action = $2 OR starts_with(e.action, rtrim($2, '*'))
+                    AND right($2, 1) = '*')
+              AND ($3::text IS NULL OR e.actor = $3) AND ($4::text IS NULL OR e.outcome = $4)
+              AND ($5::text IS NULL OR e.document_id = $5) AND ($6::text IS NULL OR e.patient_id = $6)
+              AND ($7::text IS NULL OR e.device_id = $7)
+              AND ($8::timestamptz IS NULL OR e.recorded_at >= $8)
+              AND ($9::timestamptz IS NULL OR e.recorded_at < $9)
+              AND ($10::text IS NULL OR e.id < $10)
+              AND ($12::text[] IS NULL OR NOT EXISTS (SELECT FROM documents d WHERE d.tenant_id = e.tenant_id
+                    AND d.id = e.document_id AND d.facility_id <> ALL ($12))
+                AND NOT EXISTS (SELECT FROM document_render_jobs j WHERE j.tenant_id = e.tenant_id
+                    AND j.id = e.job_id AND NOT j.facility_ids && $12))
+            ORDER BY e.id DESC LIMIT $11""",
+        tenant_id,
+        wanted.action,
+        wanted.actor,
+        wanted.outcome,
+        wanted.document_id,
+        wanted.patient_id,
+        wanted.device_id,
+        wanted.since,
+        wanted.until,
+        after_id,
+        limit,
+        facilities,
+    )
+    return [Recorded(**{**dict(row), "detail": json.loads(row["detail"])}) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """How often a user did one thing with a document on one device (None: on none that is enrolled)."""
+
+    actor: str
+    device_id: str | None
+    action: str
+    times: int
+    first_at: datetime
+    last_at: datetime
+
+
+async def acts_on_document(connection: Connection, tenant_id: str, document_id: str) -> list[Acts]:
+    """Every successful act on a document, summed by user, device and action."""
+    rows = await connection.fetch(
+        """SELECT actor, device_id, action, count(*) AS times, min(occurred_at) AS first_at, max(occurred_at) AS last_at
+           FROM audit_events WHERE tenant_id = $1 AND document_id = $2 AND outcome = 'success'
+           GROUP BY 1, 2, 3 ORDER BY 5""",
+        tenant_id,
+        document_id,
+    )
+    return [Acts(**dict(row)) for row in rows]

@@ -161,3 +161,30 @@ async def note_applied(connection: Connection, caller: Caller, device_id: str, a
         str(applied.xid),
         applied.seq,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What is known of one user's cache on one device; ``applied``: it has followed the feed past a revocation."""
+
+    device_id: str
+    user_id: str
+    name: str | None
+    last_seen_at: datetime
+    revoked_at: datetime | None
+    applied: bool
+
+
+async def copies_of(connection: Connection, document_id: str) -> list[Copies]:
+    """Every user's cache on every device of the tenant that has to do with a document by the trail."""
+    rows = await connection.fetch(
+        """SELECT u.device_id, u.user_id, d.name, d.last_seen_at, d.revoked_at,
+               coalesce((u.feed_xid, u.feed_seq) >= (r.xid, r.seq), false) AS applied
+           FROM device_users u JOIN devices d ON d.tenant_id = u.tenant_id AND d.id = u.device_id
+           LEFT JOIN LATERAL (SELECT xid, seq FROM changes c WHERE c.tenant_id = u.tenant_id
+               AND c.entity_id = $1 AND c.kind = 'revocation' ORDER BY xid DESC, seq DESC LIMIT 1) r ON true
+           WHERE u.tenant_id = current_tenant() AND EXISTS (SELECT FROM audit_events e
+               WHERE e.tenant_id = u.tenant_id AND e.document_id = $1 AND e.device_id = u.device_id)""",
+        document_id,
+    )
+    return [Copies(**dict(row)) for row in rows]

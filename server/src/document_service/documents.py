@@ -152,6 +152,14 @@ async def show_readable(connection: Connection, caller: Caller, document_id: str
     return document
 
 
+async def patient_of(connection: Connection, document_id: str | None) -> str | None:
+    """The patient of a document of the transaction's tenant, for the trail."""
+    patient: str | None = await connection.fetchval(
+        "SELECT patient_id FROM documents WHERE tenant_id = current_tenant() AND id = $1", document_id
+    )
+    return patient
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """What a search is narrowed to; None = any. Instants bound ``created_at``."""

@@ -1,11 +1,12 @@
-"""What has to be done now and then, in any one process: lost entries, tombstones, the window of deduplication."""
+"""What has to be done now and then, in any one process: lost entries, tombstones, the audit chain and its heads."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from document_service import queue, render_jobs
+from document_service import queue, render_jobs, sequencing
 from document_service.database import system_transaction
 from document_service.errors import ServiceError
 from document_service.runtime import Runtime
@@ -23,15 +24,24 @@ JOBS_KEPT = timedelta(days=90)
 
 async def keep_house(runtime: Runtime, stop: asyncio.Event) -> None:
     """Make rounds until ``stop`` is set; a round that fails is made again at the next turn."""
+    heads: dict[str, int] = {}
+    await asyncio.gather(
+        _repeat(lambda: make_round(runtime), ROUND, stop),
+        _repeat(lambda: sequencing.chain_events(runtime), sequencing.CHAIN_ROUND, stop),
+        _repeat(lambda: sequencing.sign_heads(runtime, heads), sequencing.HEAD_ROUND, stop),
+    )
+
+
+async def _repeat(work: Callable[[], Awaitable[object]], every: timedelta, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
-            await make_round(runtime)
+            await work()
         except ServiceError as error:
             log.warning("housekeeping.postponed", code=error.code)
         except Exception:
             log.exception("housekeeping.failed")
         try:
-            await asyncio.wait_for(stop.wait(), ROUND.total_seconds())
+            await asyncio.wait_for(stop.wait(), every.total_seconds())
         except TimeoutError:
             continue
 

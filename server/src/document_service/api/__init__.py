@@ -12,12 +12,14 @@ from starlette.types import ASGIApp
 
 from document_service import __version__
 from document_service.api import (
+    audit,
     branding,
     bulk,
     changes,
     device_audit,
     devices,
     documents,
+    holders,
     operations,
     outcomes,
     problems,
@@ -47,6 +49,8 @@ ROUTERS = tuple(
         render_jobs,
         uploads,
         withdrawals,
+        holders,
+        audit,
         documents,
         verification,
     )

@@ -5,10 +5,10 @@ These describe the answers in the OpenAPI document; ``shapes`` builds the bodies
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from document_service.api.shapes import DocumentShape, Instant, JobShape, ProblemBody, Shape, TemplateShape
 
@@ -216,6 +216,68 @@ class DevicePage(Shape):
     """Devices, newest first."""
 
     items: list[DeviceShape]
+    next_cursor: str | None
+
+
+class Holder(Shape):
+    """What one user did with a document on one device; ``copy`` is what became of the sealed copy there."""
+
+    user_id: str | None
+    device_id: str | None
+    device_name: str | None
+    device_last_seen_at: Instant | None
+    first_at: Instant
+    last_at: Instant
+    viewed: int
+    linked: int
+    downloaded: int
+    opened: int
+    printed: int
+    saved: int
+    copy_state: Annotated[Literal["kept", "dropped", "expired", "purged"] | None, Field(alias="copy")]
+
+
+class HoldersAnswer(Shape):
+    """Everybody who had a document in hand."""
+
+    document_id: str
+    status: str
+    items: list[Holder]
+
+
+class AuditEntry(Shape):
+    """One event of the trail; ``chainSequence`` is null until it was chained, at most two seconds."""
+
+    id: str
+    action: str
+    outcome: Literal["success", "failure"]
+    actor: str
+    recorded_at: Instant
+    occurred_at: Instant | None
+    device_id: str | None
+    document_id: str | None
+    job_id: str | None
+    template_id: str | None
+    upload_id: str | None
+    patient_id: str | None
+    request_id: str | None
+    chain_sequence: int | None
+    detail: dict[str, Any]
+
+
+class AuditBundle(BaseModel):
+    """A page of the trail with ``format=fhir``: a FHIR R4 searchset of AuditEvent resources."""
+
+    resourceType: Literal["Bundle"]
+    type: Literal["searchset"]
+    link: list[dict[str, str]] = []
+    entry: list[dict[str, Any]] = []
+
+
+class AuditPage(Shape):
+    """A page of the trail, newest first; with ``format=fhir`` a Bundle of AuditEvent resources instead."""
+
+    items: list[AuditEntry]
     next_cursor: str | None
 
 

@@ -11,7 +11,7 @@ import rfc8785
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from document_service import audit, devices, identifiers
+from document_service import audit, devices, documents, identifiers
 from document_service.api import shapes
 from document_service.api.callers import AnyCaller, Opened
 from document_service.api.exact import ExactRoute
@@ -53,6 +53,7 @@ async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, re
                     event["userId"],
                     device_id=event["deviceId"],
                     document_id=event.get("documentId"),
+                    patient_id=await documents.patient_of(connection, event.get("documentId")),
                     occurred_at=_instant(event["occurredAt"]),
                     device_event_id=event["eventId"],
                     request_id=request.state.request_id,

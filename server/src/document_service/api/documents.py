@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse, StreamingResponse
 
 from document_service import audit, documents, identifiers
-from document_service.api import paging, shapes
+from document_service.api import paging, shapes, trail
 from document_service.api.callers import Clinician, Opened
 from document_service.api.exact import ExactRoute
 from document_service.database import tenant_transaction
@@ -32,6 +32,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 async def search(
     caller: Clinician,
     runtime: Opened,
+    request: Request,
     patient_id: Annotated[str, Query(alias="patientId", max_length=64)],
     encounter_id: Annotated[str | None, Query(alias="encounterId", max_length=64)] = None,
     category: shapes.Category | None = None,
@@ -45,6 +46,9 @@ async def search(
     after = paging.decode(cursor)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         rows = await documents.search(connection, caller, wanted, after, limit + 1, runtime.keys)
+        if after is None:
+            asked = trail.event(request, caller, "document.search", patient_id=patient_id)
+            await audit.record(connection, caller.tenant, asked)
     return JSONResponse(paging.page(rows, limit, shapes.document))
 
 
@@ -52,6 +56,7 @@ async def search(
 async def show(document_id: str, caller: Clinician, runtime: Opened, request: Request) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         document = await documents.show(connection, caller, document_id, runtime.keys)
+        await audit.record(connection, caller.tenant, trail.event(request, caller, "document.view", document))
     if shapes.etag_matches(request.headers.get("if-none-match"), document.etag):
         return Response(status_code=304, headers={"ETag": document.etag})
     return JSONResponse(shapes.document(document), headers={"ETag": document.etag})
@@ -71,13 +76,7 @@ async def download_url(
         await audit.record(
             connection,
             caller.tenant,
-            audit.Event(
-                "document.download-url",
-                caller.user,
-                document_id=document.id,
-                patient_id=document.patient_id,
-                request_id=request.state.request_id,
-            ),
+            trail.event(request, caller, "document.download-url", document),
         )
     query = runtime.signer.sign(caller.tenant, document.id, disposition, ttl)  # type: ignore[arg-type]
     base = (runtime.settings.public_url or "").rstrip("/")
@@ -106,19 +105,20 @@ async def content(
     if not identifiers.is_id("document", document_id):
         raise SignatureInvalid()
     claim = runtime.signer.verify(document_id, request.url.query)
-    holder = Caller(claim.tenant, "signed-url", frozenset(), None)
+    # From here on the request speaks for a tenant, and its refusal goes into that tenant's trail.
+    holder = request.state.caller = Caller(claim.tenant, "signed-url", frozenset(), None)
     async with tenant_transaction(runtime.database.app, claim.tenant) as connection:
         document = await documents.show_readable(connection, holder, document_id, runtime.keys)
         if request.method == "GET":
             await audit.record(
                 connection,
                 claim.tenant,
-                audit.Event(
+                trail.event(
+                    request,
+                    holder,
                     "document.download",
-                    holder.user,
-                    document_id=document.id,
-                    patient_id=document.patient_id,
-                    request_id=request.state.request_id,
+                    document,
+                    detail={"range": range_header} if range_header else {},
                 ),
             )
     headers = _content_headers(document, claim)

@@ -26,6 +26,11 @@ from document_service.errors import ServiceError
 _JSON = "application/json"
 _PDF = "application/pdf"
 
+#: Answers that can be had in another form too: its media type and shape.
+_OTHER_FORMS: dict[type[BaseModel], tuple[str, type[BaseModel]]] = {
+    answers.AuditPage: ("application/fhir+json", answers.AuditBundle)
+}
+
 #: The same resource as before; only its entity tag is answered.
 _NOT_MODIFIED = {304: ""}
 
@@ -202,6 +207,8 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
         {200: shapes.DocumentShape},
         (errors.IdempotencyKeyRequired, errors.IdempotencyKeyReused, errors.DocumentStateConflict),
     ),
+    ("GET", "/v1/documents/{document_id}/holders"): Outcome({200: answers.HoldersAnswer}),
+    ("GET", "/v1/audit-events"): Outcome({200: answers.AuditPage}, (errors.InvalidCursor, errors.ObjectCorrupt)),
     ("GET", "/v1/documents/{document_id}/content"): Outcome(
         {200: _PDF, 206: _PDF, **_NOT_MODIFIED}, (*_CONTENT, errors.RangeNotSatisfiable)
     ),
@@ -291,6 +298,7 @@ def openapi(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
     models: list[type[BaseModel]] = [shapes.ProblemBody]
     for row in OUTCOMES.values():
         models += [answer for answer in row.answers.values() if not isinstance(answer, str)]
+    models += [form for _, form in _OTHER_FORMS.values()]
     models = sorted(dict.fromkeys(models), key=lambda model: model.__name__)
     _, definitions = models_json_schema(
         [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
@@ -327,6 +335,9 @@ def _responses(route: Described, outcome: Outcome) -> Iterator[tuple[str, dict[s
             content[_JSON] = {"schema": {"$ref": f"#/components/schemas/{answer.__name__}"}}
             if route.path.endswith(("/generate", "/preview")):
                 content[_PDF] = {}
+            if answer in _OTHER_FORMS:
+                media, form = _OTHER_FORMS[answer]
+                content[media] = {"schema": {"$ref": f"#/components/schemas/{form.__name__}"}}
         refusals = by_status.get(status, [])
         if refusals:
             body["description"] = " ".join(f"`{refusal.code}`: {refusal.title}" for refusal in refusals)
