@@ -34,7 +34,7 @@ from document_service.errors import (
 )
 from document_service.exact_json import dumps_exact
 from document_service.fhir import reads
-from document_service.sample_patients import SampleRecord, sample_inputs
+from document_service.sample_patients import SampleRecord, sample_inputs, without_patterns
 from document_service.typesetting.jobs import Output, TypesetJob, TypesetResult
 from document_service.typesetting.labels import page_problems
 from document_service.typesetting.pool import TypesettingPool
@@ -270,7 +270,7 @@ class _Attempt:
             self._warn(
                 f"/inputs/properties/{name}", "EXAMPLE_MISSING", "Add examples with a value that this schema accepts."
             )
-        self._definition["inputs"] = _without_patterns(self._definition.get("inputs", {}))
+        self._definition["inputs"] = without_patterns(self._definition.get("inputs", {}))
         required = self._definition["inputs"].get("required", [])
         for problem in definitions.check_inputs(self._definition, self._inputs):
             name = problem.pointer.split("/")[2] if problem.pointer.count("/") > 1 else ""
@@ -381,19 +381,6 @@ class _Attempt:
 
     def _refuse(self, pointer: str, code: str, title: str) -> None:
         self.problems.append(Problem(pointer, code, title))
-
-
-def _without_patterns(schema: Any) -> Any:
-    """A copy of an inputs schema in which no text needs a form that only its author knows."""
-    if isinstance(schema, dict):
-        return {
-            key: _without_patterns(value)
-            for key, value in schema.items()
-            if not (key == "pattern" and isinstance(value, str))
-        }
-    if isinstance(schema, list):
-        return [_without_patterns(item) for item in schema]
-    return schema
 
 
 def _gathered(sheets: list[Sheet], kind: str) -> tuple[Problem, ...]:

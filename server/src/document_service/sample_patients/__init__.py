@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from document_service.exact_json import loads_exact
-from document_service.sample_patients.inputs import sample_inputs
+from document_service.sample_patients.inputs import sample_inputs, without_patterns
 
-__all__ = ["SHIPPED_LOCALES", "Filled", "NoPatient", "SampleRecord", "for_locale", "from_bundle", "sample_inputs"]
+__all__ = [
+    "SHIPPED_LOCALES",
+    "Filled",
+    "NoPatient",
+    "SampleRecord",
+    "for_locale",
+    "from_bundle",
+    "sample_inputs",
+    "without_patterns",
+]
 
 Resource = dict[str, Any]
 

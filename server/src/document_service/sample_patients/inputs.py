@@ -99,3 +99,16 @@ _OF_TYPE: Mapping[str, Any] = {
     "number": _number,
     "boolean": lambda _schema, _words: True,
 }
+
+
+def without_patterns(schema: Any) -> Any:
+    """A copy of an inputs schema in which no text needs a form that only its author knows."""
+    if isinstance(schema, dict):
+        return {
+            key: without_patterns(value)
+            for key, value in schema.items()
+            if not (key == "pattern" and isinstance(value, str))
+        }
+    if isinstance(schema, list):
+        return [without_patterns(item) for item in schema]
+    return schema
