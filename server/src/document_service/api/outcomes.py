@@ -314,6 +314,8 @@ def openapi(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
         operation["responses"] = dict(_responses(route, route.outcome))
         if route.roles is not None:
             operation["x-roles"] = list(route.roles)
+    # The framework keeps a route's methods in a set, whose order changes from process to process.
+    document["paths"] = {path: dict(sorted(operations.items())) for path, operations in document["paths"].items()}
     _prune(document)
     # A route of two methods keeps them in a set, whose order changes from process to process.
     document["paths"] = {path: dict(sorted(operations.items())) for path, operations in document["paths"].items()}
