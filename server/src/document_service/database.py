@@ -179,6 +179,8 @@ async def system_transaction(database: Database) -> AsyncIterator[Connection]:
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # What asyncpg raises when the connection ends while an answer is being read: its protocol state is lost with it.
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
