@@ -13,6 +13,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from document_service import access
 from document_service.database import Connection
 from document_service.errors import FeedReset, InvalidCursor
 from document_service.tokens import Caller
@@ -24,7 +25,7 @@ PAGE_SIZE = 100
 _MOST = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Position:
     """A place in the feed: the last (transaction, sequence) seen."""
 
@@ -34,7 +35,11 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Ids of what changed after a position, each once, and every revocation up to now."""
+    """Ids of what changed after a position, each once, and every revocation up to now.
+
+    ``position`` is where the next page begins: on the last page the newest change of the tenant, also when the caller
+    may not see that one, so that what was passed over is not looked at again.
+    """
 
     position: Position
     more: bool
@@ -42,6 +47,11 @@ class Page:
     jobs: list[str]
     documents: list[str]
     revocations: list[tuple[str, str]]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not (self.more or self.templates or self.jobs or self.documents or self.revocations)
 
 
 async def record(
@@ -105,31 +115,55 @@ _VISIBLE = """tenant_id = $1 AND (xid, seq) > ($2::text::xid8, $3) AND xid < $6:
     AND (facility_ids IS NULL OR $5::text[] IS NULL OR facility_ids && $5)"""
 
 
+async def _newest_below(connection: Connection, tenant_id: str, horizon: str) -> Position:
+    row = await connection.fetchrow(
+        """SELECT c.xid::text, seq FROM changes c WHERE tenant_id = $1 AND xid < $2::text::xid8
+           ORDER BY c.xid DESC, seq DESC LIMIT 1""",
+        tenant_id,
+        horizon,
+    )
+    return Position(0, 0) if row is None else Position(int(row["xid"]), row["seq"])
+
+
+async def newest(connection: Connection, tenant_ids: list[str]) -> dict[str, Position]:
+    """The newest change of each tenant that readers may take already. System role."""
+    rows = await connection.fetch(
+        """SELECT t.tenant_id, c.xid::text AS xid, c.seq FROM unnest($1::text[]) AS t (tenant_id), LATERAL (
+               SELECT xid, seq FROM changes c WHERE c.tenant_id = t.tenant_id
+                 AND c.xid < pg_snapshot_xmin(pg_current_snapshot())
+               ORDER BY c.xid DESC, c.seq DESC LIMIT 1) c""",
+        tenant_ids,
+    )
+    return {row["tenant_id"]: Position(int(row["xid"]), row["seq"]) for row in rows}
+
+
 async def read(connection: Connection, caller: Caller, after: Position) -> Page:
     """The changes after ``after`` that the caller may see, at most ``PAGE_SIZE`` rows of the feed."""
-    facilities = None if caller.facilities is None else sorted(caller.facilities)
+    # ORDER BY names the column: a bare xid would be the text that is selected, in which 1000 comes before 999.
     # Both queries stop at one horizon: a row that becomes visible between them must not be passed over.
     horizon = await connection.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
-    arguments = (caller.tenant, str(after.xid), after.seq, caller.user, facilities, horizon)
+    arguments = (caller.tenant, str(after.xid), after.seq, caller.user, access.facilities_of(caller), horizon)
     rows = await connection.fetch(
-        f"""SELECT xid::text, seq, kind, entity_id FROM changes WHERE {_VISIBLE} AND kind <> 'revocation'
-            ORDER BY xid, seq LIMIT {PAGE_SIZE + 1}""",
+        f"""SELECT c.xid::text, seq, kind, entity_id FROM changes c WHERE {_VISIBLE} AND kind <> 'revocation'
+            ORDER BY c.xid, seq LIMIT {PAGE_SIZE + 1}""",
         *arguments,
     )
     revoked = await connection.fetch(
-        f"""SELECT xid::text, seq, entity_id, reason FROM changes WHERE {_VISIBLE} AND kind = 'revocation'
-            ORDER BY xid, seq""",
+        f"""SELECT entity_id, reason FROM changes c WHERE {_VISIBLE} AND kind = 'revocation'
+            ORDER BY c.xid, seq""",
         *arguments,
     )
     more = len(rows) > PAGE_SIZE
     rows = rows[:PAGE_SIZE]
-    reached = rows if more else [*rows, *revoked]
-    last = max(((int(row["xid"]), row["seq"]) for row in reached), default=(after.xid, after.seq))
+    if more:
+        reached = Position(int(rows[-1]["xid"]), rows[-1]["seq"])
+    else:
+        reached = max(after, await _newest_below(connection, caller.tenant, horizon))
     ids: dict[str, list[str]] = {"template": [], "job": [], "document": []}
     for kind, entity in dict.fromkeys((row["kind"], row["entity_id"]) for row in rows):
         ids[kind].append(entity)
     return Page(
-        Position(*last),
+        reached,
         more,
         ids["template"],
         ids["job"],

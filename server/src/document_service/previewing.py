@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from document_service import audit, branding, definitions, templates, tenants, trials
+from document_service import audit, branding, definitions, patient_access, templates, tenants, trials
 from document_service.branding import Branding
 from document_service.database import Connection, tenant_transaction
 from document_service.errors import (
     LocaleUnsupported,
     Problem,
-    ResourceUnknown,
     ServiceError,
     TemplateStateConflict,
 )
@@ -123,16 +122,7 @@ async def _subject(runtime: Runtime, caller: Caller, shown: _Shown, locale: str,
     if wanted.patient_id is None:
         return sample
     snapshot = await _read(runtime, shown, wanted.patient_id, wanted.encounter_id, sample.inputs)
-    facility = snapshot.facility
-    if caller.facilities is not None and facility is not None and facility not in caller.facilities:
-        # Word for word as if the encounter did not exist: the caller learns nothing of another facility.
-        entries = shown.definition["context"].items()
-        names = [
-            f"context.{name}"
-            for name, entry in entries
-            if entry.get("read") == "Encounter" and "reference" not in entry
-        ]
-        raise ResourceUnknown(f"{', '.join(names) or 'the encounter'}: the FHIR server answered 404.")
+    patient_access.require(caller, snapshot, shown.definition["context"])
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         await audit.record(
             connection,

@@ -22,7 +22,8 @@ from typing import Any
 
 import rfc8785
 
-from document_service import changes, identifiers
+from document_service import access, changes, identifiers
+from document_service.access import Subject
 from document_service.database import Connection
 from document_service.errors import (
     ClientMutationIdConflict,
@@ -157,7 +158,8 @@ class Job:
 
     def visible_to(self, caller: Caller) -> bool:
         """The access rule of jobs: who asked, and whoever may see the facility that it belongs to."""
-        return self.created_by == caller.user or caller.may_see_any_facility(self.facility_ids)
+        facilities = None if self.facility_ids is None else tuple(self.facility_ids)
+        return self.created_by == caller.user or access.permits(caller, Subject(self.patient_id, facilities))
 
 
 _COLUMNS = ", ".join(name for name in Job.__dataclass_fields__)

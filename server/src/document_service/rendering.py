@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from document_service import audit, branding, documents, identifiers, queue, render_jobs
+from document_service import audit, branding, documents, identifiers, patient_access, queue, render_jobs
 from document_service.database import Connection, tenant_transaction
-from document_service.errors import ExpiredByRequester, FacilityForbidden, ServiceError, TemplateVersionRetired
+from document_service.errors import ExpiredByRequester, ServiceError, TemplateVersionRetired
 from document_service.exact_json import dumps_exact
 from document_service.fhir import FhirSnapshot
 from document_service.queue import TryAgain
@@ -23,6 +23,7 @@ from document_service.telemetry import log, render_seconds
 from document_service.templates import Template, Version, parsed, show_in_use
 from document_service.tenants import Tenant
 from document_service.tenants import show as show_tenant
+from document_service.tokens import Caller
 from document_service.typesetting.jobs import TypesetJob
 
 
@@ -96,10 +97,11 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
         runtime.keys.unseal(tenant.tenant_id, "render-request", work.attempt.request_sealed)
     )
     snapshot = await _read_fhir(runtime, work, inputs)
+    requester = Caller(
+        tenant.tenant_id, job.created_by, frozenset(), None if job.facility_ids is None else frozenset(job.facility_ids)
+    )
+    subject = patient_access.require(requester, snapshot, parsed(version)["context"])
     resources_json = snapshot.resources_json()
-    facility = snapshot.facility
-    if job.facility_ids is not None and facility is not None and facility not in job.facility_ids:
-        raise FacilityForbidden()
     issued_at = datetime.now(UTC).replace(microsecond=0)
     verify_code = secrets.token_urlsafe(18)
     request = _request_of(runtime, work, inputs, patient_check, issued_at, snapshot, verify_code)
@@ -143,7 +145,7 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
             title=work.template.name,
             patient_id=job.patient_id,
             encounter_id=job.encounter_id,
-            facility_id=facility,
+            facility_id=snapshot.facility,
             content_type="application/pdf",
             size=stored.size,
             sha256=stored.sha256,
@@ -168,6 +170,7 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
             verify_code=verify_code,
             created_at=datetime.now(UTC),
             created_by=job.created_by,
+            security_label=subject.security_label,
         )
     )
 

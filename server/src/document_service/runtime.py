@@ -52,6 +52,8 @@ class Runtime:
     press: TypesettingPool
     scanner: Scanner | None
     finished: dict[str, asyncio.Event] = field(default_factory=dict)
+    #: Set when the process was asked to stop: whoever waits for something answers now.
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
     user_throttle: Throttle = field(default_factory=lambda: Throttle(USER_RATE))
     tenant_throttle: Throttle = field(default_factory=lambda: Throttle(TENANT_RATE))
     public_throttle: Throttle = field(default_factory=lambda: Throttle(PUBLIC_RATE))

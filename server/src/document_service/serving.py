@@ -53,7 +53,7 @@ async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str],
         server = _Server(config)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, server.ask_to_exit)
+            loop.add_signal_handler(number, _ask_to_exit, server, runtime)
         stop = asyncio.Event()
         tasks = [asyncio.create_task(housekeeping.keep_house(runtime, stop))]
         if with_worker:
@@ -65,6 +65,11 @@ async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str],
         finally:
             listening.cancel()
             await _finish(stop, tasks)
+
+
+def _ask_to_exit(server: _Server, runtime: Runtime) -> None:
+    server.ask_to_exit()
+    runtime.leaving.set()
 
 
 async def work_alone(settings: Settings, ready: Callable[[str], None]) -> None:

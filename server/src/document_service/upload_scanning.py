@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from document_service import audit, documents, identifiers, render_jobs, tenants, uploads
+from document_service import audit, documents, identifiers, patient_access, render_jobs, tenants, uploads
+from document_service.access import Subject
 from document_service.database import tenant_transaction
 from document_service.errors import ConversionFailed, FhirUnavailable, ScannerUnavailable, ServiceError
 from document_service.queue import TryAgain
 from document_service.runtime import Runtime
 from document_service.scanner import Verdict
 from document_service.telemetry import log
+from document_service.tokens import Caller
 from document_service.uploads import Upload
 
 #: While a needed part is away, a scan is tried again this often; finalize is answered long before.
@@ -58,8 +60,8 @@ async def _judge(runtime: Runtime, upload: Upload, content: bytes) -> None:
         await _refuse(runtime, upload, state, verdict.code, verdict.title, verdict.findings)
         return
     try:
-        facility = await _facility_of(runtime, upload)
-        await _accept(runtime, upload, content, verdict, facility)
+        subject = await _subject_of(runtime, upload)
+        await _accept(runtime, upload, content, verdict, subject)
     except (ScannerUnavailable, FhirUnavailable):
         raise
     except ConversionFailed as failed:
@@ -70,21 +72,26 @@ async def _judge(runtime: Runtime, upload: Upload, content: bytes) -> None:
         await _refuse(runtime, upload, "failed", refused.code, refused.title)
 
 
-async def _facility_of(runtime: Runtime, upload: Upload) -> str | None:
-    """The facility of the upload's encounter, which must be this patient's; None without an encounter."""
+async def _subject_of(runtime: Runtime, upload: Upload) -> Subject:
+    """Whose the upload is, by its encounter, which must be this patient's and the sender's to see.
+
+    Without an encounter nothing is read: the document is of the whole tenant.
+    """
+    unread = Subject(upload.patient_id, None)
     if upload.encounter_id is None:
-        return None
+        return unread
     async with tenant_transaction(runtime.database.app, upload.tenant_id) as connection:
         tenant = await tenants.show(connection, upload.tenant_id)
     if tenant.fhir_url is None:
-        return None
+        return unread
     snapshot = await runtime.fhir.read(
         tenant.fhir_url, tenant.fhir_token(runtime.keys), {}, upload.patient_id, upload.encounter_id
     )
-    return snapshot.facility
+    facilities = None if upload.facility_ids is None else frozenset(upload.facility_ids)
+    return patient_access.require(Caller(upload.tenant_id, upload.created_by, frozenset(), facilities), snapshot, {})
 
 
-async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Verdict, facility: str | None) -> None:
+async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Verdict, subject: Subject) -> None:
     assert runtime.scanner is not None
     assert verdict.kind is not None
     folder = datetime.now(UTC).strftime("%Y/%m")
@@ -105,7 +112,7 @@ async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Ver
             title=upload.title,
             patient_id=upload.patient_id,
             encounter_id=upload.encounter_id,
-            facility_id=facility,
+            facility_id=subject.facility_ids[0] if subject.facility_ids else None,
             content_type="application/pdf",
             size=stored.size,
             sha256=stored.sha256,
@@ -130,6 +137,7 @@ async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Ver
             verify_code=None,
             created_at=datetime.now(UTC),
             created_by=upload.created_by,
+            security_label=subject.security_label,
         )
         if not await uploads.finish(connection, upload, "accepted", document_id=document.id):
             return

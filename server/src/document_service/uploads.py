@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from document_service import identifiers
+from document_service import access, identifiers
+from document_service.access import Subject
 from document_service.database import Connection
 from document_service.errors import NotFound, UploadIncomplete, UploadOffsetConflict, UploadStateConflict
 from document_service.tenants import Sealer
@@ -66,7 +67,10 @@ class Upload:
         """Whoever sent it, and those who look after the quarantine of a facility that it may belong to."""
         if self.created_by == caller.user:
             return True
-        return caller.has_role("AUDITOR", "TENANT_ADMIN") and caller.may_see_any_facility(self.facility_ids)
+        facilities = None if self.facility_ids is None else tuple(self.facility_ids)
+        return caller.has_role("AUDITOR", "TENANT_ADMIN") and access.permits(
+            caller, Subject(self.patient_id, facilities)
+        )
 
 
 _SEALED = ("file_name", "title")
@@ -156,7 +160,6 @@ async def list_page(
 ) -> list[Upload]:
     """Uploads that the caller may see, newest first."""
     everybody = caller.has_role("AUDITOR", "TENANT_ADMIN")
-    facilities = None if caller.facilities is None else sorted(caller.facilities)
     rows = await connection.fetch(
         f"""SELECT {_COLUMNS} FROM uploads WHERE tenant_id = $1
               AND (created_by = $3 OR $2 AND ($7::text[] IS NULL OR facility_ids IS NULL OR facility_ids && $7))
@@ -168,9 +171,9 @@ async def list_page(
         status,
         after_id,
         limit,
-        facilities,
+        access.facilities_of(caller),
     )
-    return [_from_row(row, sealer) for row in rows]
+    return [upload for upload in (_from_row(row, sealer) for row in rows) if upload.visible_to(caller)]
 
 
 def check_piece(upload: Upload, offset: int) -> None:

@@ -31,6 +31,7 @@ from document_service.api import (
     withdrawals,
 )
 from document_service.api.envelope import Envelope
+from document_service.api.feed_watch import FeedWatch
 from document_service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
 from document_service.runtime import Runtime
 from document_service.telemetry import log
@@ -72,6 +73,7 @@ def create_app(runtime: Runtime | None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.runtime = runtime
+    app.state.feed_watch = None if runtime is None else FeedWatch(runtime)
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(ServiceError, _service_error)

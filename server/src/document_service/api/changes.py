@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import Annotated, Any
 
 import rfc8785
@@ -12,12 +13,17 @@ from starlette.responses import JSONResponse
 from document_service import changes, devices, documents, render_jobs, templates
 from document_service.api import shapes
 from document_service.api.callers import Opened, Reader
+from document_service.changes import Page, Position
 from document_service.database import tenant_transaction
 from document_service.runtime import Runtime
 from document_service.tenants import Tenant
 from document_service.tenants import show as show_tenant
+from document_service.tokens import Caller
 
 router = APIRouter(prefix="/v1/documents", tags=["device"])
+
+#: Proxies and mobile networks end a silent connection after a minute or less (contract §2: up to 30 s).
+LONGEST_WAIT = 30
 
 
 def signed_policy(runtime: Runtime, tenant: Tenant) -> dict[str, Any]:
@@ -35,25 +41,36 @@ async def read(
     runtime: Opened,
     request: Request,
     cursor: Annotated[str, Query(max_length=400, description="The cursor of the page before; empty to begin.")] = "",
+    wait: Annotated[int, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for something new.")] = 0,
 ) -> Response:
     after = changes.decode_cursor(cursor, runtime.epoch, caller)
-    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        device_id = getattr(request.state, "device_id", None)
-        if device_id is not None and cursor:
+    deadline = time.monotonic() + wait
+    device_id = getattr(request.state, "device_id", None)
+    if device_id is not None and cursor:
+        async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
             await devices.note_applied(connection, caller, device_id, after)
+    while True:
+        page, answer = await _page(runtime, caller, after)
+        left = deadline - time.monotonic()
+        if not page.is_empty or left <= 0 or runtime.leaving.is_set():
+            return JSONResponse(answer)
+        # No connection is held while waiting.
+        await request.app.state.feed_watch.wait(caller.tenant, page.position, left)
+
+
+async def _page(runtime: Runtime, caller: Caller, after: Position) -> tuple[Page, dict[str, Any]]:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         page = await changes.read(connection, caller, after)
         tenant = await show_tenant(connection, caller.tenant)
         changed_templates = await templates.list_by_ids(connection, caller, page.templates)
         changed_jobs = await render_jobs.list_by_ids(connection, caller, page.jobs)
         changed_documents = await documents.list_by_ids(connection, caller, page.documents, runtime.keys)
-    return JSONResponse(
-        {
-            "cursor": changes.encode_cursor(runtime.epoch, caller, page.position),
-            "more": page.more,
-            "revocations": [{"documentId": entity, "reason": reason} for entity, reason in page.revocations],
-            "templates": [shapes.template(template) for template in changed_templates],
-            "jobs": [shapes.job(job) for job in changed_jobs],
-            "documents": [shapes.document(document) for document in changed_documents],
-            "cachePolicy": signed_policy(runtime, tenant),
-        }
-    )
+    return page, {
+        "cursor": changes.encode_cursor(runtime.epoch, caller, page.position),
+        "more": page.more,
+        "revocations": [{"documentId": entity, "reason": reason} for entity, reason in page.revocations],
+        "templates": [shapes.template(template) for template in changed_templates],
+        "jobs": [shapes.job(job) for job in changed_jobs],
+        "documents": [shapes.document(document) for document in changed_documents],
+        "cachePolicy": signed_policy(runtime, tenant),
+    }
