@@ -130,11 +130,17 @@ def demo(options: Options, keep: bool) -> None:
 
 def all_commands() -> click.Group:
     """The command with everything below it."""
-    from document_service.commands import audit_commands, operators, template_commands, tenant_commands
+    from document_service.commands import (
+        audit_commands,
+        operators,
+        store_commands,
+        template_commands,
+        tenant_commands,
+    )
 
     cli.add_command(tenant_commands.tenant)
     cli.add_command(template_commands.template)
-    for command in (*operators.COMMANDS, *audit_commands.COMMANDS):
+    for command in (*operators.COMMANDS, *audit_commands.COMMANDS, *store_commands.COMMANDS):
         cli.add_command(command)
     return cli
 

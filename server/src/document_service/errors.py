@@ -505,6 +505,16 @@ class KeyStoreUnusable(ServiceError):
     title = "The key folder cannot be used; run document-service doctor on the server."
 
 
+class BackupRefused(ServiceError):
+    code = "BACKUP_REFUSED"
+    title = "The backup or restore was refused, and nothing was changed."
+
+
+class NotRenderedHere(ServiceError):
+    code = "NOT_RENDERED_HERE"
+    title = "The document cannot be rendered again; `document-service store verify` checks its bytes."
+
+
 class ObjectExists(Conflict):
     code = "OBJECT_EXISTS"
     title = "An object of this name is already stored; objects are never overwritten."

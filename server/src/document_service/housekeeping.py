@@ -1,4 +1,7 @@
-"""What has to be done now and then, in any one process: lost entries, tombstones, the audit chain and its heads."""
+"""What has to be done now and then, in any one process: lost entries, tombstones, the audit chain, the sync marks.
+
+Each chore has a beat of its own, so that one that waits for a store or a lock does not hold up the others.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from document_service import queue, render_jobs, sequencing
+from document_service import epoch, queue, render_jobs, sequencing, store_care
 from document_service.database import system_transaction
 from document_service.errors import ServiceError
 from document_service.runtime import Runtime
@@ -21,18 +24,24 @@ LOST_AFTER = timedelta(seconds=30)
 #: Finished jobs keep their sealed request this long; then the row is a tombstone that still answers replays.
 JOBS_KEPT = timedelta(days=90)
 
+#: How often a process asks whether the daily sweep is due; one of them then does it.
+SWEEP_LOOK = timedelta(minutes=10)
+
 
 async def keep_house(runtime: Runtime, stop: asyncio.Event) -> None:
-    """Make rounds until ``stop`` is set; a round that fails is made again at the next turn."""
+    """Do every chore at its beat until ``stop`` is set."""
     heads: dict[str, int] = {}
     await asyncio.gather(
         _repeat(lambda: make_round(runtime), ROUND, stop),
         _repeat(lambda: sequencing.chain_events(runtime), sequencing.CHAIN_ROUND, stop),
         _repeat(lambda: sequencing.sign_heads(runtime, heads), sequencing.HEAD_ROUND, stop),
+        _repeat(runtime.epochs.look, epoch.LOOK_EVERY, stop),
+        _repeat(lambda: store_care.sweep_when_due(runtime.database, runtime.store), SWEEP_LOOK, stop),
     )
 
 
 async def _repeat(work: Callable[[], Awaitable[object]], every: timedelta, stop: asyncio.Event) -> None:
+    """Repeat a chore until ``stop`` is set; one that fails is done again at the next turn."""
     while not stop.is_set():
         try:
             await work()

@@ -398,3 +398,8 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def shredded_tenants(key_dir: Path) -> set[str]:
+    """The tenants whose key was destroyed in this folder; a database from before may not know it."""
+    return {str(_read_json(path)["tenant"]) for path in (key_dir / "tenants").glob("*.shredded")}

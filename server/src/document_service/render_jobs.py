@@ -429,6 +429,22 @@ async def fail(connection: Connection, attempt: Attempt, error: ServiceError, fi
     return Failure(recorded=True)
 
 
+async def fail_all(connection: Connection, tenant_id: str, error: ServiceError) -> int:
+    """End every unfinished job of a tenant that is no more, and drop the requests; their number. Owner role."""
+    result = await connection.execute(
+        """UPDATE document.document_render_jobs SET request_sealed = NULL,
+               status = CASE WHEN status IN ('queued', 'running') THEN 'failed' ELSE status END,
+               finished_at = coalesce(finished_at, now()),
+               error_code = CASE WHEN status IN ('queued', 'running') THEN $2 ELSE error_code END,
+               error_title = CASE WHEN status IN ('queued', 'running') THEN $3 ELSE error_title END
+           WHERE tenant_id = $1 AND request_sealed IS NOT NULL""",
+        tenant_id,
+        error.code,
+        error.title,
+    )
+    return int(result.split()[-1])
+
+
 async def let_live_on(connection: Connection, job: Job) -> None:
     """Nobody waits for this synchronous job any more: from now on it is retried like any other."""
     await connection.execute(

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from document_service import audit, branding, documents, identifiers, patient_access, queue, render_jobs
+from document_service import (
+    __version__,
+    audit,
+    branding,
+    documents,
+    identifiers,
+    patient_access,
+    queue,
+    render_jobs,
+)
 from document_service.database import Connection, tenant_transaction
 from document_service.errors import ExpiredByRequester, ServiceError, TemplateVersionRetired
 from document_service.exact_json import dumps_exact
@@ -124,6 +133,8 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
                 "resources": resources_json.decode(),
                 "checksum": version.checksum,
                 "engine": dict(typeset.engine),
+                "pageModel": typeset.page_model_digest,
+                "service": __version__,
                 "issuedAt": issued_at.isoformat(),
             }
         ).encode(),

@@ -12,11 +12,11 @@ from typing import Any
 
 import asyncpg
 
-from document_service import platform_forms, templates, tenants
+from document_service import epoch, platform_forms, render_jobs, templates, tenants
 from document_service.database import SYSTEM_ROLE, Address, Database, open_database
-from document_service.errors import TypesettingBusy
+from document_service.errors import ServiceError, TenantShredded, TypesettingBusy
 from document_service.fhir import FhirReader
-from document_service.keys import KeyStore
+from document_service.keys import KeyStore, shredded_tenants
 from document_service.postgres import PostgresSupervisor
 from document_service.render_jobs import FINISHED_CHANNEL
 from document_service.scanner import Scanner
@@ -46,7 +46,7 @@ class Runtime:
     verifier: Verifier
     local_issuer: LocalIssuer | None
     fhir: FhirReader
-    epoch: str
+    epochs: epoch.EpochWatch
     typesetting: TypesettingPool | None
     # Where previews and trial renders are printed: the pool above where there is one, else one of a single child.
     press: TypesettingPool
@@ -77,21 +77,32 @@ class Runtime:
         finally:
             self.previews.release()
 
-    async def listen_for_finished(self) -> None:
-        """Wake those who wait for a synchronous job when any worker has finished it; runs until it is cancelled."""
+    @property
+    def epoch(self) -> str:
+        """The sync epoch that every answer carries."""
+        return self.epochs.value
+
+    async def listen(self) -> None:
+        """Hear what other processes announce, until cancelled: finished jobs that somebody waits for, a new epoch."""
 
         def wake(*told: object) -> None:
             event = self.finished.pop(str(told[-1]), None)
             if event is not None:
                 event.set()
 
+        def renewed(*told: object) -> None:
+            self.epochs.heard(str(told[-1]))
+
         while True:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ServiceError):
                 connection = await asyncpg.connect(**self.database.address.connect_arguments(SYSTEM_ROLE))
                 lost = asyncio.Event()
                 connection.add_termination_listener(lambda _, lost=lost: lost.set())
                 await connection.add_listener(FINISHED_CHANNEL, wake)
+                await connection.add_listener(epoch.CHANNEL, renewed)
                 try:
+                    # A connection that was lost may have been lost because the database was exchanged.
+                    await self.epochs.look()
                     await lost.wait()
                 finally:
                     await connection.close()
@@ -158,6 +169,16 @@ async def _is_current(address: Address) -> bool:
     return bool(newest.startswith(f"{found}_"))
 
 
+async def _remember_shreds(settings: Settings, address: Address) -> None:
+    """A database from before a shred takes the tenant for one whose key is lost; the key folder knows better."""
+    gone = shredded_tenants(settings.keys)
+    if gone:
+        async with owner_connection(address) as connection, connection.transaction():
+            for tenant_id in sorted(gone):
+                if await tenants.mark_shredded(connection, tenant_id):
+                    await render_jobs.fail_all(connection, tenant_id, TenantShredded())
+
+
 @asynccontextmanager
 async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = True) -> AsyncIterator[Runtime]:
     """Open keys, database, store and, when asked, the typesetting processes.
@@ -169,6 +190,7 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
         keys = KeyStore.open(settings.keys)
         address = await stack.enter_async_context(open_address(settings, stays=stays))
         await prepare_database(address)
+        await _remember_shreds(settings, address)
         database = await open_database(address)
         stack.push_async_callback(database.close)
         store = open_store(settings.objects, keys)
@@ -189,8 +211,9 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
                 # Where jobs are worked on, an inspecting process waits ahead; an API alone only asks clamd's state.
                 scanner.start()
             stack.push_async_callback(scanner.stop)
-        async with database.system.acquire() as connection:
-            epoch = await connection.fetchval("SELECT value FROM service_state WHERE key = 'sync_epoch'")
+        epochs = epoch.EpochWatch(database, store, keys)
+        await epochs.begin()
+        stack.push_async_callback(epochs.finish)
         yield Runtime(
-            settings, keys, database, store, UrlSigner(keys), verifier, local, fhir, epoch, pool, press, scanner
+            settings, keys, database, store, UrlSigner(keys), verifier, local, fhir, epochs, pool, press, scanner
         )

@@ -59,7 +59,7 @@ async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str],
         if with_worker:
             tasks.append(asyncio.create_task(worker.work(runtime, stop)))
         tasks.append(asyncio.create_task(_announce(server, settings, ready)))
-        listening = asyncio.create_task(runtime.listen_for_finished())
+        listening = asyncio.create_task(runtime.listen())
         try:
             await server.serve()
         finally:

@@ -27,6 +27,17 @@ queue_running = Gauge("document_service_queue_running", "Render jobs that run", 
 queue_oldest_seconds = Gauge(
     "document_service_queue_oldest_seconds", "Age of the oldest waiting render job", registry=registry
 )
+#: What the last daily sweep of the object store saw, in whichever process it ran.
+store_objects = Gauge("document_service_store_objects", "Objects in the store at the last sweep", registry=registry)
+store_unnamed = Gauge(
+    "document_service_store_unnamed_objects", "Objects that no row named at the last sweep", registry=registry
+)
+store_swept = Gauge("document_service_store_swept_objects", "Objects that all sweeps have deleted", registry=registry)
+store_refused = Gauge(
+    "document_service_store_sweep_refused_tenants",
+    "Tenants whose sweep was refused because it would have taken most objects",
+    registry=registry,
+)
 
 
 class _JsonLines(logging.Formatter):

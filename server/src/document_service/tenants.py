@@ -155,9 +155,12 @@ async def list_all(connection: Connection) -> list[Tenant]:
     return [_from_row(row) for row in rows]
 
 
-async def mark_shredded(connection: Connection, tenant_id: str) -> None:
-    """Remember that the tenant's key was destroyed; nothing of it can be opened any more. Owner role."""
-    await connection.execute("UPDATE document.tenants SET shredded_at = now() WHERE tenant_id = $1", tenant_id)
+async def mark_shredded(connection: Connection, tenant_id: str) -> bool:
+    """Remember that the tenant's key was destroyed; False when that was known or the tenant is not. Owner role."""
+    result = await connection.execute(
+        "UPDATE document.tenants SET shredded_at = now() WHERE tenant_id = $1 AND shredded_at IS NULL", tenant_id
+    )
+    return bool(result == "UPDATE 1")
 
 
 async def ensure_platform(connection: Connection) -> None:

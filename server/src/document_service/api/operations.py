@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse
 
-from document_service import __version__, queue, telemetry
+from document_service import __version__, queue, store_care, telemetry
 from document_service.api import shapes
 from document_service.api.callers import Opened
 from document_service.database import system_transaction
@@ -64,10 +64,15 @@ async def _state(probe: Any) -> str:
 async def metrics(runtime: Opened) -> Response:
     async with system_transaction(runtime.database) as connection:
         stats = await queue.stats(connection)
+        swept = await store_care.last_sweep(connection)
     telemetry.queue_waiting.set(stats.waiting)
     telemetry.queue_backlog.set(stats.backlog)
     telemetry.queue_running.set(stats.running)
     telemetry.queue_oldest_seconds.set(stats.oldest_waiting_seconds)
+    telemetry.store_objects.set(swept.get("objects", 0))
+    telemetry.store_unnamed.set(swept.get("unnamed", 0))
+    telemetry.store_swept.set(swept.get("deletedEver", 0))
+    telemetry.store_refused.set(swept.get("refused", 0))
     return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
 
 

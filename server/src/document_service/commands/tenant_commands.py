@@ -238,7 +238,8 @@ def list_tenants(options: Options, as_json: bool) -> None:
 @click.pass_obj
 def shred(options: Options, tenant_id: str, confirm: str) -> None:
     """Destroy a tenant's key: none of its documents can ever be opened again, not from a backup either."""
-    from document_service import tenants
+    from document_service import render_jobs, tenants
+    from document_service.errors import TenantShredded
     from document_service.keys import KeyStore
 
     if confirm != tenant_id:
@@ -250,6 +251,7 @@ def shred(options: Options, tenant_id: str, confirm: str) -> None:
         async with owner_transaction(settings) as connection:
             await tenants.show(connection, tenant_id)
             await tenants.mark_shredded(connection, tenant_id)
+            await render_jobs.fail_all(connection, tenant_id, TenantShredded())
         # The row first: a key destroyed while the tenant still looks whole would fail its users without a reason.
         keys.shred(tenant_id)
 

@@ -5,6 +5,7 @@
     binaries      where its programs are
     cluster       folders, password, initialisation, the pid file
     supervisor    start, watch, restart, hand over, stop
+    copies        copies of a cluster: take, check, put back
 
 The state of one data folder, seen by the processes that use it::
 
@@ -17,6 +18,22 @@ Why it is built this way: docs/decisions/0002-embedded-postgresql.md.
 
 from document_service.postgres.account import Account, unprivileged_account
 from document_service.postgres.cluster import ConnectionInfo, connection_info
+from document_service.postgres.copies import (
+    check_base_backup,
+    put_back_cluster,
+    stopped_cluster,
+    take_base_backup,
+)
 from document_service.postgres.supervisor import PostgresSupervisor
 
-__all__ = ["Account", "ConnectionInfo", "PostgresSupervisor", "connection_info", "unprivileged_account"]
+__all__ = [
+    "Account",
+    "ConnectionInfo",
+    "PostgresSupervisor",
+    "check_base_backup",
+    "connection_info",
+    "put_back_cluster",
+    "stopped_cluster",
+    "take_base_backup",
+    "unprivileged_account",
+]

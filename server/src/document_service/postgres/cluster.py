@@ -128,15 +128,21 @@ def read_password(layout: Layout) -> str:
 def ensure_password(layout: Layout) -> str:
     """Return the superuser's password, durably made first when there is no cluster yet."""
     if not layout.cluster.exists() and not layout.password.exists():
-        scratch = layout.password.with_name("password.new")
-        scratch.unlink(missing_ok=True)
-        descriptor = open_private(scratch)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")  # 256 bits: as strong as the keys beside it.
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.rename(layout.password)
-        sync_folder(layout.home)
+        return make_password(layout)
+    return read_password(layout)
+
+
+def make_password(layout: Layout) -> str:
+    """Make the superuser's password durably, for a cluster that is about to be; the password."""
+    scratch = layout.password.with_name("password.new")
+    scratch.unlink(missing_ok=True)
+    descriptor = open_private(scratch)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")  # 256 bits: as strong as the keys beside it.
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.rename(layout.password)
+    sync_folder(layout.home)
     return read_password(layout)
 
 

@@ -42,7 +42,7 @@ def initialise(layout: Layout, binaries: Binaries, account: Account, password: s
         _run_initdb(scratch, layout.cluster, binaries, worker, password)
         _create_database(scratch, binaries, worker)
         if worker != account:
-            _give(scratch, account)
+            give(scratch, account)
         sync_folder(scratch)
         scratch.rename(layout.cluster)
     except BaseException:
@@ -76,7 +76,7 @@ def _run_initdb(scratch: Path, cluster: Path, binaries: Binaries, worker: Accoun
             os.fchown(secret, worker.uid, worker.gid)
         access = ["--username", SUPERUSER, "--auth=scram-sha-256", f"--pwfile=/proc/self/fd/{secret}"]
         form = ["--encoding=UTF8", "--data-checksums", "--no-instructions", *locale]
-        _run(
+        run_program(
             [str(binaries.folder / "initdb"), "-D", HERE, *access, *form, *settings],
             scratch,
             worker,
@@ -89,17 +89,32 @@ def _run_initdb(scratch: Path, cluster: Path, binaries: Binaries, worker: Accoun
 def _create_database(scratch: Path, binaries: Binaries, worker: Account) -> None:
     """Create our database in single-user mode, so that a cluster in place always has it."""
     program = [str(binaries.folder / "postgres"), "--single", "-D", HERE]
-    _run([*program, "-c", "logging_collector=off", "postgres"], scratch, worker, f"CREATE DATABASE {DATABASE};\n")
+    run_program(
+        [*program, "-c", "logging_collector=off", "postgres"], scratch, worker, f"CREATE DATABASE {DATABASE};\n"
+    )
 
 
-def _run(command: list[str], folder: Path, worker: Account, text: str = "", pass_fds: tuple[int, ...] = ()) -> None:
+def run_program(
+    command: list[str],
+    folder: Path,
+    worker: Account,
+    text: str = "",
+    *,
+    pass_fds: tuple[int, ...] = (),
+    environ: dict[str, str] | None = None,
+) -> str:
+    """Run one of PostgreSQL's programs to its end, in ``folder``, as ``worker``; what it said on standard error.
+
+    Raises:
+        DatabaseStartFailed: it failed; the detail is the end of what it said.
+    """
     done = subprocess.run(
         command,
         cwd=folder,
         user=worker.user,
         group=worker.group,
         extra_groups=worker.extra_groups,
-        env=environment(),
+        env=environment() | (environ or {}),
         input=text,
         capture_output=True,
         text=True,
@@ -109,16 +124,18 @@ def _run(command: list[str], folder: Path, worker: Account, text: str = "", pass
     )
     if done.returncode != 0:
         raise DatabaseStartFailed(f"{Path(command[0]).name} failed: {last_lines(done.stderr)}")
+    return done.stderr
 
 
 def adopt(layout: Layout, account: Account) -> None:
     """Give a cluster that root restored from a copy back to the account; PostgreSQL refuses it otherwise."""
     if account.dropped and layout.cluster.stat().st_uid == 0:
-        _give(layout.cluster, account)
+        give(layout.cluster, account)
         layout.cluster.chmod(0o700)
 
 
-def _give(folder: Path, account: Account) -> None:
+def give(folder: Path, account: Account) -> None:
+    """Make ``account`` the owner of a folder and everything in it, never through a link."""
     for _, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
         for name in (*folders, *files):
             os.chown(name, account.uid, account.gid, dir_fd=descriptor, follow_symlinks=False)

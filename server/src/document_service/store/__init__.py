@@ -9,10 +9,19 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from document_service.keys import KeyStore
-from document_service.store.directory import DirectoryStore
-from document_service.store.names import ObjectStat, ObjectStore, StoredObject
+from document_service.store.directory import DirectoryStore, SealedFolder
+from document_service.store.names import ObjectStat, ObjectStore, SealedFile, SealedFiles, StoredObject
 
-__all__ = ["DirectoryStore", "ObjectStat", "ObjectStore", "StoredObject", "open_store"]
+__all__ = [
+    "DirectoryStore",
+    "ObjectStat",
+    "ObjectStore",
+    "SealedFile",
+    "SealedFiles",
+    "SealedFolder",
+    "StoredObject",
+    "open_store",
+]
 
 
 def open_store(location: str | Path, keys: KeyStore) -> ObjectStore:

@@ -33,7 +33,7 @@ from document_service.store.envelope import (
     plain_size,
     reading_buffer,
 )
-from document_service.store.names import ObjectStat, StoredObject, mark_key, object_key
+from document_service.store.names import ObjectStat, SealedFile, StoredObject, mark_key, object_key, sealed_key
 
 STALE_SECONDS: Final = 24 * 3600  # No upload or render writes one file for a day; younger ones may be another's.
 _BATCH_BYTES: Final = BATCH_CHUNKS * CHUNK_BYTES
@@ -47,14 +47,7 @@ class DirectoryStore:
         self._root = root
         self._keys = keys
         self._incoming = root / "incoming"
-        with _translated("the store's folder"):
-            for folder in (root, self._incoming, root / "objects", root / "marks"):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_folder(root)
-            for leftover in self._incoming.iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    if leftover.stat().st_mtime < time.time() - STALE_SECONDS:
-                        leftover.unlink()
+        _prepare(root)
 
     async def put(self, tenant_id: str, name: str, content: bytes | AsyncIterable[bytes]) -> StoredObject:
         """See ObjectStore.put."""
@@ -169,6 +162,11 @@ class DirectoryStore:
         except ObjectNotFound:
             return None
 
+    @property
+    def sealed(self) -> SealedFolder:
+        """See ObjectStore.sealed."""
+        return SealedFolder(self._root)
+
     async def probe(self) -> None:
         """See ObjectStore.probe: writes and removes a small file."""
 
@@ -188,6 +186,55 @@ class DirectoryStore:
                 if not (self._root / "objects").is_dir():
                     raise StoreUnavailable(f"{self._root} is not there; is its volume mounted?") from error
                 raise ObjectNotFound(f"object {name} is not in the store") from error
+
+
+class SealedFolder:
+    """The sealed files below a store's root, or in a backup, which has the same folders."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folders below ``root`` where they are missing. Raises StoreUnavailable."""
+        self._root = root
+        _prepare(root)
+
+    async def inventory(self) -> AsyncIterator[SealedFile]:
+        """See SealedFiles.inventory; in order of keys."""
+        with _translated("the store's folder"):
+            found = await asyncio.to_thread(lambda: sorted(_walk(self._root / "objects")))
+        for name, size, _ in found:
+            yield SealedFile(f"objects/{name}", size)
+
+    async def read(self, key: str) -> AsyncIterator[bytes]:
+        """See SealedFiles.read."""
+        with _translated(key):
+            try:
+                file = await asyncio.to_thread(FileIO, self._root / sealed_key(key), "r", opener=_open_no_follow)
+            except FileNotFoundError as error:
+                raise ObjectNotFound(f"object {key} is not in the store") from error
+        with file:
+            while piece := await asyncio.to_thread(file.read, _BATCH_BYTES):
+                yield piece
+
+    async def write(self, key: str, content: AsyncIterable[bytes]) -> None:
+        """See SealedFiles.write."""
+        target = self._root / sealed_key(key)
+        file = await asyncio.to_thread(_Incoming, self._root / "incoming", target)
+        try:
+            async for piece in content:
+                await asyncio.to_thread(file.write, piece)
+            await asyncio.to_thread(file.commit)
+        finally:
+            await asyncio.to_thread(file.close)
+
+
+def _prepare(root: Path) -> None:
+    with _translated("the store's folder"):
+        for folder in (root, root / "incoming", root / "objects", root / "marks"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync_folder(root)
+        for leftover in (root / "incoming").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if leftover.stat().st_mtime < time.time() - STALE_SECONDS:
+                    leftover.unlink()
 
 
 class _Incoming:

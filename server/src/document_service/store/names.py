@@ -40,6 +40,30 @@ class ObjectStat:
     modified: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """One object as it lies in the store: its key below the root, its sealed size in bytes."""
+
+    key: str
+    size: int
+
+
+class SealedFiles(Protocol):
+    """The sealed bytes themselves, of every tenant and without any key: what a backup copies.
+
+    Every method raises StoreUnavailable when the store cannot be reached or is full.
+    """
+
+    def inventory(self) -> AsyncIterator[SealedFile]:
+        """Every object of every tenant."""
+
+    def read(self, key: str) -> AsyncIterator[bytes]:
+        """The sealed bytes, in pieces. Raises ObjectNotFound."""
+
+    async def write(self, key: str, content: AsyncIterable[bytes]) -> None:
+        """Store sealed bytes durably under a key of ``inventory``. Raises ObjectExists."""
+
+
 class ObjectStore(Protocol):
     """Sealed objects that are written once. There are two: a directory and S3.
 
@@ -68,6 +92,10 @@ class ObjectStore(Protocol):
     async def read_mark(self, name: str) -> bytes | None:
         """The mark's content, None when it was never written."""
 
+    @property
+    def sealed(self) -> SealedFiles:
+        """The sealed bytes, for backup and restore."""
+
     async def probe(self) -> None:
         """Raises StoreUnavailable unless the store answers and can be written to."""
 
@@ -77,6 +105,15 @@ def object_key(tenant_id: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name[:120]!r} is not an object name")
     return f"objects/{safe_file_name(tenant_id)}/{name}"
+
+
+def sealed_key(key: str) -> str:
+    """Check a key that came from outside, such as a backup's. Raises ValueError as ``object_key`` does."""
+    top, _, rest = key.partition("/")
+    tenant, _, name = rest.partition("/")
+    if top != "objects" or not tenant or tenant.startswith(".") or not _NAME.fullmatch(name):
+        raise ValueError(f"{key[:120]!r} is not the key of an object")
+    return key
 
 
 def mark_key(name: str) -> str:

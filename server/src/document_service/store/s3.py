@@ -32,7 +32,7 @@ from document_service.store.envelope import (
     Sealer,
     plain_size,
 )
-from document_service.store.names import ObjectStat, StoredObject, mark_key, object_key
+from document_service.store.names import ObjectStat, SealedFile, StoredObject, mark_key, object_key, sealed_key
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -84,19 +84,18 @@ class BucketStore:
 
     async def put(self, tenant_id: str, name: str, content: bytes | AsyncIterable[bytes]) -> StoredObject:
         """See ObjectStore.put."""
-        key = object_key(tenant_id, name)
         sealer = Sealer(self._keys, tenant_id, name)
-        pieces = _sealed_pieces(sealer, content)
+        sealed_size = await self._put_pieces(object_key(tenant_id, name), name, _sealed_pieces(sealer, content))
+        return StoredObject(name, sealer.size, sealer.sha256, sealed_size)
+
+    async def _put_pieces(self, key: str, name: str, pieces: AsyncIterator[bytes | bytearray]) -> int:
         beginning = bytearray()
         async for piece in pieces:
             beginning += piece
             if len(beginning) > PART_BYTES:
-                sealed_size = await self._put_parts(key, name, beginning, pieces)
-                break
-        else:
-            sealed_size = len(beginning)
-            await self._create(key, name, bytes(beginning))
-        return StoredObject(name, sealer.size, sealer.sha256, sealed_size)
+                return await self._put_parts(key, name, beginning, pieces)
+        await self._create(key, name, bytes(beginning))
+        return len(beginning)
 
     async def _create(self, key: str, name: str, sealed: bytes) -> None:
         try:
@@ -222,9 +221,45 @@ class BucketStore:
         except ObjectNotFound:
             return None
 
+    @property
+    def sealed(self) -> _SealedBucket:
+        """See ObjectStore.sealed."""
+        return _SealedBucket(self, self._bucket)
+
     async def probe(self) -> None:
         """See ObjectStore.probe: writes a mark, which a bucket that is missing or read-only refuses."""
         await self.write_mark("probe", b"")
+
+
+class _SealedBucket:
+    """The sealed objects of a bucket; see SealedFiles."""
+
+    def __init__(self, store: BucketStore, bucket: S3Store) -> None:
+        self._store = store
+        self._bucket = bucket
+
+    async def inventory(self) -> AsyncIterator[SealedFile]:
+        """See SealedFiles.inventory; in order of keys."""
+        with _translated("a list"):
+            async for page in obstore.list(self._bucket, prefix="objects/"):
+                for meta in page:
+                    yield SealedFile(str(meta["path"]), int(meta["size"]))
+
+    async def read(self, key: str) -> AsyncIterator[bytes]:
+        """See SealedFiles.read."""
+        with _translated(key):
+            answer = await obstore.get_async(self._bucket, sealed_key(key))
+            async for piece in answer.stream():
+                yield bytes(piece)
+
+    async def write(self, key: str, content: AsyncIterable[bytes]) -> None:
+        """See SealedFiles.write."""
+
+        async def pieces() -> AsyncIterator[bytes | bytearray]:
+            async for piece in content:
+                yield piece
+
+        await self._store._put_pieces(sealed_key(key), key, pieces())
 
 
 async def _sealed_pieces(sealer: Sealer, content: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes | bytearray]:
