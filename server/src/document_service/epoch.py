@@ -46,7 +46,7 @@ CHANNEL: Final = "sync_epoch"
 LOOK_EVERY: Final = timedelta(seconds=5)
 
 #: One process at a time reads the mark, decides and writes; any number will do that no other lock of ours has.
-_LOCK: Final = 3_020_003
+_LOCK: Final = 3_020_005
 
 #: The last mark of a service that stops must not hold the stop up when the store is away.
 _FINISH_SECONDS: Final = 5.0
