@@ -104,6 +104,11 @@ def mark(conn: apsw.Connection, results: Sequence[tuple[str, str]]) -> None:
             conn.execute("UPDATE events SET state = ? WHERE event_id = ?", (state, event_id))
 
 
+def offer_again(conn: apsw.Connection) -> None:
+    """Make what was sent pending again: a restored server may have lost it, and takes what it has only once."""
+    conn.execute("UPDATE events SET state = 'pending' WHERE state = 'sent'")
+
+
 def count_copies(conn: apsw.Connection, document_id: str) -> int:
     """Return how many copies of a document this device meant to print so far."""
     rows = conn.execute("SELECT event FROM events WHERE document_id = ? AND action = 'print.intent'", (document_id,))

@@ -124,6 +124,11 @@ def read_revocation(conn: apsw.Connection, document_id: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def read_revoked(conn: apsw.Connection) -> list[str]:
+    """Return the ids of all documents known to be revoked."""
+    return [str(row[0]) for row in conn.execute("SELECT document_id FROM revocations")]
+
+
 def save_document(conn: apsw.Connection, body: Mapping[str, Any], generation: int) -> None:
     """Insert or replace a document's metadata; other bytes than before make the copy here worthless."""
     document_id, sha256 = str(body["id"]), str(body.get("sha256") or "")
@@ -161,6 +166,11 @@ def want_own(conn: apsw.Connection) -> None:
 def want(conn: apsw.Connection, document_id: str) -> None:
     """Mark one document as wanted, evicted or not."""
     conn.execute("UPDATE documents SET wanted = 1, evicted = 0 WHERE document_id = ?", (document_id,))
+
+
+def give_up(conn: apsw.Connection, document_id: str) -> None:
+    """Stop fetching a document that the server does not give, until a person wants it again."""
+    conn.execute("UPDATE documents SET evicted = 1 WHERE document_id = ?", (document_id,))
 
 
 def revoke(conn: apsw.Connection, revocations: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -250,8 +260,8 @@ def renew(conn: apsw.Connection, document_id: str, policy: CachePolicy, now: flo
 
 
 def read_present(conn: apsw.Connection) -> list[str]:
-    """Return the ids of documents whose verified bytes are here."""
-    return [str(row[0]) for row in conn.execute("SELECT document_id FROM blobs")]
+    """Return the ids of documents whose verified bytes are here, or were until room was needed or they expired."""
+    return [str(row[0]) for row in conn.execute("SELECT document_id FROM documents WHERE fetched_at IS NOT NULL")]
 
 
 def read_bytes(conn: apsw.Connection, document_id: str) -> bytes | None:

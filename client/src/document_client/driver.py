@@ -188,6 +188,9 @@ class Driver:
         return again
 
     def _on_SaveEpoch(self, effect: fx.SaveEpoch) -> None:
+        # First: a crash in between offers the events again once more, which changes nothing.
+        with transaction(self._account.audit):
+            audit.offer_again(self._account.audit)
         with self._fenced() as queue:
             requests.write_fact(queue, "epoch", effect.epoch)
 
@@ -202,19 +205,16 @@ class Driver:
             eager=self._eager,
         )
 
-    def _on_CountQueued(self, effect: fx.CountQueued) -> int:
-        counts = requests.count_states(self._account.queue)
-        return counts.get("queued", 0) + counts.get("sending", 0)
-
     def _on_Reconcile(self, effect: fx.Reconcile) -> int:
         account = self._account
-        present = cache.read_present(account.cache)
+        present, revoked = cache.read_present(account.cache), cache.read_revoked(account.cache)
         with self._fenced() as queue:
+            requests.fail_withdrawn(queue, revoked, self.now())
             done = requests.finish(queue, present, self.now())
             requests.purge_done(queue, self.now())
         return done
 
-    def _on_EndRun(self, effect: fx.EndRun) -> None:
+    def _on_EndRun(self, effect: fx.EndRun) -> bool:
         account = self._account
         reading = account.clock()
         policy = account.policy()
@@ -225,10 +225,13 @@ class Driver:
             audit.purge_sent(account.audit, reading.now)
         with self._fenced() as queue:
             requests.write_fact(queue, "last_stop", effect.stopped)
-            if effect.success:
+            counts = requests.count_states(queue)
+            success = effect.whole and not any(counts.get(state) for state in requests.PENDING)
+            if success:
                 requests.write_fact(queue, "last_success", str(reading.now))
             lease.release(queue, self._lease)
         self._lease = 0
+        return success
 
     # --- cache ---
 
@@ -320,7 +323,10 @@ class Driver:
 
     def _on_FailDelivery(self, effect: fx.FailDelivery) -> None:
         with transaction(self._account.cache):
-            cache.revoke(self._account.cache, [{"documentId": effect.document_id, "reason": effect.code}])
+            if effect.withdrawn:
+                cache.revoke(self._account.cache, [{"documentId": effect.document_id, "reason": effect.code}])
+            else:
+                cache.give_up(self._account.cache, effect.document_id)
         with self._fenced() as queue:
             requests.fail_delivery(queue, effect.document_id, effect.code, effect.title, self.now())
 

@@ -103,21 +103,25 @@ class SettleLookup(Effect):
 
 @dataclass(frozen=True, slots=True)
 class SaveEpoch(Effect):
-    """Remember the server's epoch → None."""
+    """Offer the audit events again, which a restored server may have lost; remember its epoch → None."""
 
     epoch: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reconcile(Effect):
-    """Mark requests as done whose verified document is here; clean up → how many became done."""
+    """Mark requests as done whose document is here, as failed whose document was withdrawn → how many became done."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndRun(Effect):
-    """Let go of the lease and, when the whole cycle had no error, note the success → None."""
+    """Let go of the lease; a cycle without an error that leaves nothing queued is noted → whether it was a success.
 
-    success: bool
+    Whether something is queued is asked in the transaction that notes the success: a person may ask for a document
+    between any two effects.
+    """
+
+    whole: bool
     stopped: str | None
 
 
@@ -126,11 +130,6 @@ class CountDue(Effect):
     """→ how many queued requests could be sent now, apart from those in ``skip``."""
 
     skip: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class CountQueued(Effect):
-    """→ how many requests are queued at all, due or not."""
 
 
 # --- The cache on the disk ------------------------------------------------------------------------------------
@@ -228,11 +227,15 @@ class DropParts(Effect):
 
 @dataclass(frozen=True, slots=True)
 class FailDelivery(Effect):
-    """The server will not give the document: tell the person who asked for it → None."""
+    """The server will not give the document: tell the person who asked for it → None.
+
+    ``withdrawn``: for good, the copy goes too. Otherwise it is not asked for again until the person does.
+    """
 
     document_id: str
     code: str
     title: str
+    withdrawn: bool
 
 
 # --- The audit outbox -----------------------------------------------------------------------------------------

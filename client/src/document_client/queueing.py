@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from . import requests, templates
+from . import cache, requests, templates
 from .account import Account
 from .audit import Happening
 from .clock import from_text, to_text
@@ -113,6 +113,10 @@ class RequestQueue:
             request = self._find(client_mutation_id)
             if request.state in requests.PENDING or request.state == "discarded":
                 raise RequestStateWrong(f"the request is {request.state}")
+            if request.document_id is not None:
+                # It was made, and could not be had: it is asked for again.
+                with transaction(account.cache):
+                    cache.want(account.cache, request.document_id)
             with transaction(account.queue):
                 requests.retry(account.queue, request, account.clock().now)
         return self.show(request.client_mutation_id)

@@ -31,6 +31,8 @@ from .reactions import Verdict, judge, server_time
 
 # A cut download is resumed at once this often while it makes progress; then the network is taken to be gone.
 RESUMES = 5
+# The service's word that a document is gone for good; any other refusal may be taken back.
+WITHDRAWN = "DOCUMENT_WITHDRAWN"
 
 
 def pull_changes(cycle: Cycle) -> Steps:
@@ -143,7 +145,7 @@ def _fetch(cycle: Cycle, document: Wanted) -> Steps:
         answer = yield from exchange(cycle, Post(path, b"{}"))
         judged = judge(answer, cycle.clock())
         if judged.verdict is Verdict.REFUSED and answer.status in (404, 409, 410):
-            yield FailDelivery(document_id, judged.code, judged.title)
+            yield FailDelivery(document_id, judged.code, judged.title, judged.code == WITHDRAWN)
             return
         url = answer.body.get("url") if judged.verdict is Verdict.ACCEPTED and isinstance(answer.body, dict) else None
         if not isinstance(url, str):
@@ -182,7 +184,7 @@ def _without_bytes(document: Wanted, transfer: Transfer) -> Wanted:
 def _refused_bytes(cycle: Cycle, document_id: str, answer: Answer) -> Steps:
     judged = judge(answer, cycle.clock())
     if judged.verdict is Verdict.REFUSED and answer.status in (404, 410):
-        yield FailDelivery(document_id, judged.code, judged.title)
+        yield FailDelivery(document_id, judged.code, judged.title, judged.code == WITHDRAWN)
     elif judged.verdict is Verdict.REFUSED:
         cycle.report.errors.append(judged.code)
     else:

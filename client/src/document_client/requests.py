@@ -156,8 +156,11 @@ def read(conn: apsw.Connection, client_mutation_id: str) -> Request | None:
 # --- What a drain writes --------------------------------------------------------------------------------------
 
 
+# No wait is longer than a day (``reactions``): one that ends further ahead was written under a wrong clock.
+LONGEST_WAIT_SECONDS = 86_400.0
 _DUE = (
-    "state = 'queued' AND tenant_id = ? AND user_id = ? AND (not_before <= ? OR (? AND NOT server_said))"
+    "state = 'queued' AND tenant_id = ? AND user_id = ?"
+    f" AND (not_before <= ?3 OR not_before > ?3 + {LONGEST_WAIT_SECONDS} OR (? AND NOT server_said))"
     " AND client_mutation_id NOT IN (SELECT value FROM json_each(?))"
 )
 
@@ -233,6 +236,13 @@ def apply_job(conn: apsw.Connection, job: dict[str, Any], now: float, *, client_
     if job.get("purgedAt") and not job.get("documentId"):
         # Only its tombstone is left: what was never fetched will not come, and the person must know.
         status, error = "failed", {"code": "JOB_PURGED", "title": "The service no longer keeps this document."}
+    if status != "failed":
+        # The job was retried; a document that could not be had (its job had not failed) stays the person's to decide.
+        conn.execute(
+            "UPDATE requests SET state = 'acknowledged', reason_code = NULL, reason_title = NULL, changed_at = ?"
+            " WHERE client_mutation_id = ? AND state = 'failed' AND job_status = 'failed'",
+            (now, cmid),
+        )
     conn.execute(
         "UPDATE requests SET job_id = ?, job_status = ?, document_id = coalesce(?, document_id), job = ?"
         " WHERE client_mutation_id = ? AND state NOT IN ('discarded')",
@@ -244,12 +254,6 @@ def apply_job(conn: apsw.Connection, job: dict[str, Any], now: float, *, client_
             " WHERE client_mutation_id = ? AND state = 'acknowledged'",
             (error.get("code") or "FAILED", error.get("title") or "The document could not be made.", now, cmid),
         )
-    else:
-        conn.execute(
-            "UPDATE requests SET state = 'acknowledged', reason_code = NULL, reason_title = NULL, changed_at = ?"
-            " WHERE client_mutation_id = ? AND state = 'failed'",
-            (now, cmid),
-        )
 
 
 def fail_delivery(conn: apsw.Connection, document_id: str, code: str, title: str, now: float) -> None:
@@ -258,6 +262,16 @@ def fail_delivery(conn: apsw.Connection, document_id: str, code: str, title: str
         "UPDATE requests SET state = 'failed', reason_code = ?, reason_title = ?, changed_at = ?"
         " WHERE document_id = ? AND state = 'acknowledged'",
         (code, title, now, document_id),
+    )
+
+
+def fail_withdrawn(conn: apsw.Connection, revoked: Sequence[str], now: float) -> None:
+    """Bring requests to the person's attention that still wait for a document which was withdrawn."""
+    conn.execute(
+        "UPDATE requests SET state = 'failed', reason_code = 'DOCUMENT_WITHDRAWN',"
+        " reason_title = 'The document was withdrawn.', changed_at = ?"
+        " WHERE state = 'acknowledged' AND document_id IN (SELECT value FROM json_each(?))",
+        (now, json.dumps(list(revoked))),
     )
 
 
