@@ -129,6 +129,13 @@ def read_revoked(conn: apsw.Connection) -> list[str]:
     return [str(row[0]) for row in conn.execute("SELECT document_id FROM revocations")]
 
 
+def read_given_up(conn: apsw.Connection) -> list[str]:
+    """Return the ids of documents that the server refused to give and that were never here."""
+    return [
+        str(row[0]) for row in conn.execute("SELECT document_id FROM documents WHERE evicted AND fetched_at IS NULL")
+    ]
+
+
 def save_document(conn: apsw.Connection, body: Mapping[str, Any], generation: int) -> None:
     """Insert or replace a document's metadata; other bytes than before make the copy here worthless."""
     document_id, sha256 = str(body["id"]), str(body.get("sha256") or "")

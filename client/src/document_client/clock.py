@@ -41,11 +41,16 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Now, the server's own time when it was last heard (None before any contact), and how sure now is."""
+    """Now, the server's own time when it was last heard (None before any contact), and how sure now is.
+
+    ``estimate`` is the server's time at this moment, counted from a contact in this boot; without one it is ``now``.
+    Lives begin at it and bytes are deleted by it: a wall clock that is ahead must neither lengthen nor destroy.
+    """
 
     now: float
     confirmed: float | None
     confidence: Confidence
+    estimate: float
 
 
 def system_time() -> TimeSource:
@@ -68,7 +73,7 @@ def read_clock(source: TimeSource, contact: Contact | None, highest: float = 0.0
     wall = source.wall()
     if contact is None:
         now = max(wall, highest)
-        return Reading(now, None, "suspect" if wall < now - SUSPECT_SECONDS else "unverified")
+        return Reading(now, None, "suspect" if wall < now - SUSPECT_SECONDS else "unverified", now)
     elapsed = source.monotonic() - contact.monotonic
     same_boot = bool(source.boot) and contact.boot == source.boot and elapsed >= 0
     estimate = contact.server_time + (elapsed if same_boot else 0.0)
@@ -78,7 +83,8 @@ def read_clock(source: TimeSource, contact: Contact | None, highest: float = 0.0
         confidence = "suspect"
     elif same_boot and wall <= estimate + SUSPECT_SECONDS:
         confidence = "verified"
-    return Reading(max(wall, floor), contact.server_time, confidence)
+    now = max(wall, floor)
+    return Reading(now, contact.server_time, confidence, estimate if same_boot else now)
 
 
 def make_contact(source: TimeSource, server_time: float) -> Contact:

@@ -208,10 +208,15 @@ class Driver:
     def _on_Reconcile(self, effect: fx.Reconcile) -> int:
         account = self._account
         present, revoked = cache.read_present(account.cache), cache.read_revoked(account.cache)
+        given_up, reading = cache.read_given_up(account.cache), account.clock()
         with self._fenced() as queue:
-            requests.fail_withdrawn(queue, revoked, self.now())
-            done = requests.finish(queue, present, self.now())
-            requests.purge_done(queue, self.now())
+            requests.fail_undelivered(queue, revoked, "DOCUMENT_WITHDRAWN", "The document was withdrawn.", reading.now)
+            refused = "The service did not give the document."
+            requests.fail_undelivered(queue, given_up, "NOT_DELIVERED", refused, reading.now)
+            done = requests.finish(queue, present, reading.now)
+            if reading.confirmed is not None:
+                # A clock that is a year ahead must not make the device forget what it may have to offer again.
+                requests.purge_done(queue, reading.confirmed)
         return done
 
     def _on_EndRun(self, effect: fx.EndRun) -> bool:
@@ -219,10 +224,11 @@ class Driver:
         reading = account.clock()
         policy = account.policy()
         with transaction(account.cache):
-            cache.purge_expired(account.cache, policy, reading.now, reading.confirmed)
+            cache.purge_expired(account.cache, policy, reading.estimate, reading.confirmed)
             cache.keep_quota(account.cache, policy)
         with transaction(account.audit):
-            audit.purge_sent(account.audit, reading.now)
+            if reading.confirmed is not None:
+                audit.purge_sent(account.audit, reading.confirmed)
         with self._fenced() as queue:
             requests.write_fact(queue, "last_stop", effect.stopped)
             counts = requests.count_states(queue)
@@ -255,10 +261,8 @@ class Driver:
         with self._fenced() as queue:
             for job in page["jobs"]:
                 requests.apply_job(queue, job, now)
-            for revocation in page["revocations"]:
-                requests.fail_delivery(
-                    queue, revocation["documentId"], "DOCUMENT_WITHDRAWN", "The document was withdrawn.", now
-                )
+            revoked = [str(revocation["documentId"]) for revocation in page["revocations"]]
+            requests.fail_undelivered(queue, revoked, "DOCUMENT_WITHDRAWN", "The document was withdrawn.", now)
         with transaction(account.cache):
             feed.apply_page(account.cache, page, now)
         self._observe(Progress("changes", "", len(page["documents"]), None))
@@ -301,21 +305,22 @@ class Driver:
         db = self._account.cache
         return [
             fx.Wanted(e.document_id, e.size, e.sha256, e.here, cache.read_received(db, e.document_id))
-            for e in cache.read_wanted(db, self._account.policy(), self.now())
+            for e in cache.read_wanted(db, self._account.policy(), self._account.clock().estimate)
         ]
 
     def _on_Complete(self, effect: fx.Complete) -> bool:
         account = self._account
-        policy, now = account.policy(), self.now()
+        policy, fetched_at = account.policy(), account.clock().estimate
         with transaction(account.cache):
-            if not cache.complete(account.cache, effect.document_id, policy, now):
+            if not cache.complete(account.cache, effect.document_id, policy, fetched_at):
                 return False
             cache.keep_quota(account.cache, policy)
         return True
 
     def _on_Renew(self, effect: fx.Renew) -> None:
+        policy, fetched_at = self._account.policy(), self._account.clock().estimate
         with transaction(self._account.cache):
-            cache.renew(self._account.cache, effect.document_id, self._account.policy(), self.now())
+            cache.renew(self._account.cache, effect.document_id, policy, fetched_at)
 
     def _on_DropParts(self, effect: fx.DropParts) -> None:
         with transaction(self._account.cache):
@@ -328,7 +333,7 @@ class Driver:
             else:
                 cache.give_up(self._account.cache, effect.document_id)
         with self._fenced() as queue:
-            requests.fail_delivery(queue, effect.document_id, effect.code, effect.title, self.now())
+            requests.fail_undelivered(queue, [effect.document_id], effect.code, effect.title, self.now())
 
     # --- audit ---
 

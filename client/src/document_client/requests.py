@@ -256,22 +256,12 @@ def apply_job(conn: apsw.Connection, job: dict[str, Any], now: float, *, client_
         )
 
 
-def fail_delivery(conn: apsw.Connection, document_id: str, code: str, title: str, now: float) -> None:
-    """Bring a request to the person's attention whose document was withdrawn before it arrived."""
+def fail_undelivered(conn: apsw.Connection, document_ids: Sequence[str], code: str, title: str, now: float) -> None:
+    """Bring requests to the person's attention whose documents were withdrawn, or refused, before they arrived."""
     conn.execute(
         "UPDATE requests SET state = 'failed', reason_code = ?, reason_title = ?, changed_at = ?"
-        " WHERE document_id = ? AND state = 'acknowledged'",
-        (code, title, now, document_id),
-    )
-
-
-def fail_withdrawn(conn: apsw.Connection, revoked: Sequence[str], now: float) -> None:
-    """Bring requests to the person's attention that still wait for a document which was withdrawn."""
-    conn.execute(
-        "UPDATE requests SET state = 'failed', reason_code = 'DOCUMENT_WITHDRAWN',"
-        " reason_title = 'The document was withdrawn.', changed_at = ?"
         " WHERE state = 'acknowledged' AND document_id IN (SELECT value FROM json_each(?))",
-        (now, json.dumps(list(revoked))),
+        (code, title, now, json.dumps(list(document_ids))),
     )
 
 
@@ -316,7 +306,7 @@ def confirm(conn: apsw.Connection, cmid: str, job: dict[str, Any], epoch: str, n
 
 
 def purge_done(conn: apsw.Connection, now: float) -> int:
-    """Remove requests that were done or discarded 60 days ago; returns how many."""
+    """Remove requests that were done or discarded 60 days ago; returns how many. ``now`` is the server's time."""
     conn.execute(
         "DELETE FROM requests WHERE state IN ('done','discarded') AND changed_at < ?", (now - KEEP_DONE_SECONDS,)
     )

@@ -1,0 +1,433 @@
+"""The device's disk in memory: what the real driver does on its tables, on plain dictionaries, forty times as fast.
+
+Every function here stands for one of ``requests``, ``cache``, ``feed``, ``templates``, ``audit``, ``lease`` or
+``driver``, and keeps the same transactions in the same order: ``hook`` is called before each, and a process may die
+there. That this double and the real driver never differ is itself tested (tests/simulation/test_simulation.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from document_client import effects as fx
+from document_client.audit import BATCH, FIRST_HASH
+from document_client.audit import KEEP_SENT_SECONDS as KEEP_EVENTS
+from document_client.cache import GRACE_SECONDS, REFRESH_SHARE
+from document_client.clock import Contact, Reading, TimeSource, make_contact, read_clock, to_text
+from document_client.errors import LeaseLost
+from document_client.lease import _AHEAD_SECONDS, LEASE_SECONDS
+from document_client.policy import CachePolicy, parse_policy
+from document_client.requests import KEEP_DONE_SECONDS
+
+from .server import hash_event
+
+DEFAULT_POLICY = CachePolicy()
+_POLICIES: dict[str, CachePolicy] = {}
+
+
+class Row:
+    """One request of the queue."""
+
+    __slots__ = (
+        "body",
+        "changed_at",
+        "cmid",
+        "document_id",
+        "epoch",
+        "failures",
+        "job_id",
+        "job_status",
+        "lease",
+        "not_before",
+        "operation",
+        "reason_code",
+        "replaced_by",
+        "server_said",
+        "state",
+        "tenant",
+        "tries",
+        "user",
+    )
+
+    def __init__(self, cmid: str, tenant: str, user: str, body: bytes, at: float) -> None:
+        self.cmid, self.tenant, self.user, self.body, self.changed_at = cmid, tenant, user, body, at
+        self.state = "queued"
+        self.operation = "submit"
+        self.tries = self.failures = 0
+        self.not_before = 0.0
+        self.server_said = False
+        self.lease = self.reason_code = self.epoch = self.job_id = None
+        self.job_status = self.document_id = self.replaced_by = None
+
+    def shown(self) -> tuple[Any, ...]:
+        """Return what the real table holds, for comparisons."""
+        return (
+            self.cmid,
+            self.user,
+            self.state,
+            self.operation,
+            self.tries,
+            self.failures,
+            self.not_before,
+            self.reason_code,
+            self.epoch,
+            self.job_id,
+            self.job_status,
+            self.document_id,
+            self.changed_at,
+            self.replaced_by,
+        )
+
+
+class QueueFile:
+    """The queue database of one (tenant, user)."""
+
+    __slots__ = ("facts", "owner", "rows", "token", "until")
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.token, self.owner, self.until = 0, "", 0.0
+        self.facts: dict[str, Any] = {}
+
+
+class Doc:
+    """One document of the cache."""
+
+    __slots__ = (
+        "body",
+        "evicted",
+        "fetched_at",
+        "generation",
+        "job_id",
+        "opened_at",
+        "server_lost",
+        "sha256",
+        "size",
+        "ttl_at_fetch",
+        "wanted",
+    )
+
+    def __init__(self) -> None:
+        self.fetched_at: float | None = None
+        self.ttl_at_fetch: float | None = None
+        self.opened_at: float | None = None
+        self.evicted = self.wanted = self.server_lost = False
+
+    def copy(self) -> Doc:
+        new = Doc()
+        for name in Doc.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+
+class CacheFile:
+    """The cache database of one (tenant, user)."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Doc] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.parts: dict[str, list[tuple[int, bytes]]] = {}
+        self.revocations: dict[str, str] = {}
+        self.jobs: dict[str, tuple[str | None, str]] = {}
+        self.templates: dict[str, tuple[dict[str, Any], int]] = {}
+        self.versions: set[str] = set()
+        self.refreshed_at: float | None = None
+        self.cursor = ""
+        self.generation = 1
+        self.sweeping = False
+        self.policy = DEFAULT_POLICY
+        self.contact: Contact | None = None
+        self.highest = 0.0
+        self.read_at = -1
+        self.reading: Any = None
+
+    def copy(self) -> CacheFile:
+        """Return what a power cut may leave: an earlier state, whole."""
+        new = CacheFile()
+        new.__dict__.update(self.__dict__)
+        new.documents = {key: doc.copy() for key, doc in self.documents.items()}
+        for name in ("blobs", "revocations", "jobs", "templates"):
+            setattr(new, name, dict(getattr(self, name)))
+        new.parts = {key: list(parts) for key, parts in self.parts.items()}
+        new.versions = set(self.versions)
+        return new
+
+    def drop_document(self, document_id: str) -> bool:
+        """Remove a document with everything that hangs on it."""
+        self.blobs.pop(document_id, None)
+        self.parts.pop(document_id, None)
+        return self.documents.pop(document_id, None) is not None
+
+
+class OutboxFile:
+    """The audit outbox of one tenant: events with their states, oldest first."""
+
+    __slots__ = ("events", "pending")
+
+    def __init__(self) -> None:
+        self.events: list[list[Any]] = []
+        self.pending = 0
+
+
+class Ticks:
+    """Counts the changes of any clock."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class MemoryAccount:
+    """The opened files of one person, as ``account.Account`` has them."""
+
+    __slots__ = ("audit", "cache", "queue", "tenant", "ticks", "time", "user")
+
+    def __init__(
+        self,
+        tenant: str,
+        user: str,
+        queue: QueueFile,
+        cache: CacheFile,
+        audit: OutboxFile,
+        time: TimeSource,
+        ticks: Ticks,
+    ) -> None:
+        self.ticks = ticks
+        self.tenant, self.user, self.queue, self.cache, self.audit, self.time = tenant, user, queue, cache, audit, time
+
+    def clock(self) -> Reading:
+        """Return the time by the client's own rule, and remember the highest."""
+        cache = self.cache
+        if cache.read_at == self.ticks.count:
+            # No clock has moved and no contact was made since: the rule would answer the same.
+            return cache.reading
+        reading = read_clock(self.time, cache.contact, cache.highest)
+        if reading.now > cache.highest + 5.0:
+            cache.highest = reading.now
+            if cache.contact is not None:
+                old = cache.contact
+                cache.contact = Contact(old.server_time, old.monotonic, old.boot, reading.now)
+        cache.read_at, cache.reading = self.ticks.count, reading
+        return reading
+
+    def locked(self, reading: Reading) -> bool:
+        """Return whether the lease of the whole cache has run out."""
+        contact = self.cache.contact
+        return contact is not None and reading.now - contact.server_time > self.cache.policy.lease
+
+
+def apply_job(queue: QueueFile, job: dict[str, Any], now: float, cmid: str | None) -> None:
+    """``requests.apply_job``."""
+    row = queue.rows.get(cmid or job.get("clientMutationId") or "")
+    if row is None:
+        return
+    status, error, document_id = str(job.get("status", "")), job.get("error") or {}, job.get("documentId")
+    if job.get("purgedAt") and not document_id:
+        status, error = "failed", {"code": "JOB_PURGED"}
+    if status != "failed" and row.state == "failed" and row.job_status == "failed":
+        row.state, row.reason_code, row.changed_at = "acknowledged", None, now
+    if row.state != "discarded":
+        row.job_id, row.job_status = job.get("id"), status
+        if document_id is not None:
+            row.document_id = document_id
+    if status == "failed" and row.state == "acknowledged":
+        row.state, row.reason_code, row.changed_at = "failed", error.get("code") or "FAILED", now
+
+
+def fail_delivery(queue: QueueFile, document_id: str, code: str, now: float) -> None:
+    """``requests.fail_delivery``."""
+    for row in queue.rows.values():
+        if row.document_id == document_id and row.state == "acknowledged":
+            row.state, row.reason_code, row.changed_at = "failed", code, now
+
+
+def expires_at(doc: Doc, policy: CachePolicy) -> float | None:
+    """``Entry.expires_at``."""
+    if doc.fetched_at is None or doc.ttl_at_fetch is None:
+        return None
+    return doc.fetched_at + min(doc.ttl_at_fetch, policy.ttl)
+
+
+def revoke(cache: CacheFile, revocations: list[dict[str, Any]]) -> None:
+    """``cache.revoke``."""
+    for revocation in revocations:
+        document_id = str(revocation["documentId"])
+        cache.revocations[document_id] = str(revocation.get("reason") or "")
+        cache.drop_document(document_id)
+
+
+def save_document(cache: CacheFile, body: dict[str, Any], generation: int) -> None:
+    """``cache.save_document``."""
+    document_id, sha256 = body["id"], str(body.get("sha256") or "")
+    if document_id in cache.revocations:
+        return
+    if body.get("status") == "entered-in-error":
+        revoke(cache, [{"documentId": document_id, "reason": "entered-in-error"}])
+        return
+    doc = cache.documents.get(document_id)
+    if doc is None:
+        doc = cache.documents[document_id] = Doc()
+    elif doc.sha256 != sha256:
+        cache.blobs.pop(document_id, None)
+    doc.body, doc.size, doc.sha256 = body, int(body.get("size") or 0), sha256
+    doc.job_id, doc.generation, doc.server_lost = body.get("renderJobId"), generation, False
+
+
+def apply_page(cache: CacheFile, page: dict[str, Any], now: float) -> None:
+    """``feed.apply_page``."""
+    revoke(cache, page["revocations"])
+    generation = cache.generation
+    for template in page["templates"]:
+        cache.templates[template["id"]] = (template, generation)
+    for job in page["jobs"]:
+        cache.jobs[job["id"]] = (job.get("documentId"), str(job.get("status")))
+    for document in page["documents"]:
+        save_document(cache, document, generation)
+    for doc in cache.documents.values():
+        if not doc.wanted and doc.job_id in cache.jobs:
+            doc.wanted = True
+    cache.cursor = page["cursor"]
+    if not page["more"]:
+        if cache.sweeping:
+            for document_id in [
+                k for k, d in cache.documents.items() if d.generation != generation and not d.server_lost
+            ]:
+                cache.drop_document(document_id)
+            for template_id in [k for k, (_, g) in cache.templates.items() if g != generation]:
+                del cache.templates[template_id]
+            cache.sweeping = False
+        cache.refreshed_at = now
+
+
+def read_wanted(cache: CacheFile, now: float) -> list[fx.Wanted]:
+    """``cache.read_wanted`` and ``cache.read_received``."""
+    policy = cache.policy
+    chosen = []
+    for document_id, doc in cache.documents.items():
+        if not doc.wanted or doc.evicted or doc.server_lost or not doc.sha256:
+            continue
+        here = document_id in cache.blobs
+        if here:
+            expires = expires_at(doc, policy)
+            life = min(doc.ttl_at_fetch or policy.ttl, policy.ttl)
+            if expires is None or expires - now >= life * REFRESH_SHARE:
+                continue
+        if doc.size <= policy.quota:
+            chosen.append((here, doc.size, document_id, doc.sha256))
+    chosen.sort()
+    return [fx.Wanted(i, size, sha, here, read_received(cache, i)) for here, size, i, sha in chosen]
+
+
+def read_received(cache: CacheFile, document_id: str) -> int:
+    """``cache.read_received``."""
+    end = 0
+    for start, content in cache.parts.get(document_id, ()):
+        if start != end:
+            break
+        end += len(content)
+    return end
+
+
+def complete(cache: CacheFile, document_id: str, now: float) -> bool:
+    """``cache.complete``."""
+    doc = cache.documents.get(document_id)
+    if doc is None:
+        return False
+    content = b"".join(part for _, part in cache.parts.pop(document_id, ()))
+    if len(content) != doc.size or hashlib.sha256(content).hexdigest() != doc.sha256:
+        return False
+    cache.blobs[document_id] = content
+    renew(cache, document_id, now)
+    return True
+
+
+def renew(cache: CacheFile, document_id: str, now: float) -> None:
+    """``cache.renew``."""
+    doc = cache.documents.get(document_id)
+    if doc is not None:
+        doc.fetched_at, doc.ttl_at_fetch, doc.evicted = now, cache.policy.ttl, False
+
+
+def purge_expired(cache: CacheFile, now: float, confirmed: float | None) -> None:
+    """``cache.purge_expired``."""
+    policy = cache.policy
+    grace = 0.0 if policy.on_expiry == "delete" else GRACE_SECONDS
+    for document_id in list(cache.blobs):
+        expires = expires_at(cache.documents[document_id], policy)
+        if expires is not None and ((confirmed is not None and confirmed >= expires) or now >= expires + grace):
+            del cache.blobs[document_id]
+
+
+def keep_quota(cache: CacheFile) -> None:
+    """``cache.keep_quota``."""
+    total = sum(map(len, cache.blobs.values()))
+    if total <= cache.policy.quota:
+        return
+    order = [(max(cache.documents[i].opened_at or 0, cache.documents[i].fetched_at or 0), i) for i in cache.blobs]
+    for _, document_id in sorted(order):
+        if total <= cache.policy.quota:
+            break
+        total -= len(cache.blobs.pop(document_id))
+        cache.documents[document_id].evicted = True
+
+
+def record(
+    outbox: OutboxFile, number: int, device_id: str, action: str, user: str, reading: Reading, **more: Any
+) -> None:
+    """``audit.record``; ``number`` makes the event's id."""
+    if outbox.events:
+        last = outbox.events[-1][0]
+        sequence, previous = last["sequence"] + 1, last["hash"]
+    else:
+        sequence, previous = 1, FIRST_HASH
+    event = {
+        "eventId": f"evt_{number:026d}",
+        "deviceId": device_id,
+        "userId": user,
+        "sequence": sequence,
+        "action": action,
+        "documentId": more.pop("document_id", None),
+        "documentSha256": more.pop("document_sha256", None),
+        "occurredAt": to_text(reading.now),
+        "clock": reading.confidence,
+        "previousHash": previous,
+    }
+    cmid = more.pop("client_mutation_id", None)
+    event |= more
+    if cmid is not None:
+        event["clientMutationId"] = cmid
+    event["hash"] = hash_event(event)
+    outbox.events.append([event, "pending", reading.now])
+    outbox.pending += 1
+
+
+def policy_of(wire: dict[str, Any]) -> CachePolicy | None:
+    """Return the policy of a wire object, or None when nobody the device trusts signed it."""
+    signature = wire.get("signature", "")
+    if signature == "forged":
+        return None
+    policy = _POLICIES.get(signature)
+    if policy is None:
+        policy = _POLICIES[signature] = parse_policy(wire)
+    return policy
+
+
+Hook = Callable[[], None]
+__all__ = [
+    "BATCH",
+    "KEEP_DONE_SECONDS",
+    "KEEP_EVENTS",
+    "LEASE_SECONDS",
+    "_AHEAD_SECONDS",
+    "CacheFile",
+    "Doc",
+    "LeaseLost",
+    "MemoryAccount",
+    "OutboxFile",
+    "QueueFile",
+    "Row",
+    "make_contact",
+]

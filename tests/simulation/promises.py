@@ -1,0 +1,242 @@
+"""The promises of contract §4, as questions that are asked in the middle of a run and at its end.
+
+Each is asked of the files as a person's commands would show them, and of the model of the service; none looks at how
+the client came there. The truth they are compared with is kept by the world: what was asked, delivered, revoked, when.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from document_client.reactions import LONGEST_RETRY_AFTER
+
+from .server import FIRST_HASH, JOBS, hash_event
+
+if TYPE_CHECKING:
+    from document_client import effects as fx
+
+    from .world import Process, World
+
+# An answer's Date has whole seconds, and the highest time seen is written when it moved by five.
+GRAIN = 6.5
+# The longest time to live that the service of the simulation ever sends.
+LONGEST_TTL = 30 * 86_400.0
+
+
+# --- In the middle of a run -----------------------------------------------------------------------------------
+
+
+def after_post(process: Process, effect: fx.Post, answer: Any) -> None:
+    """The bytes first written are the bytes sent; the server's wait is kept; nobody sends for somebody else."""
+    if effect.path != JOBS or effect.cmid is None:
+        return
+    world, cmid = process.world, effect.cmid
+    asked = world.asked.get(cmid)
+    if asked is None:
+        world.break_promise(f"{cmid} was sent, and nobody asked for it")
+    elif asked.body != effect.content:
+        world.break_promise(f"{cmid} was sent with other bytes than were first written")
+    elif asked.session != process.session:
+        world.break_promise(f"{cmid} of {asked.session} was sent as {process.session}")
+    (until, told_at), now = world.hold.pop(cmid, (0.0, 0)), process.disk.now()
+    if told_at < process.effect_step and now + 1.0 < until <= now + LONGEST_RETRY_AFTER:
+        world.break_promise(f"{cmid} was sent {until - now:.0f} s before the time the service had asked for")
+
+
+def after_postpone(process: Process, effect: fx.Postpone, outcome: Any) -> None:
+    """Remember until when the service wants to be left alone with a request."""
+    if effect.server_said:
+        process.world.hold[effect.cmid] = (effect.not_before, process.world.steps)
+
+
+def after_write(process: Process, effect: Any, outcome: Any) -> None:
+    """Only the program that holds the drain lease changes the queue."""
+    if process.world.home.holder(process.account) != process.owner:
+        process.world.break_promise(f"{type(effect).__name__} was done by a program that had lost the lease")
+
+
+def after_acknowledge(process: Process, effect: fx.Acknowledge, outcome: Any) -> None:
+    """What is acknowledged was accepted: the server that answered has a job for it."""
+    after_write(process, effect, outcome)
+    world = process.world
+    if (process.session[0], effect.cmid) not in world.server.state.dedup and process.feed_then[0] == (
+        world.server.state.epoch
+    ):
+        world.break_promise(f"{effect.cmid} counts as acknowledged, and the service does not have it")
+
+
+def after_complete(process: Process, effect: fx.Complete, whole: bool) -> None:
+    """A document becomes visible only with the bytes that the service has for it."""
+    if not whole:
+        return
+    world = process.world
+    world.life[process.session, effect.document_id] = (world.now, world.home.ttl(process.account)[0])
+    content, held = world.server.state.contents.get(effect.document_id), process.held(effect.document_id)
+    if content is not None and held is not None and held != content:
+        world.break_promise(f"{effect.document_id} is shown with wrong bytes")
+    world.delivered.setdefault(world.server.made[effect.document_id], world.now)
+
+
+def after_renew(process: Process, effect: fx.Renew, outcome: Any) -> None:
+    """A confirmed copy starts a new life."""
+    world = process.world
+    world.life[process.session, effect.document_id] = (world.now, world.home.ttl(process.account)[0])
+
+
+def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
+    """Remember which documents this account was told are revoked."""
+    known = process.world.known_revoked.setdefault(process.session, set())
+    known.update(r["documentId"] for r in effect.page["revocations"])
+
+
+def after_run(process: Process, effect: fx.EndRun, success: bool) -> None:
+    """A run that calls itself a success had no error, left nothing queued, and had read the feed to its end."""
+    world = process.world
+    if effect.stopped == "DEVICE_REVOKED" and (
+        world.home.owners(process.account) or world.home.readable(world.home.open(process.session, world.time))
+    ):
+        world.break_promise("the service revoked this device, and it kept its copies")
+    if not success:
+        return
+    if process.spoiled:
+        world.break_promise(f"a run calls itself a success in which there was {process.spoiled}")
+    if any(state in ("queued", "sending") for _, state, *_ in world.home.rows(process.account)):
+        world.break_promise("a run calls itself a success with requests still queued")
+    epoch, position = process.feed_then
+    read_epoch, _, read = world.home.cursor(process.account).rpartition(":")
+    if epoch == world.server.state.epoch == read_epoch and int(read) < position:
+        world.break_promise("a run calls itself a success without having read all changes")
+
+
+# --- What a person sees at any time ---------------------------------------------------------------------------
+
+
+def look(world: World) -> None:
+    """Ask every question about the person who is signed in."""
+    session = world.session
+    if session is None:
+        return
+    account = world.open()
+    rows = world.home.rows(account)
+    states = {cmid: state for cmid, state, *_ in rows}
+    for cmid, _, _, _, _, user in rows:
+        if world.asked[cmid].session != session or user != session[1]:
+            world.break_promise(f"{cmid} of {world.asked[cmid].session} is in the queue of {session}")
+    live = [cmid for cmid, asked in world.asked.items() if asked.session == session and not asked.discarded]
+    for cmid in live:
+        state = states.get(cmid)
+        if state is None and not (cmid in world.delivered and world.now - world.delivered[cmid] > 59 * 86_400):
+            world.break_promise(f"{cmid} is lost")
+        if state == "discarded":
+            world.break_promise(f"{cmid} was discarded, and nobody said so")
+    _check_sentences(world, session, account, states, live)
+    _check_documents(world, session, account)
+
+
+def _check_sentences(world: World, session: Any, account: Any, states: dict[str, str], live: list[str]) -> None:
+    values = [states[cmid] for cmid in live if cmid in states]
+    sent = not any(state in ("queued", "sending", "quarantined") for state in values)
+    dedup = world.server.state.dedup
+    if sent and world.home.fact(account, "epoch") == world.server.state.epoch:
+        for cmid in live:
+            if cmid in states and (session[0], cmid) not in dedup:
+                world.break_promise(f"'everything sent', and the service does not have {cmid}")
+    for cmid in live:
+        if states.get(cmid) == "done" and cmid not in world.delivered:
+            world.break_promise(f"{cmid} is 'done', and its document was never here")
+
+
+def _check_documents(world: World, session: Any, account: Any) -> None:
+    readable = world.home.readable(account)
+    jobs = world.server.state.jobs
+    revoked = world.known_revoked.get(session, ())
+    ttl_now, lease = world.home.ttl(account)
+    contact = world.home.contact(account)
+    if ttl_now > LONGEST_TTL:
+        world.break_promise("a policy is in force that nobody signed")
+    # The device can know what time it is: it heard from the service in this boot, or its clock is not behind.
+    knows = (contact is not None and contact.boot == world.time.boot) or world.skew >= 0
+    for document_id in readable:
+        if document_id in revoked:
+            world.break_promise(f"{document_id} is readable after its revocation arrived")
+        life = world.life.get((session, document_id))
+        if life is None:
+            world.break_promise(f"{document_id} is readable and was never fetched by {session}")
+        elif knows and world.now > life[0] + min(life[1], ttl_now) + GRAIN:
+            over = world.now - life[0] - min(life[1], ttl_now)
+            world.break_promise(f"{document_id} is readable {over:.0f} s after its time to live")
+    if readable and knows and contact is not None and world.now > contact.server_time + lease + GRAIN:
+        world.break_promise("the cache is readable although the lease has run out")
+    for document_id, job_id in world.home.owners(account):
+        job = jobs.get(job_id or "")
+        if job is not None and (job["_tenant"], job["_user"]) != session:
+            world.break_promise(f"{document_id} of {job['_user']} is in the cache of {session}")
+
+
+# --- At the end -----------------------------------------------------------------------------------------------
+
+
+def at_the_end(world: World, session: Any) -> None:
+    """Everything healed and every run done: each request of ``session`` came to its end, once."""
+    account = world.open()
+    rows = {row[0]: row for row in world.home.rows(account)}
+    readable = world.home.readable(account)
+    state = world.server.state
+    documents = {d["renderJobId"]: i for i, d in state.documents.items() if d["status"] != "entered-in-error"}
+    for cmid, asked in world.asked.items():
+        if asked.session != session or cmid not in rows:
+            continue
+        _, status, _, reason, _, _ = rows[cmid]
+        if asked.discarded:
+            continue
+        if status in ("queued", "sending"):
+            world.break_promise(f"{cmid} was never sent although everything works: {status}")
+        if status == "quarantined":
+            if not world.would_refuse(cmid):
+                world.break_promise(f"{cmid} is quarantined ({reason}), and the service would take it")
+            continue
+        known = state.dedup.get((session[0], cmid))
+        if known is None:
+            world.break_promise(f"{cmid} is {status}, and the service does not have it")
+        job = state.jobs[known["job"]]
+        if status == "acknowledged":
+            world.break_promise(f"{cmid} is still without its document: job {job['status']}")
+        if status == "failed" and job["status"] == "failed":
+            world.break_promise(f"{cmid} was tried again with everything mended, and its job was not")
+        if status == "failed" and job["status"] == "completed" and documents.get(job["id"]) is not None:
+            world.break_promise(f"{cmid} counts as failed ({reason}), and its document could be had")
+        if status == "done" and documents.get(job["id"]) is not None and documents[job["id"]] not in readable:
+            world.break_promise(f"{cmid} is done, and {documents[job['id']]} cannot be read")
+    _once_each(world, session)
+
+
+def _once_each(world: World, session: Any) -> None:
+    jobs: dict[str, int] = {}
+    rendered: dict[str, int] = {}
+    for job in world.server.state.jobs.values():
+        if (job["_tenant"], job["_user"]) == session:
+            jobs[job["clientMutationId"]] = jobs.get(job["clientMutationId"], 0) + 1
+            if job["clientMutationId"] not in world.asked:
+                world.break_promise(f"the service has {job['clientMutationId']}, and nobody asked for it")
+    for document in world.server.state.documents.values():
+        rendered[document["renderJobId"]] = rendered.get(document["renderJobId"], 0) + 1
+    if any(n > 1 for n in jobs.values()) or any(n > 1 for n in rendered.values()):
+        world.break_promise("a request was doubled")
+
+
+def evidence(world: World, tenant: str) -> None:
+    """The chain of an outbox is whole, and every event of it arrived."""
+    previous, sequence = FIRST_HASH, None
+    for event, state in world.home.chain(tenant):
+        if sequence is not None and (event["sequence"] != sequence + 1 or event["previousHash"] != previous):
+            world.break_promise(f"the chain of {tenant} is broken at {event['sequence']}")
+        if hash_event(event) != event["hash"]:
+            world.break_promise(f"event {event['sequence']} does not have its hash")
+        previous, sequence = event["hash"], event["sequence"]
+        if state == "pending":
+            world.break_promise(f"event {event['sequence']} was never sent although everything works")
+        if event["eventId"] not in world.server.state.events:
+            world.break_promise(f"event {event['sequence']} counts as {state}, and the service does not have it")
+    for event_id in world.evidence:
+        if event_id not in world.server.state.events:
+            world.break_promise(f"{event_id} was written and never arrived")

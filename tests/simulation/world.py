@@ -1,0 +1,327 @@
+"""The world of one seed: true time, the service, the device's clocks and files, and the programs that run on it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from document_client import effects as fx
+from document_client.clock import TimeSource
+from document_client.cycle import Cycle
+from document_client.errors import ClientError, LeaseLost, StorageFull
+from document_client.model.rules import State
+from document_client.sync import run_cycle
+
+from . import promises
+from .memory_home import MemoryHome, Session
+from .profiles import Profile
+from .server import DEFINITION, Caller, Server
+
+START = 1_780_000_000.0
+DEVICE = "dev_simulated"
+#: Faults that a run survives without an error; after any other one it must not call itself a success.
+HARMLESS = frozenset(
+    {
+        "delivered twice",
+        "delivered again later",
+        "no date",
+        "forged policy",
+        "cut late",
+        "cut early",
+        "flipped",
+        "wrong range",
+        "416",
+        "whole instead",
+        "404 bytes",
+        "401",
+        "403",
+        "404",
+        "409",
+        "410",
+        "422",
+    }
+)
+
+
+class Crash(BaseException):
+    """The process dies here; nothing that it would have done afterwards happens."""
+
+
+class Broken(AssertionError):
+    """A promise of the contract does not hold."""
+
+
+class Asked:
+    """What a person was told is queued."""
+
+    __slots__ = ("body", "discarded", "patient", "session")
+
+    def __init__(self, session: Session, body: bytes, patient: str) -> None:
+        self.session, self.body, self.patient = session, body, patient
+        self.discarded = False
+
+
+class World:
+    """Everything outside the client, and the truth that the promises are checked against."""
+
+    def __init__(self, seed: int, profile: Profile, home: Callable[[str], Any], stats: Counter[str]) -> None:
+        """Set the stage of seed ``seed``."""
+        self.rng = random.Random(seed * 2 + 1)
+        self.draw = self.rng.random
+        self.profile, self.stats = profile, stats
+        self.now, self.skew, self.booted, self.boots = START, 0.0, START - 1000.0, 1
+        self.server = Server(lambda: self.now)
+        self.time = TimeSource(lambda: self.now + self.skew, lambda: self.now - self.booted, "boot-1")
+        self.device_id = DEVICE
+        self.home: MemoryHome = home(DEVICE)
+        self.session: Session | None = None
+        self.tokens: dict[Session, bool] = {}
+        self.processes = [Process(self, 0), Process(self, 1)]
+        self.numbers = self.steps = self.faults = 0
+        self.fault_rate, self.mode = profile.fault_rate, ""
+        self.crash_rate, self.other_rate = profile.crash_rate, profile.other_rate
+        self.lookup_rate = profile.lookup_rate
+        self.belated: list[tuple[Caller, bytes, str | None]] = []
+        self.backup: State | None = None
+        self.cache_copy: tuple[Session, Any] | None = None
+        self.trace: list[str] = []
+        self.asked: dict[str, Asked] = {}
+        self.delivered: dict[str, float] = {}
+        self.evidence: list[str] = []
+        self.life: dict[tuple[Session, str], tuple[float, float]] = {}
+        self.known_revoked: dict[Session, set[str]] = {}
+        self.hold: dict[str, tuple[float, int]] = {}
+        self.template, self.version = self.server.publish("form", DEFINITION)
+        self.interloper: Callable[[World], None] = lambda world: None
+
+    def next_number(self) -> int:
+        """Return a number that nothing else has."""
+        self.numbers += 1
+        return self.numbers
+
+    def is_alive(self, owner: str) -> bool:
+        """Return whether the process that wrote ``owner`` into a lease still runs."""
+        return any(process.gen is not None and process.owner == owner for process in self.processes)
+
+    def draw_fault(self, kinds: tuple[str, ...]) -> str:
+        """Return what spoils an exchange, or nothing."""
+        if self.mode:
+            return self.mode
+        if self.draw() >= self.fault_rate:
+            return ""
+        menu = self.profile.menu if len(kinds) > 20 else self.profile.bytes_menu
+        return menu[int(self.draw() * len(menu))]
+
+    def spoiled(self, process: Process, kind: str, path: str) -> None:
+        """Count a fault."""
+        self.faults += 1
+        self.stats["fault " + kind] += 1
+        if kind not in HARMLESS:
+            process.spoiled = kind
+        self.trace.append(f"!{kind}")
+
+    def happened(self, what: str) -> None:
+        """Count a fault that is not of the network."""
+        self.faults += 1
+        self.stats["fault " + what] += 1
+        self.trace.append("!" + what)
+
+    def open(self) -> Any:
+        """Open the files of the person who is signed in."""
+        assert self.session is not None
+        return self.home.open(self.session, self.time)
+
+    def reboot(self) -> None:
+        """Restart the device: every program dies, the monotonic clock begins again."""
+        for process in self.processes:
+            process.die()
+        self.boots += 1
+        self.booted = self.now
+        self.clock_moved()
+        self.time = TimeSource(self.time.wall, self.time.monotonic, f"boot-{self.boots}")
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by everywhere."""
+        self.now += seconds
+        self.clock_moved()
+
+    def set_clock(self, skew: float) -> None:
+        """Set the device's wall clock this far from true time."""
+        self.skew = skew
+        self.clock_moved()
+
+    def clock_moved(self) -> None:
+        """Tell the files that what they remember of the clock is old."""
+        self.home.ticks.count += 1
+
+    def break_promise(self, text: str) -> NoReturn:
+        """Stop the seed: a promise does not hold."""
+        raise Broken(text)
+
+    # --- the truth ---
+
+    def remember(self, cmid: str, session: Session, body: bytes, patient: str) -> None:
+        """A person was told that a request is queued."""
+        self.asked[cmid] = Asked(session, body, patient)
+
+    def wrote(self, number: int) -> None:
+        """An audit event is durable."""
+        self.evidence.append(f"evt_{number:026d}")
+
+    def forget_cache(self, session: Session) -> None:
+        """A cache was destroyed: nothing of it may be readable, whatever was known about it."""
+        self.known_revoked.pop(session, None)
+        if self.cache_copy is not None and self.cache_copy[0] == session:
+            self.cache_copy = None
+        for key in [key for key in self.life if key[0] == session]:
+            del self.life[key]
+
+    def refresh_version(self) -> None:
+        """After a restore: people ask with a form that the service still has."""
+        if self.version not in self.server.state.versions:
+            self.template, self.version = next((v["templateId"], i) for i, v in self.server.state.versions.items())
+
+    def would_refuse(self, cmid: str) -> bool:
+        """Return whether the service, as it is now, refuses a request for a reason of its own."""
+        asked = self.asked[cmid]
+        return self.server.refuses(Caller(*asked.session), asked.body)
+
+
+class Process:
+    """A program that syncs: one run of the engine at a time, advanced effect by effect."""
+
+    def __init__(self, world: World, number: int) -> None:
+        """Begin idle."""
+        self.world, self.number = world, number
+        self.gen: Any = None
+        self.owner = ""
+        self.runs = 0
+        self.point, self.plan, self.what = 0, -1, ""
+        self.spoiled = ""
+
+    def hook(self) -> None:
+        """Stand before a transaction, or before and after an exchange: what was planned happens here."""
+        self.point += 1
+        if self.point == self.plan:
+            self._act()
+
+    def _act(self) -> None:
+        self.plan = -1
+        what, world = self.what, self.world
+        if what == "crash":
+            raise Crash
+        if what == "full":
+            world.happened("disk full")
+            raise StorageFull
+        world.stats["somebody else in the middle"] += 1
+        # What the others do has its own crashes; this process goes on afterwards.
+        point, world.other_rate = self.point, 0.0
+        world.interloper(world)
+        self.point, world.other_rate = point, world.profile.other_rate
+        if self.gen is None:
+            # The device was restarted meanwhile.
+            raise Crash
+
+    def start(self, eager: bool, budget: int | None = None) -> None:
+        """Begin a run as the person who is signed in."""
+        world = self.world
+        assert world.session is not None
+        self.runs += 1
+        self.owner = f"{self.number}:{self.runs}"
+        self.session = world.session
+        self.caller = Caller(*world.session)
+        self.account = world.open()
+        self.disk = world.home.disk(self, self.account, self.owner, eager)
+        self.cycle = Cycle(self.disk.now, world.draw, budget)
+        self.gen = run_cycle(self.cycle)
+        self.outcome: Any = None
+        self.spoiled = ""
+        self.began_at, self.feed_then = world.now, (world.server.state.epoch, len(world.server.state.feed))
+        self.eager = eager
+
+    def die(self) -> None:
+        """End at once, as by kill -9."""
+        self.gen = None
+
+    def held(self, document_id: str) -> bytes | None:
+        """Return a document's bytes in the cache of this run."""
+        return self.world.home.held(self.account, document_id)
+
+    def refresh_token(self) -> bool:
+        """Get a new token if the issuer is in a mood for it."""
+        fresh = self.world.draw() < 0.5
+        if fresh:
+            self.world.tokens[self.session] = True
+        return fresh
+
+    def run(self, effects: int) -> bool:
+        """Advance by some effects; True when the run has ended."""
+        world, draw, trace = self.world, self.world.draw, self.world.trace
+        effect: Any = None
+        try:
+            for _ in range(effects):
+                if self.gen is None:
+                    return True
+                effect = self.gen.send(self.outcome)
+                world.steps += 1
+                self.effect_step = world.steps
+                name = effect.__class__.__name__
+                trace.append(name)
+                self.point, self.plan = 0, -1
+                if draw() < world.crash_rate:
+                    self._make_plan(draw())
+                self.outcome = self.disk.perform(effect)
+                watch = _WATCHED.get(effect.__class__)
+                if watch is not None:
+                    watch(self, effect, self.outcome)
+                if self.plan > 0 and self.what == "crash":
+                    # It was planned behind the last transaction of this effect.
+                    self.point += 1
+                    raise Crash
+        except StopIteration:
+            self.gen = None
+            world.stats["stopped " + (self.cycle.report.stopped or "-")] += 1
+            return True
+        except Crash:
+            name = effect.__class__.__name__
+            world.happened("crash")
+            world.stats[f"crash {name} {self.point}"] += 1
+            self.die()
+            return True
+        except (LeaseLost, StorageFull) as failure:
+            trace.append(type(failure).__name__)
+            world.stats[type(failure).__name__] += 1
+            self.die()
+            self.disk.release()
+            return True
+        except ClientError as failure:
+            raise Broken(f"the run ended by {failure!r}") from failure
+        return False
+
+    def _make_plan(self, dice: float) -> None:
+        self.plan = 1 + int(self.world.draw() * 4)
+        self.what = "crash" if dice < 0.7 or not self.world.other_rate else "full" if dice < 0.8 else "other"
+
+    def finish(self) -> None:
+        """Run to the end."""
+        for _ in range(40):
+            if self.run(50):
+                return
+        raise Broken("the run does not end")
+
+
+_WATCHED: dict[type, Callable[[Process, Any, Any], None]] = {
+    fx.Acknowledge: promises.after_acknowledge,
+    fx.Claim: promises.after_write,
+    fx.Quarantine: promises.after_write,
+    fx.Reconcile: promises.after_write,
+    fx.SettleLookup: promises.after_write,
+    fx.Complete: promises.after_complete,
+    fx.Renew: promises.after_renew,
+    fx.ApplyPage: promises.after_page,
+    fx.EndRun: promises.after_run,
+    fx.Post: promises.after_post,
+    fx.Postpone: promises.after_postpone,
+}
