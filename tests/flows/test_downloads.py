@@ -121,7 +121,7 @@ def test_every_link_and_every_download_is_audited(service: Service, caller: Api,
     made = _make(service, clinic, caller)
     httpx2.head(made.url)
     actions = asyncio.run(_actions(service, made.id))
-    assert actions == ["document.generate", "document.download-url", "document.download"]
+    assert actions == ["document.generate", "document.view", "document.download-url", "document.download"]
 
 
 async def _actions(service: Service, document: str) -> list[str]:

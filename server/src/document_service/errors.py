@@ -370,11 +370,6 @@ class WrongPatient(RenderFailed):
     title = "The FHIR server answered with a resource of another patient; nothing is printed."
 
 
-class FacilityForbidden(RenderFailed):
-    code = "FACILITY_FORBIDDEN"
-    title = "The encounter belongs to a facility that the requester is not in; ask a colleague there."
-
-
 class PatientMismatch(RenderFailed):
     code = "PATIENT_MISMATCH"
     title = "The patient's record differs from the patientCheck of the request; check that it is the right patient."
