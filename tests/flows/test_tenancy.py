@@ -113,6 +113,8 @@ CASES: dict[tuple[str, str], Case] = {
          "items": [{"clientMutationId": "{uuid}", "patientId": "{patient}"}]},
         own=True,
     ),
+    ("GET", _JOBS + "/bulk/{bulk_id}"): Case(),
+    ("POST", _JOBS + "/bulk/{bulk_id}/cancel"): Case(),
     ("POST", "/v1/documents/generate"): Case(
         {"templateVersionId": "{version_id}", "patientId": "{patient}", "locale": "en"}, headers=KEY
     ),
@@ -162,6 +164,10 @@ def victim(service: Service, fhir_url: str) -> Victim:
         assert job["status"] == "completed", job
         document = caller.get(f"/v1/documents/{job['documentId']}").json()
         assert document["facilityId"] == CLINIC
+        items = [{key: request_for("")[key] for key in ("clientMutationId", "patientId")}]
+        common = {"templateVersionId": version["id"], "locale": "en", "requestedAt": "2026-11-22T00:00:00Z"}
+        bulk = caller.post("/v1/documents/render-jobs/bulk", json={**common, "items": items})
+        assert bulk.status_code == 202, bulk.text
     upload = identifiers.new("upload")
     asyncio.run(_insert_upload(service, tenant, upload))
     return Victim(
@@ -171,6 +177,7 @@ def victim(service: Service, fhir_url: str) -> Victim:
             "version_id": version["id"],
             "job_id": job["id"],
             "document_id": document["id"],
+            "bulk_id": bulk.json()["id"],
             "upload_id": upload,
             "device_id": identifiers.new("device"),
             "mutation": job["clientMutationId"],
@@ -200,7 +207,7 @@ async def _insert_upload(service: Service, tenant: str, upload: str) -> None:
 
 def _ids_of_nothing(victim: Victim) -> Ids:
     kinds = {"template_id": "template", "version_id": "version", "job_id": "job", "document_id": "document"}
-    kinds |= {"upload_id": "upload", "device_id": "device"}
+    kinds |= {"upload_id": "upload", "device_id": "device", "bulk_id": "bulk"}
     nothing = {name: identifiers.new(kind) for name, kind in kinds.items()}
     return {**victim.ids, **nothing, "mutation": str(uuid.uuid4()), "patient": "nobody", "device": "dev_of_nobody"}
 
@@ -284,7 +291,7 @@ def test_what_is_the_callers_own_shows_nothing_of_another_tenant(
     answer = _call(attacker, route, case, victim.ids)
     assert answer.status_code < 500 or answer.json()["code"] == "SCANNER_UNAVAILABLE", answer.text
     sent = str(_filled(case.body, victim.ids)) + str(_filled(case.query, victim.ids))
-    for name in ("template_id", "version_id", "job_id", "document_id", "upload_id"):
+    for name in ("template_id", "version_id", "job_id", "document_id", "bulk_id", "upload_id"):
         if victim.ids[name] not in sent:
             assert victim.ids[name] not in answer.text
     assert "Victim" not in answer.text
