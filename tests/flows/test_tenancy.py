@@ -164,7 +164,7 @@ def victim(service: Service, fhir_url: str) -> Victim:
         assert job["status"] == "completed", job
         document = caller.get(f"/v1/documents/{job['documentId']}").json()
         assert document["facilityId"] == CLINIC
-        items = [{key: request_for("")[key] for key in ("clientMutationId", "patientId")}]
+        items = [{key: request_for("")[key] for key in ("clientMutationId", "patientId", "encounterId")}]
         common = {"templateVersionId": version["id"], "locale": "en", "requestedAt": "2026-11-22T00:00:00Z"}
         bulk = caller.post("/v1/documents/render-jobs/bulk", json={**common, "items": items})
         assert bulk.status_code == 202, bulk.text

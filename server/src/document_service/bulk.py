@@ -42,11 +42,11 @@ async def create(connection: Connection, caller: Caller, template_version_id: st
     return bulk_id
 
 
-async def show(connection: Connection, bulk_id: str) -> Bulk:
-    """A bulk request with its progress.
+async def show(connection: Connection, caller: Caller, bulk_id: str) -> Bulk:
+    """A bulk request with its progress, for who asked it and for administrators of the whole tenant.
 
     Raises:
-        NotFound: there is none such.
+        NotFound: there is none such that the caller may see.
     """
     row: Any = await connection.fetchrow(
         """SELECT b.id, b.template_version_id, b.items, b.created_at, b.created_by, b.cancelled_at,
@@ -58,7 +58,8 @@ async def show(connection: Connection, bulk_id: str) -> Bulk:
            WHERE b.id = $1 GROUP BY b.tenant_id, b.id""",
         bulk_id,
     )
-    if row is None:
+    # Its patients may be of any facility, so an administrator of one facility sees another's requests as nothing.
+    if row is None or (row["created_by"] != caller.user and caller.facilities is not None):
         raise NotFound()
     return Bulk(**row)
 

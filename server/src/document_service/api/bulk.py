@@ -127,18 +127,18 @@ def _shown(request: bulk.Bulk) -> dict[str, Any]:
 @router.get("/{bulk_id}", summary="Progress of a bulk request")
 async def show(bulk_id: str, caller: TenantAdmin, runtime: Opened) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        return JSONResponse(_shown(await bulk.show(connection, bulk_id)))
+        return JSONResponse(_shown(await bulk.show(connection, caller, bulk_id)))
 
 
 @router.post("/{bulk_id}/cancel", summary="Do not begin what has not begun")
 async def cancel(bulk_id: str, caller: TenantAdmin, runtime: Opened) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        await bulk.show(connection, bulk_id)
+        await bulk.show(connection, caller, bulk_id)
         cancelled = await bulk.cancel(connection, bulk_id)
         await audit.record(
             connection,
             caller.tenant,
             audit.Event("render.bulk-cancel", caller.user, detail={"bulkId": bulk_id, "jobs": len(cancelled)}),
         )
-        shown = await bulk.show(connection, bulk_id)
+        shown = await bulk.show(connection, caller, bulk_id)
     return JSONResponse(_shown(shown))
