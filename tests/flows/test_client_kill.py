@@ -123,7 +123,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(drill: Drill) -> None:
             opened += code == 0 and bool(out)
     assert drill.run("sync", "--wait", "0")[0] == 0
     print("killed:", dict(drill.killed))
-    assert sum(drill.killed.values()) >= ROUNDS // 2, drill.killed
+    assert sum(drill.killed.values()) >= ROUNDS // 4, drill.killed
 
     known = _queue(drill)
     assert promised <= set(known), "a request that a person saw as queued is gone"
