@@ -29,6 +29,10 @@ from document_service.definitions.expressions import Expression
 # Design §5. The slowest path of the platform forms takes under 1 ms; what takes 300 never ends.
 MOST_SECONDS = 0.3  # of the processor
 
+# The signal may land inside a finaliser or a garbage collector's callback, where Python prints what is raised and goes
+# on; so it rings again until somebody hears it.
+RING_AGAIN_SECONDS = 0.02
+
 # ``ofType`` reads the model from this global, which the engine itself sets only in ``is`` and ``as``.
 TypeInfo.model = R4  # type: ignore[assignment]
 
@@ -62,7 +66,14 @@ class _Alarm(BaseException):
 
 
 def _ring(signum: int, frame: FrameType | None) -> None:
-    raise _Alarm
+    if _evaluating:
+        raise _Alarm
+
+
+def _put_off() -> None:
+    global _evaluating
+    _evaluating = False
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 @contextmanager
@@ -84,12 +95,14 @@ def alarm() -> Iterator[None]:
         # It rang between the end of an evaluation and the moment the timer was put off.
         raise EvaluationTimeout from None
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        _put_off()
         _armed = outer
         signal.signal(signal.SIGVTALRM, previous)
 
 
+# Whether the caller stands inside ``alarm``, and whether an evaluation is running that the signal may end.
 _armed = False
+_evaluating = False
 
 
 def evaluate(expression: Expression, focus: list[Any], variables: Mapping[str, Any]) -> list[Any]:
@@ -97,6 +110,7 @@ def evaluate(expression: Expression, focus: list[Any], variables: Mapping[str, A
 
     Raises EvaluationFailed, or EvaluationTimeout after MOST_SECONDS where an alarm is armed.
     """
+    global _evaluating
     context = {
         "dataRoot": focus,
         "$this": focus,
@@ -106,13 +120,15 @@ def evaluate(expression: Expression, focus: list[Any], variables: Mapping[str, A
     }
     try:
         if _armed:
-            signal.setitimer(signal.ITIMER_VIRTUAL, MOST_SECONDS)
+            _evaluating = True
+            signal.setitimer(signal.ITIMER_VIRTUAL, MOST_SECONDS, RING_AGAIN_SECONDS)
         try:
             found = do_eval(context, focus, expression.tree)
         finally:
             if _armed:
-                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+                _put_off()
     except _Alarm:
+        _put_off()
         raise EvaluationTimeout from None
     except RecursionError:
         raise EvaluationFailed("recursion") from None
