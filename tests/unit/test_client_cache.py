@@ -449,3 +449,32 @@ def test_a_policy_may_ask_for_deletion_at_the_expiry(device: Device, document: s
     device.client.sync()
     assert device.client.status().cache["bytes"] == 0
     assert shown(device, document)["state"] == "expired"
+
+
+def test_a_document_larger_than_the_whole_quota_needs_a_decision_and_comes_when_there_is_room(device: Device) -> None:
+    device.model.policy["quotaBytes"] = 100
+    cmid = device.ask()
+    device.client.sync()
+    [shown] = device.client.queue.list()
+    assert (shown["status"], shown["reason"]["code"]) == ("failed", "DOCUMENT_TOO_LARGE")
+    assert "100" in shown["reason"]["title"]
+    status = device.client.status()
+    assert (status.acknowledged, status.failed, status.everything_received) == (0, 1, False)
+    [document] = device.client.documents.list()
+    assert document["state"] == "too large"
+    with pytest.raises(DocumentNotHere, match="bytes"):
+        device.client.documents.read(document["id"])
+    device.model.policy["quotaBytes"] = 50_000
+    device.client.sync()
+    device.client.sync()
+    assert device.status_of(cmid) == "done"
+    assert device.client.documents.list()[0]["state"] == "available"
+
+
+def test_a_request_whose_document_is_too_large_can_be_given_up(device: Device) -> None:
+    device.model.policy["quotaBytes"] = 100
+    cmid = device.ask()
+    device.client.sync()
+    device.client.queue.discard(cmid, confirmation=cmid)
+    assert device.client.queue.list() == []
+    assert device.client.status().everything_received

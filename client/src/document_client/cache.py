@@ -6,6 +6,8 @@ State of an entry, derived from its row and the time, never remembered:
                                   │  └──quota──> evicted        (connect: refreshed, and available again)
                                   └──revocation──> gone at once;   no contact for the lease: locked, as a whole
 
+A document that is larger than the whole quota is *too large*: it is not fetched until the policy gives more room.
+
 Bytes arrive in ``parts`` (a download can be resumed after a crash) and become visible in ``blobs`` only when length
 and SHA-256 agree. Functions take the connection of the cache database and run inside the caller's transaction.
 """
@@ -22,7 +24,7 @@ import apsw
 
 from .policy import CachePolicy
 
-EntryState = Literal["available", "expired", "evicted", "locked", "waiting"]
+EntryState = Literal["available", "expired", "evicted", "locked", "waiting", "too large"]
 
 # Contract §4: without the server's word, bytes outlive their expiry by 72 hours at most.
 GRACE_SECONDS = 72 * 3600.0
@@ -82,12 +84,16 @@ class Entry:
         """Return what can be done with the entry now."""
         expires = self.expires_at(policy)
         if expires is None:
-            return "waiting"
+            return "too large" if self.size > policy.quota else "waiting"
         if locked:
             return "locked"
         if now >= expires:
             return "expired"
-        return "available" if self.here else "evicted" if self.evicted else "waiting"
+        if self.here:
+            return "available"
+        if self.size > policy.quota:
+            return "too large"
+        return "evicted" if self.evicted else "waiting"
 
 
 _ENTRY = (
@@ -134,6 +140,16 @@ def read_given_up(conn: apsw.Connection) -> list[str]:
     return [
         str(row[0]) for row in conn.execute("SELECT document_id FROM documents WHERE evicted AND fetched_at IS NULL")
     ]
+
+
+def read_oversized(conn: apsw.Connection, policy: CachePolicy) -> dict[str, int]:
+    """Return the documents, with their sizes in bytes, that will not come: each is larger than the whole quota."""
+    return {
+        str(document_id): int(size)
+        for document_id, size in conn.execute(
+            "SELECT document_id, size FROM documents WHERE fetched_at IS NULL AND size > ?", (policy.quota,)
+        )
+    }
 
 
 def save_document(conn: apsw.Connection, body: Mapping[str, Any], generation: int) -> None:

@@ -181,6 +181,8 @@ class Documents:
             raise CacheLocked()
         if state == "expired":
             raise DocumentExpired()
+        if state == "too large":
+            raise DocumentNotHere(f"it has {entry.size} bytes; the policy lets this device keep {policy.quota}")
         if state != "available":
             with transaction(account.cache):
                 cache.want(account.cache, entry.document_id)

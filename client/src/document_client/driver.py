@@ -332,6 +332,9 @@ class Driver:
                 cache.revoke(self._account.cache, [{"documentId": effect.document_id, "reason": effect.code}])
             else:
                 cache.give_up(self._account.cache, effect.document_id)
+        if not self._lease:
+            # A document that was generated just now belongs to no request; the next cycle's Reconcile sees the others.
+            return
         with self._fenced() as queue:
             requests.fail_undelivered(queue, [effect.document_id], effect.code, effect.title, self.now())
 

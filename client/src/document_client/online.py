@@ -19,6 +19,7 @@ from . import cache
 from .account import Account
 from .answers import Answer
 from .cycle import Cycle
+from .documents import Documents
 from .driver import Driver, Observer, Progress
 from .errors import (
     FileUnreadable,
@@ -47,9 +48,10 @@ SCAN_SECONDS = 120.0
 
 
 def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, Any]:
-    """Render a document now and keep it on the device; returns its metadata.
+    """Render a document now and keep it on the device; returns what ``Documents.show`` returns.
 
-    Raises OnlineOnly, ServerRefused, ServerBusy, TokenRefused or NotTheService.
+    ``state`` says whether its bytes are here: a link that went away after the service had made the document leaves it
+    to the next sync. Raises OnlineOnly, ServerRefused, ServerBusy, TokenRefused, NotTheService or DocumentRevoked.
     """
     prepared = prepare(account, wish)
     key = new_mutation_id()
@@ -71,7 +73,7 @@ def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, 
         cache.want(account.cache, document["id"])
     driver = Driver(account, connection)
     driver.run(Cycle(clock=driver.now, random=lambda: 0.5), run_downloads)
-    return document
+    return Documents(lambda: account).show(document["id"])
 
 
 def save_draft(connection: Connection, template_id: str, definition: bytes) -> dict[str, Any]:
@@ -118,12 +120,21 @@ def upload(
     created = _good(connection.send("POST", "/v1/documents/uploads", content=to_bytes(body)))
     route = f"/v1/documents/uploads/{quote(str(created.get('id')), safe='')}"
     _send_pieces(connection, route, content, int(created.get("offset") or 0), observe)
-    state = _good(connection.send("POST", f"{route}/finalize", content=b"{}"))
+    state = _finalize(connection, route)
     deadline = time.monotonic() + SCAN_SECONDS
     while state.get("status") in ("receiving", "scanning") and time.monotonic() < deadline:
         sleep(0.5)
         state = _good(connection.send("GET", route))
     return state
+
+
+def _finalize(connection: Connection, route: str) -> dict[str, Any]:
+    """End an upload; a lost answer is asked for again under the same key."""
+    key = {"Idempotency-Key": new_mutation_id()}
+    answer = connection.send("POST", f"{route}/finalize", content=b"{}", headers=key)
+    if answer.kind == "no_connection":
+        answer = connection.send("POST", f"{route}/finalize", content=b"{}", headers=key)
+    return _good(answer)
 
 
 def read_file(path: Path) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class RequestQueue:
         account = self._account()
         order = {"quarantined": 0, "failed": 0, "queued": 1, "sending": 1, "acknowledged": 2, "done": 3}
         with account.watched():
-            found = requests.read_all(account.queue)
+            found = [_seen(r, account) for r in requests.read_all(account.queue)]
         return [_shown(r) for r in sorted(found, key=lambda r: (order[r.state], r.sequence))]
 
     def show(self, client_mutation_id: str) -> dict[str, Any]:
@@ -202,7 +202,24 @@ class RequestQueue:
             found = matches[0] if len(matches) == 1 else None
         if found is None:
             raise RequestUnknown(f"{client_mutation_id} is not in the queue")
-        return found
+        return _seen(found, account)
+
+
+def _seen(request: Request, account: Account) -> Request:
+    """Return the request as a person should see it: one whose document can never fit here needs a decision.
+
+    Derived, not written down: when the policy gives more room the document comes by itself.
+    """
+    if request.state != "acknowledged" or request.document_id is None:
+        return request
+    policy = account.policy()
+    size = cache.read_oversized(account.cache, policy).get(request.document_id)
+    if size is None:
+        return request
+    title = (
+        f"The document has {size} bytes; this device may keep {policy.quota}. Ask for more room, or get it elsewhere."
+    )
+    return replace(request, state="failed", reason_code="DOCUMENT_TOO_LARGE", reason_title=title)
 
 
 def _need_attention(request: Request) -> None:

@@ -343,6 +343,17 @@ def count_states(conn: apsw.Connection) -> dict[str, int]:
     return {str(state): int(n) for state, n in conn.execute("SELECT state, count(*) FROM requests GROUP BY state")}
 
 
+def count_awaiting(conn: apsw.Connection, document_ids: Sequence[str]) -> int:
+    """Return how many acknowledged requests wait for one of these documents."""
+    return int(
+        conn.execute(
+            "SELECT count(*) FROM requests WHERE state = 'acknowledged'"
+            " AND document_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(document_ids)),),
+        ).get
+    )
+
+
 def next_due(conn: apsw.Connection) -> float | None:
     """Return when the next queued request may be sent, or None when nothing is queued."""
     value = conn.execute("SELECT min(not_before) FROM requests WHERE state = 'queued'").get

@@ -41,6 +41,11 @@ def read_status(account: Account) -> Status:
         pending = sum(counts.get(state, 0) for state in requests.PENDING)
         quarantined, failed = counts.get("quarantined", 0), counts.get("failed", 0)
         acknowledged = counts.get("acknowledged", 0)
+        if acknowledged:
+            # A document that can never fit here is not on its way: it needs a decision.
+            oversized = list(cache.read_oversized(account.cache, account.policy()))
+            stuck = requests.count_awaiting(account.queue, oversized)
+            acknowledged, failed = acknowledged - stuck, failed + stuck
         events = audit.count_states(account.audit)
         return Status(
             pending=pending,

@@ -18,7 +18,11 @@ def list_(client: DocumentClient, screen: Screen) -> None:
     items = client.documents.list()
 
     def words() -> None:
-        told = {"expired": "expired, connect to refresh", "evicted": "removed for room, connect to refresh"}
+        told = {
+            "expired": "expired, connect to refresh",
+            "evicted": "removed for room, connect to refresh",
+            "too large": "too large for the room on this device",
+        }
         rows = [
             [
                 d.get("number") or d["id"],

@@ -179,6 +179,8 @@ def generate(client: DocumentClient, screen: Screen, template: str, patient: str
     )
     document = client.generate(wish)
     screen.answer(document, lambda: click.echo(f"{document.get('number')} {document['id']}"))
+    if document["state"] != "available":
+        screen.note("It was made, and is not on this device yet; `documents sync` fetches it.")
 
 
 @click.command(name="edit-template")

@@ -1,0 +1,164 @@
+"""The Python API against the real service: generate, upload, open and print, with a real scanner and spooler."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pikepdf
+import pytest
+from PIL import Image
+
+import hostile_files
+from clamav import EICAR, running_clamd
+from cups_server import CupsServer
+from document_client import DocumentClient, Wish
+from document_client.errors import OnlineOnly, ServerRefused
+from document_service.fault_proxy import FaultProxy, Faults, problem
+from engines import EngineRequirement
+from service import Service
+
+FORM = "General Test Requisition"
+PATIENT = "demo-patient-noorzai"
+ENCOUNTER = "demo-encounter-noorzai"
+
+
+@pytest.fixture
+def client(service: Service, tenant: str, tmp_path: Path) -> Iterator[DocumentClient]:
+    with DocumentClient(tmp_path / "home", passphrase="correct horse") as made:
+        made.login(service.url, service.token(tenant))
+        made.templates()
+        yield made
+
+
+def wish() -> Wish:
+    return Wish(FORM, PATIENT, ENCOUNTER, locale="en")
+
+
+def test_a_document_is_generated_and_can_be_read_offline(client: DocumentClient) -> None:
+    document = client.generate(wish())
+    assert document["state"] == "available"
+    assert (document["kind"], document["patientId"], document["status"]) == ("generated", PATIENT, "current")
+    content = client.documents.read(document["id"]).content
+    assert hashlib.sha256(content).hexdigest() == document["sha256"]
+    with pikepdf.open(io.BytesIO(content)) as pdf:
+        assert len(pdf.pages) == document["pages"]
+    assert client.documents.show(document["number"])["id"] == document["id"]
+    assert client.status().everything_received
+    # The next sync sends what was done here and leaves the copy alone.
+    report = client.sync()
+    assert (report.success, report.events_sent, report.downloaded) == (True, 1, 0)
+
+
+def test_what_the_service_refuses_to_generate_is_said(client: DocumentClient) -> None:
+    with pytest.raises(ServerRefused) as refusal:
+        client.generate(Wish(FORM, "nobody-has-this-id", locale="en"))
+    assert refusal.value.reason == "PATIENT_UNKNOWN"
+    assert client.documents.list() == []
+
+
+def test_a_refused_or_cut_download_leaves_a_generated_document_to_the_next_sync(
+    service: Service, tenant: str, tmp_path: Path
+) -> None:
+    with FaultProxy(service.url) as proxy, DocumentClient(tmp_path / "home", passphrase="p") as client:
+        client.login(proxy.url, service.token(tenant))
+        client.templates()
+        proxy.answer_next(problem(404, "NOT_FOUND", path="/download-url"))
+        refused = client.generate(wish())
+        assert refused["state"] == "waiting"
+        proxy.answer_next(problem(410, "DOCUMENT_WITHDRAWN", path="/download-url"))
+        with pytest.raises(Exception, match="withdrawn"):
+            client.generate(wish())
+        proxy.apply(Faults(cut_body_after=100, path="/content"))
+        cut = client.generate(wish())
+        assert cut["state"] == "waiting"
+        proxy.heal()
+        assert client.sync().success
+        states = {d["id"]: d["state"] for d in client.documents.list()}
+        assert states[cut["id"]] == "available"
+
+
+def test_offline_nothing_is_generated_or_uploaded_and_nothing_stays(
+    service: Service, tenant: str, tmp_path: Path
+) -> None:
+    scan = tmp_path / "scan.pdf"
+    scan.write_bytes(hostile_files.pdf_of())
+    with FaultProxy(service.url) as proxy, DocumentClient(tmp_path / "home", passphrase="p") as client:
+        client.login(proxy.url, service.token(tenant))
+        client.templates()
+        proxy.apply(Faults(network="refuse"))
+        with pytest.raises(OnlineOnly):
+            client.generate(wish())
+        with pytest.raises(OnlineOnly):
+            client.upload(scan, PATIENT)
+        assert client.queue.list() == []
+        assert client.documents.list() == []
+        assert client.status().everything_sent
+
+
+def test_a_scan_is_uploaded_over_a_link_that_breaks_and_a_virus_is_refused(
+    require_engine: EngineRequirement, fhir_url: str, tmp_path: Path
+) -> None:
+    require_engine("clamd")
+    folder = tmp_path / "clamd"
+    folder.mkdir()
+    with running_clamd(folder) as clamd:
+        scanning = Service(tmp_path / "data", DOCUMENT_SERVICE_CLAMD=clamd.address).start()
+        try:
+            _upload(scanning, scanning.create_tenant(fhir_url), tmp_path)
+        finally:
+            scanning.stop()
+
+
+def _upload(scanning: Service, tenant: str, tmp_path: Path) -> None:
+    scan, virus = tmp_path / "scan.png", tmp_path / "letter.pdf"
+    # Noise does not compress: the file is some pieces long.
+    Image.frombytes("RGB", (500, 400), random.Random(1).randbytes(600_000)).save(scan)
+    virus.write_bytes(hostile_files.pdf_with_attachment(EICAR))
+    steps: list[int] = []
+    with FaultProxy(scanning.url) as proxy, DocumentClient(tmp_path / "home", passphrase="p") as client:
+        client.login(proxy.url, scanning.token(tenant))
+        # Further than the first piece: the second is cut, and goes on from where the service says.
+        proxy.apply(Faults(reset_after_up=400_000, times=1))
+        state = client.upload(scan, PATIENT, title="Referral", observe=lambda progress: steps.append(progress.done))
+        assert state["status"] == "accepted"
+        assert steps[-1] == scan.stat().st_size
+        with scanning.caller(tenant) as api:
+            document = api.get(f"/v1/documents/{state['documentId']}").json()
+        assert document["originalSha256"] == hashlib.sha256(scan.read_bytes()).hexdigest()
+        refused = client.upload(virus, PATIENT)
+        assert refused["status"] == "quarantined"
+        assert refused["reason"]["code"]
+
+
+def test_a_document_is_printed_from_memory_and_the_service_hears_of_it(
+    service: Service,
+    tenant: str,
+    client: DocumentClient,
+    require_engine: EngineRequirement,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    require_engine("cups")
+    document = client.generate(wish())
+    with CupsServer() as cups:
+        monkeypatch.setenv("CUPS_SERVER", str(cups.socket))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name in ("LPDEST", "PRINTER"):
+            monkeypatch.delenv(name, raising=False)
+        first = client.documents.print(document["id"])
+        second = client.documents.print(document["number"], copies=2)
+        assert (first.state, first.copies) == ("completed", [1])
+        assert (second.state, second.copies) == ("completed", [2, 3])
+        assert len(cups.printed()) == 2
+    assert client.sync().success
+    with service.caller(tenant) as api:
+        trail = api.get("/v1/audit-events", params={"documentId": document["id"], "limit": 100}).json()["items"]
+    actions = sorted(event["action"] for event in trail if event["action"].startswith("device."))
+    # PDF is a queue that makes a file, which is an export too.
+    assert actions == sorted(
+        ["device.print.intent"] * 3 + ["device.print.submitted"] * 3 + ["device.document.exported"] * 2
+    )
