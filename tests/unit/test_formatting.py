@@ -301,6 +301,13 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("comparator", [[], {}, ["<"], False, 0, "", "≤"])
+def test_a_comparator_of_another_kind_is_refused(comparator: Any) -> None:
+    """A sign that is dropped turns "less than 5" into "5"."""
+    with pytest.raises(ValueMismatch):
+        format_value("quantity", {"value": 5, "comparator": comparator}, STYLES[0])
+
+
 @settings(max_examples=500, deadline=None)
 @given(st.sampled_from(sorted(FORMATS)), json_values, st.sampled_from(STYLES[:4]))
 def test_any_json_is_formatted_or_refused(kind: str, value: Any, page_style: Style) -> None:

@@ -23,10 +23,10 @@ from document_service.formatting.isolation import NO_BREAK_SPACE
 
 _BETWEEN = f"{NO_BREAK_SPACE}· "
 # Names that are no longer, or never were, the person's own for a document.
-_NOT_FOR_DOCUMENTS = frozenset({"old", "maiden", "nickname", "anonymous", "temp"})
+_NOT_FOR_DOCUMENTS = ("old", "maiden", "nickname", "anonymous", "temp")
 
 
-def _preferred(entries: Any, uses: tuple[str, ...], never: frozenset[str]) -> Any:
+def _preferred(entries: Any, uses: tuple[str, ...], never: tuple[str, ...]) -> Any:
     """The first entry with the best ``use``; one without a use after those, one of ``never`` not at all."""
     usable = [entry for entry in entries or () if isinstance(entry, dict) and entry.get("use") not in never]
     for use in (*uses, None):
@@ -48,7 +48,7 @@ def patient_identifier(patient: Mapping[str, Any]) -> Any:
         codings = (entry.get("type") or {}).get("coding") or ()
         if entry.get("use") != "old" and any(isinstance(item, dict) and item.get("code") == "MR" for item in codings):
             return entry
-    return _preferred(entries, ("official", "usual"), frozenset({"old", "temp"}))
+    return _preferred(entries, ("official", "usual"), ("old", "temp"))
 
 
 def patient_line(patient: Mapping[str, Any], labels: Mapping[str, Label], style: Style) -> str:

@@ -59,15 +59,15 @@ def _quantity(value: object) -> tuple[str, str, str]:
     number: Any = value.get("value")
     if number is None:
         raise ValueAbsent
-    comparator = value.get("comparator", "")
-    if comparator and comparator not in _COMPARATORS:
+    comparator = value.get("comparator")
+    if comparator is not None and (not isinstance(comparator, str) or comparator not in _COMPARATORS):
         raise ValueMismatch("quantity")
     unit = value.get("unit") or value.get("code") or ""
     if not isinstance(unit, str):
         raise ValueMismatch("quantity")
     # UCUM's code for "no unit" is 1; printing it would add a digit to the value.
     unit = clean(unit).replace("\n", " ").strip()
-    return _COMPARATORS.get(comparator, ""), _plain(number), "" if unit == "1" else unit
+    return _COMPARATORS[comparator] if comparator is not None else "", _plain(number), "" if unit == "1" else unit
 
 
 def _with_unit(number: str, unit: str, style: Style) -> str:
