@@ -14,7 +14,7 @@ from fhir.resources.R4B.bundle import Bundle
 
 from document_acts import made, supersede, void
 from installation import EVENTS, Installation
-from service import Api, Service
+from service import Api, Service, request_for
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,17 @@ def test_every_act_on_a_document_is_recorded(doctor: Api, auditor: Api) -> None:
     assert (events[7]["outcome"], events[7]["detail"]["code"]) == ("failure", "DOCUMENT_WITHDRAWN")
     assert actions(trail(auditor, documentId=replacement["id"]))[-1] == "document.void"
     assert all(event["requestId"] for event in events[1:])
+
+
+def test_a_pdf_that_generate_hands_out_is_a_download(doctor: Api, auditor: Api) -> None:
+    request = request_for(doctor.platform_version())
+    for field in ("clientMutationId", "requestedAt"):
+        del request[field]
+    headers = {"Idempotency-Key": str(uuid.uuid4()), "Accept": "application/pdf"}
+    answer = doctor.post("/v1/documents/generate", json=request, headers=headers)
+    assert answer.content.startswith(b"%PDF-")
+    (event,) = trail(auditor, documentId=answer.headers["x-document-id"], action="document.download")
+    assert event["actor"] == "dr.a"
 
 
 def test_refused_access_is_recorded_and_tells_nothing(

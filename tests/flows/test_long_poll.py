@@ -210,7 +210,7 @@ async def test_one_look_serves_all_who_wait(service: Service, clinic: str, docto
         async with connected(service, role=None) as owner:
             before = await owner.fetchval("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
             async with httpx2.AsyncClient(base_url=service.url, headers=doctor.headers, trust_env=False) as client:
-                query = {"cursor": cursor, "wait": 4}
+                query = {"cursor": cursor, "wait": 2}
                 asked = [client.get("/v1/documents/changes", params=query, timeout=40) for _ in range(waiters)]
                 answers = await asyncio.gather(*asked)
             assert {answer.status_code for answer in answers} == {200}

@@ -133,6 +133,7 @@ def all_commands() -> click.Group:
     from document_service.commands import (
         audit_commands,
         operators,
+        retention_commands,
         store_commands,
         template_commands,
         tenant_commands,
@@ -140,8 +141,9 @@ def all_commands() -> click.Group:
 
     cli.add_command(tenant_commands.tenant)
     cli.add_command(template_commands.template)
-    for command in (*operators.COMMANDS, *audit_commands.COMMANDS, *store_commands.COMMANDS):
-        cli.add_command(command)
+    for module in (operators, audit_commands, store_commands, retention_commands):
+        for command in module.COMMANDS:
+            cli.add_command(command)
     return cli
 
 

@@ -231,6 +231,11 @@ class DocumentStateConflict(Conflict):
     title = "The document was withdrawn already; read it and its replacement."
 
 
+class HoldConflict(Conflict):
+    code = "HOLD_CONFLICT"
+    title = "A legal hold does not allow this, or cannot be placed; `document-service hold list` shows what is held."
+
+
 class DocumentPatientDiffers(Conflict):
     code = "DOCUMENT_PATIENT_DIFFERS"
     title = "The two documents are of different patients; choose a replacement of the same patient."

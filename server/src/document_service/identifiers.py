@@ -17,6 +17,7 @@ PREFIXES = {
     "device": "dev_",
     "audit": "aud_",
     "object": "obj_",
+    "hold": "hold_",
     "bulk": "bulk_",
 }
 

@@ -175,7 +175,7 @@ async def _remember_shreds(settings: Settings, address: Address) -> None:
     if gone:
         async with owner_connection(address) as connection, connection.transaction():
             for tenant_id in sorted(gone):
-                if await tenants.mark_shredded(connection, tenant_id):
+                if await tenants.mark_shredded(connection, tenant_id, key_is_gone=True):
                     await render_jobs.fail_all(connection, tenant_id, TenantShredded())
 
 

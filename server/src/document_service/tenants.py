@@ -155,8 +155,12 @@ async def list_all(connection: Connection) -> list[Tenant]:
     return [_from_row(row) for row in rows]
 
 
-async def mark_shredded(connection: Connection, tenant_id: str) -> bool:
-    """Remember that the tenant's key was destroyed; False when that was known or the tenant is not. Owner role."""
+async def mark_shredded(connection: Connection, tenant_id: str, *, key_is_gone: bool) -> bool:
+    """Remember that the tenant's key is destroyed; False when that was known or the tenant is not. Owner role.
+
+    A legal hold refuses it, unless ``key_is_gone``: a restored database may hold what nobody can open any more.
+    """
+    await connection.execute("SELECT set_config('app.key_is_gone', $1, true)", "yes" if key_is_gone else "")
     result = await connection.execute(
         "UPDATE document.tenants SET shredded_at = now() WHERE tenant_id = $1 AND shredded_at IS NULL", tenant_id
     )

@@ -187,7 +187,7 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
         {202: answers.UploadShape}, (errors.UploadStateConflict, errors.ScannerUnavailable)
     ),
     ("POST", _UPLOADS + "/{upload_id}/destroy"): Outcome(
-        {200: answers.UploadShape}, (errors.UploadStateConflict, errors.StoreUnavailable)
+        {200: answers.UploadShape}, (errors.UploadStateConflict, errors.HoldConflict, errors.StoreUnavailable)
     ),
     ("GET", "/v1/documents"): Outcome({200: answers.DocumentPage}, (errors.InvalidCursor,)),
     ("GET", "/v1/documents/{document_id}"): Outcome({200: shapes.DocumentShape, **_NOT_MODIFIED}),

@@ -11,8 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
-from document_service import intake, queue, render_jobs
-from document_service.api import paging, problems, shapes
+from document_service import audit, intake, queue, render_jobs
+from document_service.api import paging, problems, shapes, trail
 from document_service.api.callers import Clinician, Opened
 from document_service.api.exact import ExactRoute
 from document_service.api.synchronous import wait_for_document
@@ -237,6 +237,9 @@ async def generate(
     status = 200 if replayed else 201
     if "application/pdf" in request.headers.get("accept", ""):
         pieces = [piece async for piece in runtime.store.read(document.tenant_id, document.object_name)]
+        async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+            fetched = trail.event(request, caller, "document.download", document)
+            await audit.record(connection, caller.tenant, fetched)
         headers |= {"ETag": f'"{document.sha256}"', "X-Document-Id": document.id}
         return Response(b"".join(pieces), status, headers, "application/pdf")
     return JSONResponse(shapes.document(document), status, headers)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from document_service import audit, identifiers, upload_scanning, uploads
+from document_service import audit, identifiers, retention, upload_scanning, uploads
 from document_service.api import paging, shapes
 from document_service.api.callers import Clinician, Opened, TenantAdmin, UploadReader
 from document_service.api.exact import ExactRoute
@@ -200,6 +200,7 @@ async def rescan(upload_id: str, caller: TenantAdmin, runtime: Opened) -> Respon
 async def destroy(upload_id: str, body: shapes.ReasonRequest, caller: TenantAdmin, runtime: Opened) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         upload = await uploads.show(connection, caller, upload_id, runtime.keys, for_update=True)
+        await retention.require_free(connection, caller.tenant, upload.patient_id)
         await uploads.destroy(connection, upload)
         sealed = runtime.keys.seal(caller.tenant, "audit-reason", body.reason.encode())
         await audit.record(

@@ -10,8 +10,8 @@ from document_service.settings import Settings
 
 
 @asynccontextmanager
-async def owner_transaction(settings: Settings) -> AsyncIterator[Connection]:
-    """One transaction of the owner role on a database that is up to date.
+async def owner_connection(settings: Settings) -> AsyncIterator[Connection]:
+    """A connection of the owner role to a database that is up to date, without a transaction around it.
 
     Raises:
         DatabaseUnavailable: PostgreSQL does not answer.
@@ -21,5 +21,16 @@ async def owner_transaction(settings: Settings) -> AsyncIterator[Connection]:
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with runtime.open_address(settings, stays=False) as address:
         await runtime.prepare_database(address)
-        async with runtime.owner_connection(address) as connection, connection.transaction():
+        async with runtime.owner_connection(address) as connection:
             yield connection
+
+
+@asynccontextmanager
+async def owner_transaction(settings: Settings) -> AsyncIterator[Connection]:
+    """One transaction of the owner role on a database that is up to date.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer.
+    """
+    async with owner_connection(settings) as connection, connection.transaction():
+        yield connection

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import click
 
 from document_service.commands.options import Options, run, setting_options
-from document_service.commands.owner import owner_transaction
+from document_service.commands.owner import owner_connection, owner_transaction
 
 #: ``prove``: the document cannot be compared, because this installation is not the one that made it.
 EXIT_DIFFERS = 2
@@ -110,7 +108,7 @@ def verify(options: Options, as_json: bool) -> int:
 
     async def read() -> Any:
         keys = KeyStore.open(settings.keys)
-        async with _owner(options) as connection:
+        async with owner_connection(options.settings()) as connection:
             return await store_care.verify(connection, open_store(settings.objects, keys), keys)
 
     report = run(read())
@@ -158,7 +156,7 @@ def prove(options: Options, document_id: str, as_json: bool) -> int:
 
     async def render() -> Any:
         keys = KeyStore.open(settings.keys)
-        async with _owner(options) as connection:
+        async with owner_connection(options.settings()) as connection:
             return await proof.prove(connection, open_store(settings.objects, keys), keys, document_id)
 
     found = run(render())
@@ -171,19 +169,6 @@ def prove(options: Options, document_id: str, as_json: bool) -> int:
         if found.stored != found.recorded:
             click.echo("the stored bytes are not those that were recorded")
     return {"identical": 0, "differs": EXIT_DIFFERS}.get(str(found.verdict), 1)
-
-
-@asynccontextmanager
-async def _owner(options: Options) -> AsyncIterator[Any]:
-    """A connection of the owner without a transaction around it: reading a whole store may take hours."""
-    from document_service import runtime
-
-    settings = options.settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    async with runtime.open_address(settings, stays=False) as address:
-        await runtime.prepare_database(address)
-        async with runtime.owner_connection(address) as connection:
-            yield connection
 
 
 COMMANDS: list[Any] = [backup, restore, epoch, store, keys, prove]

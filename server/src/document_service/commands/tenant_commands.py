@@ -238,7 +238,7 @@ def list_tenants(options: Options, as_json: bool) -> None:
 @click.pass_obj
 def shred(options: Options, tenant_id: str, confirm: str) -> None:
     """Destroy a tenant's key: none of its documents can ever be opened again, not from a backup either."""
-    from document_service import render_jobs, tenants
+    from document_service import render_jobs, retention, tenants
     from document_service.errors import TenantShredded
     from document_service.keys import KeyStore
 
@@ -250,7 +250,8 @@ def shred(options: Options, tenant_id: str, confirm: str) -> None:
         keys = KeyStore.open(settings.keys)
         async with owner_transaction(settings) as connection:
             await tenants.show(connection, tenant_id)
-            await tenants.mark_shredded(connection, tenant_id)
+            await retention.require_free(connection, tenant_id)
+            await tenants.mark_shredded(connection, tenant_id, key_is_gone=False)
             await render_jobs.fail_all(connection, tenant_id, TenantShredded())
         # The row first: a key destroyed while the tenant still looks whole would fail its users without a reason.
         keys.shred(tenant_id)
