@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from document_service import identifiers
+from document_service import changes, identifiers
 from document_service.database import Connection
 from document_service.errors import NotFound
 from document_service.tokens import Caller
@@ -72,7 +72,16 @@ async def cancel(connection: Connection, bulk_id: str) -> list[str]:
     rows = await connection.fetch(
         """UPDATE document_render_jobs SET status = 'failed', finished_at = now(), error_code = 'CANCELLED',
                error_title = 'The bulk request was cancelled before this document was begun; retry it if it is wanted.'
-           WHERE bulk_id = $1 AND status = 'queued' RETURNING id""",
+           WHERE bulk_id = $1 AND status = 'queued' RETURNING tenant_id, id, facility_ids, created_by""",
         bulk_id,
     )
+    for row in rows:
+        await changes.record(
+            connection,
+            row["tenant_id"],
+            "job",
+            row["id"],
+            facility_ids=row["facility_ids"],
+            user_id=row["created_by"],
+        )
     return [row["id"] for row in rows]

@@ -410,6 +410,11 @@ class RenderMemory(RenderFailed):
     title = "Typesetting needed more memory than its limit."
 
 
+class WorkersLost(RenderFailed):
+    code = "WORKERS_LOST"
+    title = "Every worker that began this document ended in the middle of it; tell the operator, then retry."
+
+
 class RenderTooLarge(RenderFailed):
     code = "RENDER_TOO_LARGE"
     title = "The document or its data is larger than the limits of a render."

@@ -62,9 +62,9 @@ async def withdraw(connection: Connection, tenant_id: str, job_id: str) -> None:
     await connection.execute("SELECT document.dequeue_render($1, $2)", tenant_id, job_id)
 
 
-async def release(connection: Connection, tenant_id: str) -> None:
-    """Give the slot of a finished job to the tenant's next one, in the transaction that finishes it."""
-    await connection.execute("SELECT document.release_slot($1)", tenant_id)
+async def release(connection: Connection, tenant_id: str, lane: str) -> None:
+    """Give the slot of a job that leaves its lane to the tenant's next one, in the transaction that says so."""
+    await connection.execute("SELECT document.release_slot($1, $2)", tenant_id, lane)
 
 
 async def reconcile(connection: Connection) -> int:

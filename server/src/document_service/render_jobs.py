@@ -3,9 +3,15 @@
 State chart of a job:
 
     queued ──start──▶ running ──finish──▶ completed
-      ▲                │  │
-      │   may pass     │  └──fail──▶ failed ──retry (same id, next generation)──▶ queued
-      └────────────────┘
+      ▲               │  │  │
+      │  may pass, or │  │  └──fail──▶ failed ──retry (same id, next generation)──▶ queued
+      │  large lane   │  │
+      └───────────────┘  └──start: its worker is lost and another takes it over──▶ running, or failed: WORKERS_LOST
+
+A job begins in the ordinary lane. It moves to the large one, once and under its id, when its data turn out to be
+large or when an attempt exceeded the ordinary lane's limits of time or memory; there it may take a minute. Failures
+that may pass are tried three times in all, with a pause; each attempt that ended otherwise than with the document
+leaves its cause (an error's code, never its data) in ``attempt_causes``.
 
 Deduplication is the unique constraint on (tenant_id, client_mutation_id) and one INSERT … ON CONFLICT; the queue entry
 commits in the same transaction (contract §3). Every start counts an attempt, and the number fences it: an attempt whose
@@ -47,8 +53,12 @@ TRIES = 3
 #: Waiting time before the second and the third try: long enough for a restart, short for a nurse who waits.
 BACKOFF = (timedelta(seconds=2), timedelta(seconds=8))
 
-#: Starts that end without any answer (the worker was killed each time) before a job is taken for poison.
+#: Starts that end without any answer (the worker was killed each time) before a job is taken for poison. Eight are
+#: more than the restarts of a bad day, and at a takeover in 15 s the job ends within two minutes.
 STARTS_LIMIT = 8
+
+#: The cause of an attempt whose worker was never heard of again.
+WORKER_LOST = "WORKER_LOST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +165,7 @@ class Job:
     error_detail: str | None
     bulk_id: str | None
     purged_at: datetime | None
+    attempt_causes: list[dict[str, Any]]
 
     def visible_to(self, caller: Caller) -> bool:
         """The access rule of jobs: who asked, and whoever may see the facility that it belongs to."""
@@ -166,7 +177,14 @@ _COLUMNS = ", ".join(name for name in Job.__dataclass_fields__)
 
 
 def _from_row(row: Any) -> Job:
-    return Job(**{**dict(row), "client_mutation_id": str(row["client_mutation_id"])})
+    values = dict(row)
+    return Job(
+        **{
+            **values,
+            "client_mutation_id": str(values["client_mutation_id"]),
+            "attempt_causes": json.loads(values["attempt_causes"]),
+        }
+    )
 
 
 async def find(connection: Connection, client_mutation_id: str) -> Job | None:
@@ -297,7 +315,7 @@ async def retry(connection: Connection, job: Job) -> Job:
         raise JobStateConflict()
     row = await connection.fetchrow(
         f"""UPDATE document_render_jobs SET status = 'queued', generation = generation + 1, transient_failures = 0,
-                error_code = NULL, error_title = NULL, error_detail = NULL, finished_at = NULL
+                unanswered_starts = 0, error_code = NULL, error_title = NULL, error_detail = NULL, finished_at = NULL
             WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}""",
         job.tenant_id,
         job.id,
@@ -308,28 +326,43 @@ async def retry(connection: Connection, job: Job) -> Job:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a worker holds while it renders: the job, the fencing number and the sealed request."""
+    """What a worker holds while it renders: the job, the fencing number and the sealed request.
+
+    ``unanswered`` counts this start and those before it of which nothing was heard since.
+    """
 
     job: Job
     number: int
     request_sealed: bytes
+    unanswered: int = 1
+
+    @property
+    def is_poison(self) -> bool:
+        """Whether so many workers were lost over this job that no other should try it."""
+        return self.unanswered > STARTS_LIMIT
 
 
 async def start(connection: Connection, job_id: str) -> Attempt | None:
     """Begin the next attempt of an unfinished job; None when there is nothing to do.
 
-    The document number is taken once per job, at its first attempt, from the tenant's counter of the year.
+    A start that finds the job running takes it over from a worker that is lost, and says so in the job's causes. The
+    document number is taken once per job, at its first attempt, from the tenant's counter of the year.
     """
     row = await connection.fetchrow(
-        f"""UPDATE document_render_jobs SET status = 'running', attempts = attempts + 1, started_at = now()
+        f"""UPDATE document_render_jobs SET status = 'running', attempts = attempts + 1, started_at = now(),
+                unanswered_starts = unanswered_starts + 1,
+                attempt_causes = CASE status WHEN 'running' THEN attempt_causes || jsonb_build_object(
+                    'attempt', attempts, 'code', $2::text, 'seconds',
+                    round(extract(epoch FROM now() - started_at), 3)) ELSE attempt_causes END
             WHERE tenant_id = current_tenant() AND id = $1 AND status IN ('queued', 'running')
-            RETURNING {_COLUMNS}, request_sealed""",
+            RETURNING {_COLUMNS}, request_sealed, unanswered_starts""",
         job_id,
+        WORKER_LOST,
     )
     if row is None:
         return None
     values = dict(row)
-    sealed = values.pop("request_sealed")
+    sealed, unanswered = values.pop("request_sealed"), values.pop("unanswered_starts")
     if values["document_number"] is None:
         values["document_number"] = await next_number(connection, values["tenant_id"])
         await connection.execute(
@@ -338,7 +371,7 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
             values["document_number"],
         )
     job = _from_row(values)
-    return Attempt(job, job.attempts, sealed)
+    return Attempt(job, job.attempts, sealed, unanswered)
 
 
 async def next_number(connection: Connection, tenant_id: str) -> str:
@@ -397,12 +430,11 @@ async def fail(connection: Connection, attempt: Attempt, error: ServiceError, fi
     """
     # Somebody waits for a synchronous render: it fails at once. The row says so, not what it was when the attempt
     # started, because whoever waited may have gone meanwhile (let_live_on).
-    may_pass = error.retryable and attempt.job.transient_failures + 1 < TRIES and attempt.number < STARTS_LIMIT
-    cause = {"attempt": attempt.number, "code": error.code, "seconds": round(finished_after, 3)}
+    may_pass = error.retryable and attempt.job.transient_failures + 1 < TRIES
     row = await connection.fetchrow(
         f"""UPDATE document_render_jobs SET
                 status = CASE WHEN $4 AND kind <> 'sync' THEN 'queued' ELSE 'failed' END,
-                transient_failures = transient_failures + $5,
+                transient_failures = transient_failures + $5, unanswered_starts = 0,
                 attempt_causes = attempt_causes || $6::jsonb,
                 finished_at = CASE WHEN $4 AND kind <> 'sync' THEN NULL ELSE now() END,
                 error_code = CASE WHEN $4 AND kind <> 'sync' THEN NULL ELSE $7 END,
@@ -415,7 +447,7 @@ async def fail(connection: Connection, attempt: Attempt, error: ServiceError, fi
         attempt.number,
         may_pass,
         1 if error.retryable else 0,
-        json.dumps([cause]),
+        _cause(attempt, error.code, finished_after),
         error.code,
         error.title,
         error.detail,
@@ -427,6 +459,29 @@ async def fail(connection: Connection, attempt: Attempt, error: ServiceError, fi
     await _announce(connection, _from_row(row))
     await _wake(connection, attempt)
     return Failure(recorded=True)
+
+
+def _cause(attempt: Attempt, code: str, seconds: float) -> str:
+    return json.dumps([{"attempt": attempt.number, "code": code, "seconds": round(seconds, 3)}])
+
+
+async def move_to_large_lane(connection: Connection, attempt: Attempt, cause: str, seconds: float) -> Job | None:
+    """Queue the job again for the large lane, as its next generation; None when another attempt has taken it over.
+
+    ``cause`` is the code of what this attempt met after ``seconds``. The caller releases the ordinary lane's slot and
+    enqueues the job. A synchronous one moves too: whoever waits gets the document if it is ready within their time.
+    """
+    row = await connection.fetchrow(
+        f"""UPDATE document_render_jobs SET status = 'queued', lane = 'large', generation = generation + 1,
+                unanswered_starts = 0, attempt_causes = attempt_causes || $4::jsonb
+            WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running' AND lane = 'normal'
+            RETURNING {_COLUMNS}""",
+        attempt.job.tenant_id,
+        attempt.job.id,
+        attempt.number,
+        _cause(attempt, cause, seconds),
+    )
+    return None if row is None else _from_row(row)
 
 
 async def fail_all(connection: Connection, tenant_id: str, error: ServiceError) -> int:

@@ -22,7 +22,14 @@ from document_service import (
     render_jobs,
 )
 from document_service.database import Connection, tenant_transaction
-from document_service.errors import ExpiredByRequester, ServiceError, TemplateVersionRetired
+from document_service.errors import (
+    ExpiredByRequester,
+    RenderMemory,
+    RenderTimeout,
+    ServiceError,
+    TemplateVersionRetired,
+    WorkersLost,
+)
 from document_service.exact_json import dumps_exact
 from document_service.fhir import FhirSnapshot
 from document_service.queue import TryAgain
@@ -33,7 +40,18 @@ from document_service.templates import Template, Version, parsed, show_in_use
 from document_service.tenants import Tenant
 from document_service.tenants import show as show_tenant
 from document_service.tokens import Caller
-from document_service.typesetting.jobs import TypesetJob
+from document_service.typesetting.jobs import TypesetJob, TypesetResult
+
+#: The cause of an attempt that ended because its data belong into the large lane.
+DATA_LARGE = "DATA_LARGE"
+
+
+class LargeLane(Exception):
+    """The job belongs into the large lane; ``cause`` is the code of what says so."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,9 @@ async def run_attempt(runtime: Runtime, tenant_id: str, job_id: str) -> None:
         produced = await produce(runtime, work)
         await commit(runtime, work, produced)
         render_seconds.labels(outcome="completed").observe(time.monotonic() - began)
+    except LargeLane as larger:
+        await _move_to_large_lane(runtime, work, larger.cause, time.monotonic() - began)
+        render_seconds.labels(outcome=larger.cause).observe(time.monotonic() - began)
     except ServiceError as error:
         delay = await _record_failure(runtime, work, error, time.monotonic() - began)
         render_seconds.labels(outcome=error.code).observe(time.monotonic() - began)
@@ -88,8 +109,10 @@ async def _load(connection: Connection, attempt: Attempt) -> Work:
 
 
 def _check_still_wanted(work: Work) -> None:
-    """A withdrawn version is dangerous and an expired request is not wanted: neither is rendered."""
+    """A withdrawn version is dangerous and an expired request is not wanted: neither is rendered; nor is poison."""
     job = work.attempt.job
+    if work.attempt.is_poison:
+        raise WorkersLost(f"{render_jobs.STARTS_LIMIT} workers in a row were lost.")
     if work.version.withdrawn_at is not None:
         raise TemplateVersionRetired("The version was withdrawn after the request was accepted.")
     if job.not_after is not None and datetime.now(UTC) > job.not_after:
@@ -99,7 +122,8 @@ def _check_still_wanted(work: Work) -> None:
 async def produce(runtime: Runtime, work: Work) -> Produced:
     """Read the patient's data, typeset it and store the sealed bytes; touches no table.
 
-    Raises the ServiceError that becomes the job's error; its class says whether another try may help.
+    Raises the ServiceError that becomes the job's error; its class says whether another try may help. Raises LargeLane
+    when the job is in the ordinary lane and belongs into the other.
     """
     job, tenant, version = work.attempt.job, work.tenant, work.version
     inputs, patient_check = render_jobs.open_sealed_part(
@@ -115,8 +139,8 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
     verify_code = secrets.token_urlsafe(18)
     request = _request_of(runtime, work, inputs, patient_check, issued_at, snapshot, verify_code)
     request_json = dumps_exact(request)
-    assert runtime.typesetting is not None
-    typeset = await runtime.typesetting.render(
+    typeset = await _typeset(
+        runtime,
         TypesetJob(
             issued_at=issued_at,
             definition_json=version.definition.encode(),
@@ -124,7 +148,8 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
             request_json=request_json,
             images={} if work.logo is None else {"logo": work.logo},
             large=job.lane == "large",
-        )
+            rows=max((len(found) for found in snapshot.resources.values() if isinstance(found, list)), default=0),
+        ),
     )
     kept = zlib.compress(
         json.dumps(
@@ -186,6 +211,19 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
     )
 
 
+async def _typeset(runtime: Runtime, job: TypesetJob) -> TypesetResult:
+    """Typeset in the lane that the job is in; what is too much for the ordinary one is LargeLane."""
+    assert runtime.typesetting is not None
+    if job.needs_large_lane and not job.large:
+        raise LargeLane(DATA_LARGE)
+    try:
+        return await runtime.typesetting.render(job)
+    except (RenderTimeout, RenderMemory) as exceeded:
+        if job.large:
+            raise
+        raise LargeLane(exceeded.code) from None
+
+
 async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
     """Record artifact, audit, events and the finished job in one transaction; False when another attempt won.
 
@@ -197,7 +235,7 @@ async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
         if job is None:
             log.info("attempt.overtaken", job=work.attempt.job.id, attempt=work.attempt.number)
             return False
-        await queue.release(connection, document.tenant_id)
+        await queue.release(connection, document.tenant_id, job.lane)
         if not await documents.insert(connection, document, runtime.keys):
             raise RuntimeError("a job that was not finished has a document")
         await audit.record(
@@ -256,13 +294,23 @@ def _request_of(
     }
 
 
+async def _move_to_large_lane(runtime: Runtime, work: Work, cause: str, seconds: float) -> None:
+    tenant_id, number = work.attempt.job.tenant_id, work.attempt.number
+    log.info("attempt.moved", job=work.attempt.job.id, attempt=number, lane="large", code=cause)
+    async with tenant_transaction(runtime.database.app, tenant_id) as connection:
+        job = await render_jobs.move_to_large_lane(connection, work.attempt, cause, seconds)
+        if job is not None:
+            await queue.release(connection, tenant_id, work.attempt.job.lane)
+            await queue.enqueue(connection, tenant_id, job.id, job.generation, job.lane, urgent=job.kind == "sync")
+
+
 async def _record_failure(runtime: Runtime, work: Work, error: ServiceError, seconds: float) -> Any:
     job = work.attempt.job
-    log.warning("attempt.failed", job=job.id, attempt=work.attempt.number, code=error.code)
+    log.warning("attempt.failed", job=job.id, attempt=work.attempt.number, lane=job.lane, code=error.code)
     async with tenant_transaction(runtime.database.app, job.tenant_id) as connection:
         failure = await render_jobs.fail(connection, work.attempt, error, seconds)
         if failure.final:
-            await queue.release(connection, job.tenant_id)
+            await queue.release(connection, job.tenant_id, job.lane)
             await audit.record(
                 connection,
                 job.tenant_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from document_service import queue, rendering, upload_scanning
 from document_service.runtime import Runtime
@@ -10,6 +11,13 @@ from document_service.telemetry import log
 
 #: Jobs in hand per typesetting process: while one is typeset, others read FHIR, seal and commit.
 IN_HAND_PER_PROCESS = 4
+
+#: Large jobs in hand per process: one is typeset while the data of the next are read. The pool has one child for them,
+#: and what waits for it must not fill the places of the ordinary lane.
+LARGE_IN_HAND = 2
+
+#: A large job that found those places taken asks again this much later.
+LARGE_AGAIN_AFTER = timedelta(seconds=1)
 
 #: After the queue engine fell over (a lost database connection) it is started again this much later, in seconds.
 RESTART_DELAY = 1.0
@@ -28,6 +36,18 @@ async def work(runtime: Runtime, stop: asyncio.Event) -> None:
             log.exception("attempt.crashed", job=job_id)
             raise queue.TryAgain(queue.POLL_INTERVAL) from None
 
+    large_in_hand = 0
+
+    async def render_large(tenant_id: str, job_id: str) -> None:
+        nonlocal large_in_hand
+        if large_in_hand >= LARGE_IN_HAND:
+            raise queue.TryAgain(LARGE_AGAIN_AFTER)
+        large_in_hand += 1
+        try:
+            await render(tenant_id, job_id)
+        finally:
+            large_in_hand -= 1
+
     async def scan(tenant_id: str, upload_id: str) -> None:
         try:
             await upload_scanning.scan(runtime, tenant_id, upload_id)
@@ -37,7 +57,7 @@ async def work(runtime: Runtime, stop: asyncio.Event) -> None:
             log.exception("scan.crashed", upload=upload_id)
             raise queue.TryAgain(upload_scanning.AGAIN_AFTER) from None
 
-    handlers = {"render": render, "render_large": render, "scan": scan}
+    handlers = {"render": render, "render_large": render_large, "scan": scan}
     while not stop.is_set():
         try:
             await queue.run(runtime.database, handlers, stop, runtime.settings.workers * IN_HAND_PER_PROCESS)

@@ -292,6 +292,14 @@ class JobError(Shape):
     detail: str | None
 
 
+class AttemptCause(Shape):
+    """An attempt that ended otherwise than with the document: an error's code, WORKER_LOST or DATA_LARGE."""
+
+    attempt: int
+    code: str
+    seconds: float
+
+
 class JobShape(Shape):
     """A render job."""
 
@@ -307,6 +315,7 @@ class JobShape(Shape):
     started_at: Instant | None
     finished_at: Instant | None
     attempts: int
+    attempt_causes: list[AttemptCause]
     document_id: str | None
     purged_at: Instant | None = None
     error: JobError | None
@@ -375,6 +384,7 @@ def job(job: Job) -> dict[str, Any]:
         "startedAt": _optional(job.started_at),
         "finishedAt": _optional(job.finished_at),
         "attempts": job.attempts,
+        "attemptCauses": job.attempt_causes,
         "documentId": None if job.purged_at else job.document_id,
         "error": None
         if job.error_code is None

@@ -9,6 +9,12 @@ from typing import Literal
 
 Output = Literal["pdf", "png"]
 
+#: Twelve tests take 7 KB of page model and 40 KB of FHIR; this much data makes tens of pages.
+LARGE_INPUT = 512 * 1024
+
+#: A table of this many rows keeps a child busy for half a second, fifty times as long as a page of twelve tests.
+LARGE_ROWS = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypesetJob:
@@ -17,7 +23,8 @@ class TypesetJob:
     Either ``definition_json``, ``resources_json`` and ``request_json`` are given, and the child lays them out by
     ``bindings.lay_out``; or ``page_model_json`` is given and used as it is. All four are UTF-8 JSON.
     ``images`` are the bytes of pictures by name (``logo``: SVG, PNG or JPEG). ``issued_at`` needs an offset; it is
-    the document's creation time and part of its bytes. ``large`` chooses the lane with the longer limits.
+    the document's creation time and part of its bytes. ``large`` chooses the lane with the longer limits; so do the
+    bytes of JSON and ``rows``, the most entries that any list of the data has.
     """
 
     issued_at: datetime
@@ -28,6 +35,12 @@ class TypesetJob:
     images: Mapping[str, bytes] = field(default_factory=dict)
     output: Output = "pdf"
     large: bool = False
+    rows: int = 0
+
+    @property
+    def needs_large_lane(self) -> bool:
+        """Whether this is asked for, or the data are more than the ordinary lane is for."""
+        return self.large or self.size > LARGE_INPUT or self.rows > LARGE_ROWS
 
     @property
     def size(self) -> int:

@@ -48,9 +48,6 @@ SMALL_LIMITS = Limits(wall_seconds=5.0, memory_bytes=1536 * MiB, renders=1000, r
 # A 10,000-row table or 300 pages; its child ends with the job.
 LARGE_LIMITS = Limits(wall_seconds=60.0, memory_bytes=2048 * MiB, renders=1, resident_bytes=0)
 
-# Twelve tests take 7 KB of page model and 40 KB of FHIR; this much data makes tens of pages.
-LARGE_INPUT = 512 * 1024
-
 # The FHIR reads of one job are bounded below this; it is the last fence.
 MAX_INPUT = 32 * MiB
 
@@ -195,7 +192,7 @@ class TypesettingPool:
         """
         if job.size > MAX_INPUT:
             raise RenderTooLarge(f"the data of one document may have {MAX_INPUT // MiB} MiB")
-        lane = self._large if job.large or job.size > LARGE_INPUT else self._small
+        lane = self._large if job.needs_large_lane else self._small
         request = _request(job)
         async with self._child(lane) as child:
             try:
