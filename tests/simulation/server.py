@@ -14,6 +14,7 @@ from typing import Any
 
 from document_client.audit import FIRST_HASH
 from document_client.model import Caller, Model, ModelAnswer
+from document_client.model.batch import submit_batch
 from document_client.model.rules import JOBS, POLICY, State
 from document_client.model.wire import problem, public
 
@@ -109,6 +110,8 @@ class Server(Model):
         if path == JOBS:
             body = json.loads(content)
             return self.submit(caller, body, cmid)
+        if path == f"{JOBS}/batch":
+            return submit_batch(self, caller, json.loads(content))
         if path.endswith("/download-url"):
             return self.document_url(caller, path.split("/")[3])
         if path.endswith("/audit-events"):

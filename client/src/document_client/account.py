@@ -102,6 +102,7 @@ class Account:
     audit: apsw.Connection
     notices: list[str] = field(default_factory=list)
     closed: bool = False
+    takes_batches: bool = True
 
     def close(self) -> None:
         """Close the databases."""

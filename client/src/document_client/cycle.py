@@ -60,7 +60,11 @@ class Report:
 
 @dataclass(slots=True)
 class Cycle:
-    """The state of one run, and what is handed in: ``clock`` (seconds), ``random`` in [0, 1), the byte budget."""
+    """The state of one run, and what is handed in: ``clock`` (seconds), ``random`` in [0, 1), the byte budget.
+
+    ``batching``: several requests may go in one exchange, as far as is known of the service and the link;
+    ``older_service``: this run found that it has no such route.
+    """
 
     clock: Callable[[], float]
     random: Callable[[], float]
@@ -72,6 +76,8 @@ class Cycle:
     tried: list[str] = field(default_factory=list)
     silent: int = 0
     failing: int = 0
+    batching: bool = True
+    older_service: bool = False
 
     def stop(self, code: str, detail: str = "") -> None:
         """Stop the run for a reason that concerns everything, not one request."""

@@ -57,8 +57,10 @@ def sync_once(
     driver = Driver(account, connection, eager=eager, observe=observe)
     deadline = time.monotonic() + wait_seconds
     while True:
-        cycle = Cycle(clock=driver.now, random=random.random, budget=budget)
+        cycle = Cycle(clock=driver.now, random=random.random, budget=budget, batching=account.takes_batches)
         report = driver.run(cycle)
+        # An older service is asked once, not in every cycle of a watch.
+        account.takes_batches = account.takes_batches and not cycle.older_service
         if not report.busy:
             return report
         if time.monotonic() >= deadline:

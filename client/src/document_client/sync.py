@@ -13,6 +13,7 @@ asks which acknowledged requests the restored server still knows, and offers the
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from .effects import (
     BeginRun,
     Claim,
     CountDue,
+    Effect,
     EndRun,
     Item,
     MarkEvents,
@@ -39,6 +41,11 @@ from .effects import (
 from .reactions import Judged, Verdict, backoff, epoch_of, judge, judge_request
 from .receiving import download, pull_changes, pull_templates, pull_versions
 
+JOBS = "/v1/documents/render-jobs"
+# Contract §2: up to 50 full requests. The bytes are half of what the service takes in one body; at 64 kbit/s they are
+# thirty seconds on the link, which is the time limit of an exchange.
+BATCH_ITEMS = 50
+BATCH_BYTES = 240 * 1024
 # Contract §4: two different requests without a connection, three with a failing server, and the run stops.
 SILENT_ITEMS = 2
 FAILING_ITEMS = 3
@@ -80,19 +87,104 @@ def _round(cycle: Cycle, began: Began) -> Steps:
 
 
 def drain(cycle: Cycle) -> Steps:
-    """Send every due request once."""
+    """Send every due request once: up to fifty in one exchange where several are due and the service takes batches."""
     while not cycle.stopped:
         item: Item | None = yield Claim(tuple(cycle.tried))
         if item is None:
             return
         cycle.tried.append(item.cmid)
+        together, alone = [item], None
+        if cycle.batching and item.operation == "submit":
+            together, alone = yield from _claim_more(cycle, item)
+        if len(together) > 1:
+            yield from _send_batch(cycle, together)
+        else:
+            yield from _send(cycle, item)
+        yield from heed_epoch(cycle)
+        if alone is not None:
+            yield from _send_after(cycle, alone)
+
+
+def _send_after(cycle: Cycle, item: Item) -> Steps:
+    """Send a claimed request alone, unless what went before it stopped the run."""
+    if cycle.stopped:
+        yield PutBack(item.cmid)
+    else:
         yield from _send(cycle, item)
         yield from heed_epoch(cycle)
 
 
+def _claim_more(cycle: Cycle, first: Item) -> Generator[Effect, Any, tuple[list[Item], Item | None]]:
+    """Claim what fits into one batch with ``first``; also the claimed request that must go alone, if there was one."""
+    together, size = [first], len(first.body)
+    while len(together) < BATCH_ITEMS and size < BATCH_BYTES:
+        item: Item | None = yield Claim(tuple(cycle.tried))
+        if item is None:
+            break
+        cycle.tried.append(item.cmid)
+        if item.operation != "submit" or size + len(item.body) > BATCH_BYTES:
+            return together, item
+        together.append(item)
+        size += len(item.body)
+    return together, None
+
+
+def _send_batch(cycle: Cycle, items: list[Item]) -> Steps:
+    """Send several requests in one exchange; each answer is judged as if it had come alone.
+
+    The single POST stays canonical. A service that does not take batches, a batch that is refused or fails as a whole,
+    and a link that does not carry it: the requests go one by one for the rest of the run.
+    """
+    content = b'{"items":[' + b",".join(item.body for item in items) + b"]}"
+    answer = yield from exchange(cycle, Post(f"{JOBS}/batch", content))
+    judged = judge(answer, cycle.clock())
+    if judged.verdict is Verdict.ACCEPTED:
+        answers = _batch_answers(answer, [item.cmid for item in items])
+        if answers is not None:
+            cycle.report.sent += len(items)
+            # All of them, whatever one of them says about the run: what the service took must be noted.
+            for item in items:
+                given = answers[item.cmid]
+                yield from _settle(cycle, item, given, judge_request(given, item.cmid, cycle.clock()))
+            return
+        judged = Judged(Verdict.NOT_OURS)
+    if judged.verdict in (Verdict.REFUSED, Verdict.SERVER_FAILED, Verdict.NO_CONNECTION):
+        cycle.batching = False
+        cycle.older_service = answer.status in (404, 405, 501)
+        if judged.verdict is Verdict.NO_CONNECTION:
+            # It counts as one request that met no connection; the next one alone decides whether the run stops.
+            first, *items = items
+            yield from _settle(cycle, first, answer, judged)
+        for item in items:
+            yield PutBack(item.cmid)
+            cycle.tried.remove(item.cmid)
+        return
+    for item in items:
+        if judged.verdict is Verdict.WAIT:
+            yield from _settle(cycle, item, answer, judged)
+        else:
+            yield PutBack(item.cmid)
+    if judged.verdict is not Verdict.WAIT:
+        stop_for(cycle, judged, answer)
+
+
+def _batch_answers(answer: Answer, cmids: list[str]) -> dict[str, Answer] | None:
+    """Return each request's own answer, or None when the body does not answer exactly these requests (contract §6)."""
+    listed = answer.body.get("items") if isinstance(answer.body, dict) else None
+    if answer.status != 200 or not isinstance(listed, list) or len(listed) != len(cmids):
+        return None
+    found: dict[str, Answer] = {}
+    for entry in listed:
+        if not isinstance(entry, dict) or not isinstance(entry.get("status"), int):
+            return None
+        body = entry.get("job") if entry["status"] < 400 else entry.get("problem")
+        # A wait that the envelope names holds for every request in it.
+        found[str(entry.get("clientMutationId"))] = Answer("answer", entry["status"], answer.headers, body, True)
+    return found if set(found) == set(cmids) else None
+
+
 def _send(cycle: Cycle, item: Item) -> Steps:
-    path = "/v1/documents/render-jobs"
-    content = item.body
+    path, content = JOBS, item.body
     if item.operation == "retry" and item.job_id:
         path, content = f"{path}/{quote(item.job_id, safe='')}/retry", b"{}"
     answer: Answer = yield Post(path, content, item.cmid)

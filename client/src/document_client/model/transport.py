@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 
 from ..policy import decode
+from .batch import submit_batch
 from .rules import JOBS, Model
 from .wire import Caller, ModelAnswer, problem
 
@@ -53,6 +54,8 @@ def _route(
 ) -> ModelAnswer:
     if (method, path) == ("POST", JOBS):
         return model.submit(caller, body, headers.get("x-client-mutation-id") or headers.get("idempotency-key"))
+    if (method, path) == ("POST", f"{JOBS}/batch"):
+        return submit_batch(model, caller, body)
     if (method, path) == ("GET", JOBS):
         return model.list_jobs(caller)
     if (method, path) == ("POST", f"{JOBS}/lookup"):
