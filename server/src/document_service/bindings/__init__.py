@@ -119,7 +119,7 @@ def lay_out(
         machine_texts = {**resolver.machine_texts, "documentNumber": request["documentNumber"]}
         if request.get("verificationUrl"):
             machine_texts["verification"] = request["verificationUrl"]
-        builder = PageBuilder(labels, values, collections, page_style, machine_texts)
+        builder = PageBuilder(labels, values, collections, page_style, machine_texts, resolver.numbers)
         return _page_model(form, request, page_style, builder, printable["patient"])
     except (UnprintableText, ValueMismatch, ValueAbsent):
         raise BindingFailed("The request holds text that cannot be printed.", extra={"field": "request"}) from None

@@ -7,8 +7,21 @@ from typing import Any
 
 from document_service.bindings.plan import Label
 from document_service.bindings.values import Rows, Shown
-from document_service.definitions.page_model import Column, Field, Section, SignatureSlot
+from document_service.definitions.page_model import Column, Field, Section, SignatureSlot, TableSection
+from document_service.errors import BindingFailed
 from document_service.formatting import Style, digits, isolate_ltr
+
+# The method of PageBuilder that lays each type of section out.
+_BUILDERS = {
+    "header": "_header",
+    "fieldGrid": "_field_grid",
+    "table": "_table",
+    "paragraphs": "_paragraphs",
+    "signature": "_signature",
+    "qr": "_qr",
+    "labels": "_labels_sheet",
+    "footer": "_footer",
+}
 
 
 class PageBuilder:
@@ -21,17 +34,19 @@ class PageBuilder:
         collections: Mapping[str, Rows],
         style: Style,
         machine_texts: Mapping[str, str],
+        numbers: Mapping[str, int] | None = None,
     ) -> None:
-        """``machine_texts``: what a QR code may hold, unformatted, by its name in the definition."""
+        """``machine_texts`` are what a code may hold, unformatted, and ``numbers`` are counts, by their names."""
         self._labels = labels
         self._values = values
         self._collections = collections
         self._style = style
         self._machine_texts = machine_texts
+        self._numbers = numbers or {}
 
     def sections(self, sections: tuple[Mapping[str, Any], ...]) -> list[Section]:
         """The page's sections in order; those that the definition hides when empty are left out."""
-        built = (getattr(self, f"_{section['type'].lower()}")(section) for section in sections)
+        built = (getattr(self, _BUILDERS[section["type"]])(section) for section in sections)
         return [section for section in built if section is not None]
 
     def _title(self, section: Mapping[str, Any], member: str = "title") -> str | None:
@@ -48,7 +63,7 @@ class PageBuilder:
         title = self._labels[section.get("title", "title")].text
         return {"type": "header", "title": title, "subtitle": self._title(section, "subtitle")}
 
-    def _fieldgrid(self, section: Mapping[str, Any]) -> Section | None:
+    def _field_grid(self, section: Mapping[str, Any]) -> Section | None:
         fields: list[Field] = []
         for field in section["fields"]:
             shown = self._values[field["value"]]
@@ -82,12 +97,17 @@ class PageBuilder:
                 "label": self._labels[column["label"]].text,
                 "width": column.get("width", "auto" if column["value"] == "rowNumber" else "1fr"),
                 "align": column.get("align", "start"),
+                "strong": column.get("strong", False),
             }
             for column in section["columns"]
         ]
         names = [column["value"] for column in section["columns"]]
+        missing = [
+            [at for at, name in enumerate(names) if name != "rowNumber" and entry[name].missing]
+            for entry in rows.entries
+        ]
         empty = rows.known_none or self._labels[section.get("empty", "noneRecorded")].text
-        return {
+        table: TableSection = {
             "type": "table",
             "title": self._title(section),
             "columns": columns,
@@ -100,6 +120,9 @@ class PageBuilder:
             ],
             "empty": None if rows.entries else empty,
         }
+        if any(missing):
+            table["missing"] = missing
+        return table
 
     def _paragraphs(self, section: Mapping[str, Any]) -> Section:
         return {
@@ -134,6 +157,37 @@ class PageBuilder:
             "content": content,
             "alt": self._labels[section["alt"]].text,
             "caption": self._title(section, "caption"),
+        }
+
+    def _labels_sheet(self, section: Mapping[str, Any]) -> Section:
+        most = section["columns"] * section["rows"]
+        count = self._numbers.get(section.get("count", ""), most)
+        if not 1 <= count <= most:
+            raise BindingFailed(f"A sheet holds 1 to {most} labels.", extra={"binding": section["count"]})
+        barcode = section.get("barcode")
+        content = self._machine_texts.get(barcode["content"]) if barcode else None
+        if barcode and content and barcode["format"] == "code128" and not content.isascii():
+            # Scanners read other characters each in their own way, and a wrong number is worse than none.
+            raise BindingFailed(
+                "A Code 128 holds Latin letters, digits and signs only.", extra={"binding": barcode["content"]}
+            )
+        return {
+            "type": "labels",
+            "columns": section["columns"],
+            "rows": section["rows"],
+            "width": float(section["width"]),
+            "height": float(section["height"]),
+            "columnGap": float(section.get("columnGap", 0)),
+            "rowGap": float(section.get("rowGap", 0)),
+            "top": float(section["top"]),
+            "left": float(section["left"]),
+            "count": count,
+            "lines": [
+                {"text": self._running(line["text"]), "strong": line.get("strong", False)} for line in section["lines"]
+            ],
+            "barcode": None
+            if barcode is None or content is None
+            else {"content": content, "format": barcode["format"], "alt": self._labels[barcode["alt"]].text},
         }
 
     def _footer(self, section: Mapping[str, Any]) -> Section:

@@ -19,6 +19,7 @@ from document_service.formatting import (
     clean,
     concept_codes,
     format_value,
+    is_concept,
 )
 
 # Several results of one binding: enough for every drug of a day, and a bound for a hostile record.
@@ -52,6 +53,8 @@ class Resolver:
         self._labels: Mapping[str, Label] = plan.labels(style.locale)
         # What a QR code may hold: the values as recorded, unformatted, by binding name.
         self.machine_texts: dict[str, str] = {}
+        # How many labels a sheet holds is a number, not its digits on a page.
+        self.numbers: dict[str, int] = {}
         self._missing = Shown(self._labels["notRecorded"].text, missing=True)
 
     def resolve(self) -> tuple[dict[str, Shown], dict[str, Rows]]:
@@ -99,6 +102,8 @@ class Resolver:
         if texts:
             if binding.type in MACHINE_READ_TYPES and len(found) == 1:
                 self.machine_texts[binding.name] = _exact(plain(found[0]))
+            if binding.type == "number" and len(found) == 1 and isinstance(plain(found[0]), int):
+                self.numbers[binding.name] = plain(found[0])
             return Shown(("\n" if binding.join == "line" else self._style.comma).join(texts))
         if binding.required:
             raise BindingRequired(f"The binding {binding.name} found nothing.", extra={"binding": binding.name})
@@ -106,7 +111,7 @@ class Resolver:
 
     def _text(self, binding: Binding, value: Any) -> str | None:
         try:
-            if binding.values:
+            if binding.values and (binding.type == "code" or is_concept(value)):
                 for code in concept_codes(value):
                     if code in binding.values:
                         return self._labels[binding.values[code]].text

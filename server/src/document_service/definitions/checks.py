@@ -219,8 +219,9 @@ def _path_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
         if "input" in entry and not (isinstance(declared, dict) and entry["input"] in declared):
             yield Problem(f"{at}/input", "INPUT_UNKNOWN", "Declare this input in inputs.properties.")
         for here, value, top in entries:
-            if value.get("values") and value["type"] != "code":
-                yield Problem(f"{here}/values", "VALUES_NEED_CODE", "Give words for codes only where the type is code.")
+            if value.get("values") and value["type"] not in ("code", "anyValue"):
+                title = "Give words for codes only where the type is code or anyValue."
+                yield Problem(f"{here}/values", "VALUES_NEED_CODE", title)
             if "path" not in value:
                 continue
             total += len(value["path"])

@@ -69,6 +69,7 @@ class Column(TypedDict):
     label: str
     width: str
     align: str
+    strong: NotRequired[bool]
 
 
 class TableSection(TypedDict):
@@ -76,6 +77,8 @@ class TableSection(TypedDict):
     title: str | None
     columns: list[Column]
     rows: list[list[str]]
+    # For each row the columns that hold the form's word for "nothing recorded"; left out where there are none.
+    missing: NotRequired[list[list[int]]]
     empty: str | None
 
 
@@ -105,13 +108,49 @@ class QrSection(TypedDict):
     caption: str | None
 
 
+class LabelLine(TypedDict):
+    text: str
+    strong: bool
+
+
+class Barcode(TypedDict):
+    # Not isolated: it is read by machines.
+    content: str
+    format: Literal["code128", "dataMatrix"]
+    alt: str
+
+
+class LabelsSection(TypedDict):
+    """Equal labels on a sheet of ``columns`` by ``rows``; millimetres, ``top`` and ``left`` from the paper's edges."""
+
+    type: Literal["labels"]
+    columns: int
+    rows: int
+    width: float
+    height: float
+    columnGap: float
+    rowGap: float
+    top: float
+    left: float
+    count: int
+    lines: list[LabelLine]
+    barcode: Barcode | None
+
+
 class FooterSection(TypedDict):
     type: Literal["footer"]
     text: str
 
 
 Section = (
-    HeaderSection | FieldGridSection | TableSection | ParagraphsSection | SignatureSection | QrSection | FooterSection
+    HeaderSection
+    | FieldGridSection
+    | TableSection
+    | ParagraphsSection
+    | SignatureSection
+    | QrSection
+    | LabelsSection
+    | FooterSection
 )
 
 
@@ -145,6 +184,7 @@ def _object(properties: Mapping[str, Any], optional: tuple[str, ...] = ()) -> di
 _TEXT: dict[str, Any] = {"type": "string"}
 _TEXT_OR_NULL: dict[str, Any] = {"type": ["string", "null"]}
 _NUMBER: dict[str, Any] = {"type": "number"}
+_COUNT: dict[str, Any] = {"type": "integer", "minimum": 1}
 
 
 def _array(items: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,10 +215,22 @@ _SECTIONS: tuple[dict[str, Any], ...] = (
         {
             "type": {"const": "table"},
             "title": _TEXT_OR_NULL,
-            "columns": _array(_object({"label": _TEXT, "width": _TEXT, "align": {"enum": ["start", "end", "center"]}})),
+            "columns": _array(
+                _object(
+                    {
+                        "label": _TEXT,
+                        "width": _TEXT,
+                        "align": {"enum": ["start", "end", "center"]},
+                        "strong": {"type": "boolean"},
+                    },
+                    optional=("strong",),
+                )
+            ),
             "rows": _array(_array(_TEXT)),
+            "missing": _array(_array({"type": "integer", "minimum": 0})),
             "empty": _TEXT_OR_NULL,
-        }
+        },
+        optional=("missing",),
     ),
     _object({"type": {"const": "paragraphs"}, "title": _TEXT_OR_NULL, "items": _array(_TEXT)}),
     _object(
@@ -189,6 +241,20 @@ _SECTIONS: tuple[dict[str, Any], ...] = (
         }
     ),
     _object({"type": {"const": "qr"}, "content": _TEXT, "alt": _TEXT, "caption": _TEXT_OR_NULL}),
+    _object(
+        {
+            "type": {"const": "labels"},
+            **dict.fromkeys(("columns", "rows", "count"), _COUNT),
+            **dict.fromkeys(("width", "height", "columnGap", "rowGap", "top", "left"), _NUMBER),
+            "lines": _array(_object({"text": _TEXT, "strong": {"type": "boolean"}})),
+            "barcode": {
+                "oneOf": [
+                    {"type": "null"},
+                    _object({"content": _TEXT, "format": {"enum": ["code128", "dataMatrix"]}, "alt": _TEXT}),
+                ]
+            },
+        }
+    ),
     _object({"type": {"const": "footer"}, "text": _TEXT}),
 )
 

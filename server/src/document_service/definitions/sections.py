@@ -56,7 +56,9 @@ class _Checker:
             return
         names = placeholders(self.labels[key]) or set()
         if names and not text:
-            yield Problem(at, "PLACEHOLDER_NOT_HERE", "Use placeholders only in paragraphs, footer, note and subtitle.")
+            yield Problem(
+                at, "PLACEHOLDER_NOT_HERE", "Use placeholders only in running text, as in paragraphs and footers."
+            )
             return
         for name in sorted(names):
             if name in PROVIDED_BINDINGS:
@@ -98,6 +100,8 @@ class _Checker:
                 yield from self.label(f"{at}/caption", section["caption"], text=True)
             if section["content"] not in _QR_PROVIDED:
                 yield from self.value(f"{at}/content", section["content"], MACHINE_READ_TYPES)
+        elif kind == "labels":
+            yield from self.sheet(at, section)
         elif kind == "footer":
             yield from self.label(f"{at}/text", section["text"], text=True)
 
@@ -136,6 +140,19 @@ class _Checker:
                 yield from self.value(f"{here}/date", slot["date"], frozenset({"date", "dateTime"}))
         if "note" in section:
             yield from self.label(f"{at}/note", section["note"], text=True)
+
+    def sheet(self, at: str, section: Mapping[str, Any]) -> Iterator[Problem]:
+        """A sheet of labels; its grid is that of the paper, so nothing else can stand there."""
+        if len(self.sections) > 1:
+            yield Problem(at, "LABELS_ALONE", "Make a form of its own for labels: nothing stands beside them.")
+        for index, line in enumerate(section["lines"]):
+            yield from self.label(f"{at}/lines/{index}/text", line["text"], text=True)
+        if "barcode" in section:
+            yield from self.label(f"{at}/barcode/alt", section["barcode"]["alt"])
+            if section["barcode"]["content"] != "documentNumber":
+                yield from self.value(f"{at}/barcode/content", section["barcode"]["content"], MACHINE_READ_TYPES)
+        if "count" in section:
+            yield from self.value(f"{at}/count", section["count"], frozenset({"number"}))
 
     def words_of_bindings(self) -> Iterator[Problem]:
         for name, binding in self.bindings.items():

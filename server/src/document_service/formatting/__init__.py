@@ -39,6 +39,7 @@ from document_service.formatting.people import (
     text_value,
 )
 from document_service.formatting.quantities import decimal_text, quantity_text, range_text, ratio_text
+from document_service.formatting.recorded import any_value_text, is_concept
 
 __all__ = [
     "FORMATS",
@@ -57,6 +58,7 @@ __all__ = [
     "digits",
     "direction",
     "format_value",
+    "is_concept",
     "isolate_clean_text",
     "isolate_ltr",
     "isolate_numbers",
@@ -87,6 +89,7 @@ FORMATS: Mapping[str, Callable[[object, Style], str]] = MappingProxyType(
         "decimal": decimal_text,
         "number": decimal_text,
         "identifier": identifier_text,
+        "anyValue": any_value_text,
     }
 )
 

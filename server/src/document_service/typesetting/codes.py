@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,9 @@ from document_service.errors import RenderTooLarge
 
 # A verification address is under 100 characters; at 1 KB a QR code is too dense to scan from a 22 mm print.
 MAX_CONTENT = 1024
+
+# Patient numbers have 6 to 36 characters; what does not fit the label is refused by its width.
+MAX_ON_LABEL = 100
 
 # A dark module is a zero byte.
 _DARK = re.compile(rb"\x00+")
@@ -30,17 +34,54 @@ def qr_svg(content: str) -> bytes:
     if not content or len(content) > MAX_CONTENT:
         raise RenderTooLarge(f"a QR code holds 1 to {MAX_CONTENT} characters")
     code = zxingcpp.create_barcode(content, zxingcpp.BarcodeFormat.QRCode, ec_level="M")
-    image: Any = code.to_image(scale=1, add_hrt=False, add_quiet_zones=False)
-    rows = bytes(image)
+    rows = bytes(_modules(code))
     side = math.isqrt(len(rows))
+    return _svg(rows, side, side)
+
+
+@dataclass(frozen=True, slots=True)
+class Barcode:
+    """A code for a label: its picture without quiet zone, and its size in modules (one high for bars)."""
+
+    svg: bytes
+    width: int
+    height: int
+
+
+def barcode(content: str, kind: str) -> Barcode:
+    """Draw ``content`` as ``code128`` or ``dataMatrix``.
+
+    Raises:
+        RenderTooLarge: it is empty or longer than any label holds.
+        ValueError: it holds characters that the code does not have.
+    """
+    if not content or len(content) > MAX_ON_LABEL:
+        raise RenderTooLarge(f"a label's code holds 1 to {MAX_ON_LABEL} characters")
+    bars = kind == "code128"
+    code = zxingcpp.create_barcode(
+        content, zxingcpp.BarcodeFormat.Code128 if bars else zxingcpp.BarcodeFormat.DataMatrix
+    )
+    image = memoryview(_modules(code))
+    height, width = image.shape or (0, 0)
+    rows = image.tobytes()
+    # All rows of bars are alike; the layout stretches one to the height that it has.
+    return Barcode(_svg(rows, width, 1 if bars else height), width, 1 if bars else height)
+
+
+def _modules(code: Any) -> Any:
+    """A picture with a byte for each module, zero for a dark one."""
+    return code.to_image(scale=1, add_hrt=False, add_quiet_zones=False)
+
+
+def _svg(rows: bytes, width: int, height: int) -> bytes:
     # One path of horizontal runs: a quarter of the time and the bytes of the library's own SVG.
     runs = [
         f"M{run.start()} {y}h{run.end() - run.start()}v1h{run.start() - run.end()}z"
-        for y in range(side)
-        for run in _DARK.finditer(rows[y * side : (y + 1) * side])
+        for y in range(height)
+        for run in _DARK.finditer(rows[y * width : (y + 1) * width])
     ]
     path = "".join(runs)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" width="{side}" height="{side}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
         f'<path d="{path}"/></svg>'
     ).encode()

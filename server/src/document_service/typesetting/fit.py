@@ -11,9 +11,10 @@ second line.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import uharfbuzz as harfbuzz
@@ -21,6 +22,7 @@ from fontTools.ttLib import TTFont
 
 from document_service.errors import Problem, RenderTooLarge
 from document_service.typesetting.fonts import STEERING, font_files
+from document_service.typesetting.label_sheet import LabelOverflow, fit_labels
 
 MM = 72 / 25.4
 
@@ -55,8 +57,15 @@ _ARABIC = re.compile("[\u0600-\u06ff\u0750-\u077f\u08a0-\u08ff\ufb50-\ufdff\ufe7
 
 ArabicWidths = Callable[[str], float]
 
-# An auto column that asks for more than this share of the table is left to the engine, which can wrap it.
+# A row that may be lower than this share of the paper does not go on over the page: half of a medicine on one sheet
+# is read as the whole. A higher row breaks, for one that is taller than a page would be cut off.
+KEPT_WHOLE = 1 / 3
+
+# An auto column whose longest word takes more than this share of the table is left to the engine.
 AUTO_SHARE = 0.45
+
+# One that asks for more than this share wraps, down to its longest word: beside it stand columns with words of theirs.
+AUTO_WRAPS = 0.22
 
 
 class Advances(dict[str, float]):
@@ -79,6 +88,10 @@ class Advances(dict[str, float]):
             return sum(map(self.__getitem__, text)) * MARGIN
         plain = sum(map(self.__getitem__, _ARABIC.sub("", text)))
         return (plain + sum(map(self._arabic, _ARABIC.findall(text)))) * MARGIN
+
+    def longest(self, text: str) -> float:
+        """The width in em of the widest stretch of ``text`` in which no line may end."""
+        return max(self.width(piece) for word in _WORDS.split(text) for piece in _PIECES.split(word))
 
     def breakable(self, text: str, room: float) -> str:
         """``text`` in which every word fits ``room`` em: long runs without a space may break between any two letters.
@@ -131,8 +144,15 @@ def _font_advances(path: Path) -> dict[str, float]:
         return {chr(code): metrics[glyph][0] / em for code, glyph in font.getBestCmap().items()}
 
 
-def fitted(model: dict[str, Any], look: dict[str, Any], advances: Advances) -> dict[str, Any]:
-    """The page model with ``paper``, ``tall`` (more than a page for sure) and, on tables and field grids, ``fit``.
+def fitted(
+    model: dict[str, Any],
+    look: dict[str, Any],
+    advances: Advances,
+    codes: Mapping[int, tuple[int, int]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The page model with ``paper``, ``tall`` (more than a page for sure) and, on tables, grids and labels, ``fit``.
+
+    ``codes`` are the sizes in modules of the barcodes of label sheets, by the number of their section.
 
     Raises:
         RenderTooLarge: a word is wider than its column; it would be printed over its neighbour.
@@ -148,7 +168,7 @@ def fitted(model: dict[str, Any], look: dict[str, Any], advances: Advances) -> d
     for index, section in enumerate(model["sections"]):
         try:
             if section["type"] == "table":
-                section = _fit_table(section, content, look, advances)
+                section = _fit_table(section, content, height * KEPT_WHOLE, look, advances)
             elif section["type"] == "fieldGrid":
                 section = _fit_fields(section, content, look, advances)
             elif section["type"] == "paragraphs":
@@ -157,6 +177,13 @@ def fitted(model: dict[str, Any], look: dict[str, Any], advances: Advances) -> d
                     _wrapped(item, advances, room, f"items/{number}") for number, item in enumerate(section["items"])
                 ]
                 section = section | {"items": items}
+            elif section["type"] == "labels":
+                section = fit_labels(section, look, advances, codes.get(index))
+        except LabelOverflow as overflow:
+            raise RenderTooLarge(
+                f"a label of section {index + 1} does not hold its content: {overflow}",
+                errors=(Problem(f"/sections/{index}", "OVERFLOW", "Choose larger labels or fewer lines."),),
+            ) from None
         except _Overflow as overflow:
             pointer = f"/sections/{index}/{overflow}"
             raise RenderTooLarge(
@@ -179,31 +206,55 @@ def _foot_width(model: dict[str, Any], advances: Advances) -> float:
     return advances.width(f"{provenance}    {model['tenant'].get('footer') or ''}")
 
 
-def _fit_table(section: dict[str, Any], content: float, look: dict[str, Any], advances: Advances) -> dict[str, Any]:
+def _fit_table(
+    section: dict[str, Any], content: float, most: float, look: dict[str, Any], advances: Advances
+) -> dict[str, Any]:
+    """``fit`` of a table: widths of columns, heights of rows, and the rows kept ``whole``, below ``most``."""
     width, size, caption = advances.width, look["table"], look["caption"] * STRONG
     labels = [width(column["label"]) * caption for column in section["columns"]]
-    cells = [[width(cell) * size for cell in row] for row in section["rows"]]
+    sizes = [size * (STRONG if column.get("strong") else 1.0) for column in section["columns"]]
+    cells = [[width(cell) * points for cell, points in zip(row, sizes, strict=True)] for row in section["rows"]]
     sides = 2 * look["cellSide"]
-    columns = _column_widths(section["columns"], labels, cells, content, sides)
+    asked = [
+        _auto_width(
+            max([labels[index], *(row[index] for row in cells)]),
+            ((column["label"], caption), *((row[index], sizes[index]) for row in section["rows"])),
+            content,
+            sides,
+            advances,
+        )
+        if column.get("width") == "auto"
+        else 0.0
+        for index, column in enumerate(section["columns"])
+    ]
+    columns = _column_widths(section["columns"], asked, content)
     line = look["top"] + look["bottom"]
     one_line = line * look["table"] + 2 * look["cellInset"]
     header = line * look["caption"] + 2 * look["cellInset"]
     inner = [0.0] * len(labels) if columns is None else [w - sides for w in columns]
     rooms = [content] * len(labels) if columns is None else inner
     heights: list[float | None] = [header if _all_fit(labels, inner) else None]
-    rows = []
+    rows, whole = [], []
     for number, (texts, widths) in enumerate(zip(section["rows"], cells, strict=True)):
         if _all_fit(widths, inner) and not _broken(texts):
             heights.append(one_line)
         else:
             heights.append(None)
             texts = [
-                _wrapped(text, advances, room / size, f"rows/{number}/{at}")
-                for at, (text, room) in enumerate(zip(texts, rooms, strict=True))
+                _wrapped(text, advances, room / points, f"rows/{number}/{at}")
+                for at, (text, room, points) in enumerate(zip(texts, rooms, sizes, strict=True))
             ]
+            lines = max(map(_lines, texts, widths, rooms))
+            if columns is not None and lines * (line * size + look["leading"]) < most:
+                whole.append(number)
         rows.append(texts)
-    fit = {"columns": columns and _rounded(columns), "rows": _rounded(heights)}
+    fit = {"columns": columns and _rounded(columns), "rows": _rounded(heights), "whole": whole}
     return section | {"rows": rows, "fit": fit}
+
+
+def _lines(text: str, width: float, room: float) -> float:
+    """The most lines that a cell takes: two that follow each other are never both at most half full."""
+    return 2 * width / room + 1 + text.count("\n")
 
 
 def _wrapped(text: str, advances: Advances, room: float, place: str) -> str:
@@ -213,10 +264,20 @@ def _wrapped(text: str, advances: Advances, room: float, place: str) -> str:
         raise _Overflow(place) from None
 
 
-def _column_widths(
-    columns: list[dict[str, Any]], labels: list[float], cells: list[list[float]], content: float, sides: float
-) -> list[float] | None:
-    """Points for every column: ``mm`` as said, ``auto`` as wide as its widest cell, ``fr`` shares of the rest.
+def _auto_width(
+    widest: float, texts: Iterable[tuple[str, float]], content: float, sides: float, advances: Advances
+) -> float:
+    """Points that an ``auto`` column asks for: as wide as its ``widest`` cell, or less where that is much.
+
+    ``texts`` come with their size in points.
+    """
+    if widest + sides <= content * AUTO_WRAPS:
+        return widest + sides
+    return max(content * AUTO_WRAPS, sides + max(advances.longest(text) * size for text, size in texts))
+
+
+def _column_widths(columns: list[dict[str, Any]], asked: list[float], content: float) -> list[float] | None:
+    """Points for every column: ``mm`` as said, ``auto`` as ``asked``, ``fr`` shares of the rest.
 
     None when an ``auto`` column is too wide or nothing is left to share: the engine then decides by the same words.
     """
@@ -230,7 +291,7 @@ def _column_widths(
         elif width.endswith("mm"):
             points = float(width[:-2]) * MM
         else:
-            points = max([labels[index], *(row[index] for row in cells)]) + sides
+            points = asked[index]
             if points > content * AUTO_SHARE:
                 return None
         taken.append(points)
@@ -260,7 +321,7 @@ def _fit_fields(section: dict[str, Any], content: float, look: dict[str, Any], a
         label, value = advances.width(field["label"]) * look["caption"], advances.width(field["value"]) * size
         if label > room or value > room or _broken((field["label"], field["value"])):
             heights[-1] = None
-            value = _wrapped(field["value"], advances, room / look["size"], f"fields/{number}/value")
+            value = _wrapped(field["value"], advances, room / size, f"fields/{number}/value")
             field = field | {"value": value}
         fields.append(field)
     return section | {"fields": fields, "fit": {"rows": _rounded(heights)}}

@@ -33,7 +33,7 @@ def _looks() -> Any:
 
 def page_problems(definition: Mapping[str, Any]) -> list[Problem]:
     """Every such problem of a definition that ``definitions.check`` found good."""
-    return [*_glyphs(definition), *_widths(definition), *_headings(definition)]
+    return [*_glyphs(definition), *_widths(definition), *_headings(definition), *_sheets(definition)]
 
 
 def undrawable(text: str) -> list[str]:
@@ -78,19 +78,43 @@ def _headings(definition: Mapping[str, Any]) -> Iterator[Problem]:
         titled = titled or "title" in section
 
 
+def _sheets(definition: Mapping[str, Any]) -> Iterator[Problem]:
+    """Label sheets whose grid leaves the paper, or reaches into the foot that stands on every page."""
+    across, along = paper_size(definition)
+    foot = float(definition.get("page", {}).get("margins", {}).get("bottom", 18)) * MM
+    # Three lines of the foot in the larger letters, as document.typ keeps free below every page.
+    foot += 3 * max(look["caption"] for look in _looks().values())
+    for index, section in enumerate(definition["sections"]):
+        if section["type"] != "labels":
+            continue
+        for start, size, gap, count, room, word in (
+            ("left", "width", "columnGap", "columns", across, "right edge of the paper"),
+            ("top", "height", "rowGap", "rows", along - foot, "foot of the page"),
+        ):
+            many = section[count]
+            end = float(section[start]) + many * float(section[size]) + (many - 1) * float(section.get(gap, 0))
+            if end * MM > room:
+                yield Problem(f"/sections/{index}/{count}", "OVERFLOW", f"The labels reach beyond the {word}.")
+
+
 def _width(word: str, side: str) -> float:
     """The width of a word in em, without the margin that keeps fitted rows on the safe side."""
     return _advances()[side].width(word) / MARGIN
 
 
-def content_width(definition: Mapping[str, Any]) -> float:
-    """What margins leave of the paper's width, in points."""
+def paper_size(definition: Mapping[str, Any]) -> tuple[float, float]:
+    """Width and height of the paper as it lies, in points."""
     page = definition.get("page", {})
     across, along = PAPER[str(page.get("size", "A4")).lower()]
-    margins = page.get("margins", {})
+    return (along, across) if page.get("orientation") == "landscape" else (across, along)
+
+
+def content_width(definition: Mapping[str, Any]) -> float:
+    """What margins leave of the paper's width, in points."""
+    margins = definition.get("page", {}).get("margins", {})
     # The defaults are those of the definition's schema.
     sides = float(margins.get("left", 18)) + float(margins.get("right", 18))
-    return (along if page.get("orientation") == "landscape" else across) - sides * MM
+    return paper_size(definition)[0] - sides * MM
 
 
 def _places(definition: Mapping[str, Any], side: str, content: float) -> Iterator[tuple[str, str, float, float]]:

@@ -122,12 +122,17 @@ class Press:
             text = _written(model)
             check_glyphs(model, text)
             sources = dict(self._layout)
+            sizes: dict[int, tuple[int, int]] = {}
             for name, picture in images.items():
                 sources[_picture_name(name)] = _as_data(as_svg(picture))
             for index, section in enumerate(model["sections"]):
                 if section["type"] == "qr":
                     sources[f"code-{index}"] = _as_data(codes.qr_svg(section["content"]))
-            ready = _spoken(model) | fitted(model, self._looks[model["dir"]], self._advances[model["dir"]])
+                elif section["type"] == "labels" and section["barcode"]:
+                    code = codes.barcode(section["barcode"]["content"], section["barcode"]["format"])
+                    sources[f"code-{index}"] = _as_data(code.svg)
+                    sizes[index] = (code.width, code.height)
+            ready = _spoken(model) | fitted(model, self._looks[model["dir"]], self._advances[model["dir"]], sizes)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             # The text of such an error quotes the value that it met.
             raise RenderFailed("the page model does not have the shape that the layout takes") from None
