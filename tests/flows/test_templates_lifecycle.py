@@ -368,7 +368,7 @@ def test_the_catalogue_pages_and_filters(author: Api) -> None:
     assert set(made) <= set(seen)
     drafts = author.get(TEMPLATES, params={"status": "draft", "limit": 100}).json()["items"]
     assert {item["status"] for item in drafts} == {"draft"}
-    assert author.get(TEMPLATES, params={"category": "consent"}).json()["items"] == []
+    assert author.get(TEMPLATES, params={"category": "scanned_record"}).json()["items"] == []
     forms = author.get(TEMPLATES, params={"platformFormKey": "general-test-requisition"}).json()["items"]
     assert [item["origin"] for item in forms] == ["platform"]
 
