@@ -482,11 +482,20 @@ def test_a_dose_of_vaccine_that_does_not_count_says_so() -> None:
 # --- Labels ---------------------------------------------------------------------------------------------------------
 
 
-def codes_of(pdf: bytes) -> Iterator[Any]:
+# The sheet of the platform form in millimetres: labels across, and their first edges and distances.
+ACROSS, LEFT, TOP, WIDTH, HEIGHT, PITCH = 3, 7.2, 15.1, 63.5, 38.1, 66.0
+
+
+def codes_of(pdf: bytes, rows: int = 7) -> Iterator[Any]:
+    """The codes of the labels, each cut out as it is cut on the sheet: bars that follow each other read as one."""
     document = pypdfium2.PdfDocument(pdf)
     try:
-        for page in document:
-            yield from zxingcpp.read_barcodes(page.render(scale=300 / 72).to_pil())
+        dots = 300 / 25.4
+        page = document[0].render(scale=300 / 72).to_pil()
+        for row in range(rows):
+            for column in range(ACROSS):
+                left, top = (LEFT + column * PITCH) * dots, (TOP + row * HEIGHT) * dots
+                yield from zxingcpp.read_barcodes(page.crop((left, top, left + WIDTH * dots, top + HEIGHT * dots)))
     finally:
         document.close()
 
@@ -583,7 +592,8 @@ async def test_numbers_read_from_left_to_right_in_right_to_left_pages(pool: Type
     with pdfplumber.open(io.BytesIO(result.pdf)) as document:
         lines: dict[int, list[Any]] = {}
         for char in document.pages[0].chars:
-            lines.setdefault(round(char["top"] / 3), []).append(char)
+            # By the baseline: signs of another font have another height.
+            lines.setdefault(round(char["matrix"][5]), []).append(char)
     seen = " ".join(
         re.sub(r"[\s\u2060]", "", "".join(c["text"] for c in sorted(chars, key=lambda one: one["x0"])))
         for chars in lines.values()
