@@ -139,12 +139,10 @@ def _inputs(key: str, words: dict[str, str]) -> dict[str, Any]:
     }[key]
 
 
-def _more(subject: str, encounter: str) -> list[dict[str, Any]]:
-    """Resources that the made-up records lack."""
+def _more_orders(subject: str, encounter: str) -> list[dict[str, Any]]:
+    """A medicine for when it is needed, whose dose is a range, and two that may not be seen."""
     of = {"subject": {"reference": f"Patient/{subject}"}, "encounter": {"reference": f"Encounter/{encounter}"}}
     ucum = "http://unitsofmeasure.org"
-    laboratory = [{"coding": [{"code": "laboratory"}]}]
-    taken = {"status": "final", "category": laboratory, "effectiveDateTime": "2026-09-14T09:30:00+04:30", **of}
     return [
         {
             "resourceType": "MedicationRequest",
@@ -189,6 +187,16 @@ def _more(subject: str, encounter: str) -> list[dict[str, Any]]:
             "medicationCodeableConcept": {"text": "NEVER PRINT THIS"},
             **of,
         },
+    ]
+
+
+def _more_results(subject: str, encounter: str) -> list[dict[str, Any]]:
+    """A result of each kind, one that is not final and one that is entered in error."""
+    of = {"subject": {"reference": f"Patient/{subject}"}, "encounter": {"reference": f"Encounter/{encounter}"}}
+    ucum = "http://unitsofmeasure.org"
+    laboratory = [{"coding": [{"code": "laboratory"}]}]
+    taken = {"status": "final", "category": laboratory, "effectiveDateTime": "2026-09-14T09:30:00+04:30", **of}
+    return [
         {
             "resourceType": "Observation",
             "id": "more-4",
@@ -250,7 +258,8 @@ def _more(subject: str, encounter: str) -> list[dict[str, Any]]:
 def full_resources(form: PlatformForm, locale: str) -> dict[str, Any]:
     """The made-up record of the language and what it lacks, as a read of the form's context would find it."""
     record = sample_patients.for_locale(locale)
-    more = tuple(_more("sample-patient", "sample-encounter"))
+    of = ("sample-patient", "sample-encounter")
+    more = (*_more_orders(*of), *_more_results(*of))
     definition: dict[str, Any] = read_json(form.definition)
     return replace(record, resources=(*record.resources, *more)).fill(definition["context"]).resources
 

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import io
 import os
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from document_service import platform_forms, sample_patients
 from document_service.bindings import lay_out
 from document_service.definitions import read_json
 from document_service.exact_json import dumps_exact
 from document_service.typesetting.press import Press
-from pages import ISSUED_AT, LOCALES, LOGO, full_page
-from requisition import request
+from pages import LOCALES, LOGO, full_page
+from platform_pages import FORMS, ISSUED_AT, full_inputs, full_resources, request
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-FORMS = sorted(path.stem for path in Path(str(platform_forms.__path__[0])).glob("*.json") if path.stem != "index")
 
 # Anti-aliasing differs by a shade between machines; a moved letter differs by more than this on more than that share
 # of the page.
@@ -38,24 +35,11 @@ def press(tmp_path_factory: pytest.TempPathFactory) -> Press:
     return Press(tmp_path_factory.mktemp("empty"))
 
 
-@cache
-def definition_of(form: str) -> bytes:
-    return (Path(str(platform_forms.__path__[0])) / f"{form}.json").read_bytes()
-
-
-def page_model(form: str, locale: str) -> dict[str, Any]:
-    definition = read_json(definition_of(form))
-    filled = sample_patients.for_locale(locale).fill(definition["context"])
-    asked = request(
-        locale,
-        inputs=sample_patients.sample_inputs(definition.get("inputs", {}), locale),
-        documentNumber="DOC-2025-000481",
-        templateName=definition["labels"][locale]["title"],
-        patientCheck=None,
-        verificationUrl="https://documents.kabul-central.example/verify/7Q4MZK2WX9RTN8BV3HCJ",
-    )
-    resources = read_json(dumps_exact(filled.resources))
-    return dict(lay_out(definition_of(form), resources, asked))
+def page_model(key: str, locale: str) -> dict[str, Any]:
+    """The form with everything filled in, native digits and both calendars: the widest that a page can be asked for."""
+    form = FORMS[key]
+    resources = read_json(dumps_exact(full_resources(form, locale)))
+    return dict(lay_out(form.definition.encode(), resources, request(form, locale, full_inputs(key, locale))))
 
 
 def compare(press: Press, model: dict[str, Any], name: str) -> None:

@@ -86,7 +86,8 @@ def _height(
     # Semibold and bold letters are up to a seventh wider (fit.STRONG).
     em = room / (size * (1.15 if line["strong"] else 1.0))
     rows = sum(_rows(part, em, measure.width) for part in line["text"].split("\n"))
-    return rows * ((look["top"] + look["bottom"]) * size + look["leading"])
+    leading: float = (look["top"] + look["bottom"]) * size + look["leading"]
+    return rows * leading
 
 
 def _rows(text: str, room: float, width: Callable[[str], float]) -> int:
