@@ -41,7 +41,9 @@ def inhabited(service: Service, fhir_url: str) -> str:
     """A tenant that has something in the tables that matter."""
     tenant = service.create_tenant(fhir_url)
     with service.caller(tenant) as caller:
-        platform = caller.get("/v1/document-templates").json()["items"][0]
+        platform = caller.get("/v1/document-templates", params={"platformFormKey": "general-test-requisition"}).json()[
+            "items"
+        ][0]
         fork = caller.post(f"/v1/document-templates/{platform['id']}/fork", json={"name": "Ours"}).json()
         path = f"/v1/document-templates/{fork['id']}/publish"
         version = caller.post(path, json={}, headers={"Idempotency-Key": "k"}).json()

@@ -154,7 +154,9 @@ class Victim:
 def victim(service: Service, fhir_url: str) -> Victim:
     tenant = service.create_tenant(fhir_url, "--name", "Victim Hospital")
     with service.caller(tenant, user="owner") as caller:
-        platform = caller.get("/v1/document-templates").json()["items"][0]
+        platform = caller.get("/v1/document-templates", params={"platformFormKey": "general-test-requisition"}).json()[
+            "items"
+        ][0]
         template = caller.post(f"/v1/document-templates/{platform['id']}/fork", json={"name": "Victim form"}).json()
         path = f"/v1/document-templates/{template['id']}"
         version = caller.post(f"{path}/publish", json={}, headers={"Idempotency-Key": "v"}).json()

@@ -142,7 +142,8 @@ async def prepare_database(address: Address) -> None:
     async with owner_connection(address) as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(3020002)")
         await tenants.ensure_platform(connection)
-        for form in platform_forms.catalogue():
+        # Lists show the newest first, so a new installation's begins with the form that clinics use most.
+        for form in reversed(platform_forms.catalogue()):
             await templates.install_platform_form(
                 connection,
                 key=form.key,
