@@ -371,9 +371,8 @@ class MemoryDisk:
             if begin == 0:
                 cache.parts.pop(document.document_id, None)
             parts = [p for p in cache.parts.get(document.document_id, ()) if p[0] != begin]
-            if document.document_id not in cache.documents:
-                raise Orphan()
-            cache.parts[document.document_id] = sorted([*parts, (begin, bytes(waiting))])
+            if document.document_id in cache.documents:
+                cache.parts[document.document_id] = sorted([*parts, (begin, bytes(waiting))])
             begin += len(waiting)
             waiting.clear()
             self.keep_lease()
@@ -394,10 +393,6 @@ class MemoryDisk:
         )
         write()
         return transfer
-
-
-class Orphan(Exception):
-    """A piece arrived for a document that the cache does not know any more: the tables refuse it by foreign key."""
 
 
 _HANDLERS: dict[type, Callable[[MemoryDisk, Any], Any]] = {

@@ -105,7 +105,7 @@ def make(dice: random.Random) -> Profile:
         bytes_menu=tuple(dice.sample(("offline", "tls", "lost answer", *network.BYTES), dice.randint(1, 5))),
         moves=tuple(chosen),
         weights=tuple(value / total for value in accumulate(weights)),
-        steps=dice.choice((40, 50, 60, 70)),
+        steps=dice.choice((40, 40, 50, 60)),
     )
 
 

@@ -270,7 +270,7 @@ class Process:
                 name = effect.__class__.__name__
                 trace.append(name)
                 self.point, self.plan = 0, -1
-                if draw() < world.crash_rate:
+                if world.crash_rate and draw() < world.crash_rate:
                     self._make_plan(draw())
                 self.outcome = self.disk.perform(effect)
                 watch = _WATCHED.get(effect.__class__)

@@ -248,8 +248,11 @@ def read_received(conn: apsw.Connection, document_id: str) -> int:
 
 
 def add_part(conn: apsw.Connection, document_id: str, start: int, content: bytes) -> None:
-    """Keep a piece of a download."""
-    conn.execute("INSERT OR REPLACE INTO parts VALUES (?,?,?)", (document_id, start, content))
+    """Keep a piece of a download, unless the document was revoked while it came."""
+    conn.execute(
+        "INSERT OR REPLACE INTO parts SELECT document_id, ?, ? FROM documents WHERE document_id = ?",
+        (start, content, document_id),
+    )
 
 
 def drop_parts(conn: apsw.Connection, document_id: str) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, from the token's claims."""
@@ -34,7 +37,7 @@ def problem(status: int, code: str, title: str = "", **headers: str) -> ModelAns
 
 def public(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row without the members that only the model knows."""
-    return {name: value for name, value in row.items() if not name.startswith("_")}
+    return {name: value for name, value in row.items() if name[0] != "_"}
 
 
 def base64url(data: bytes) -> str:
@@ -44,7 +47,7 @@ def base64url(data: bytes) -> str:
 
 def fingerprint_of(body: dict[str, Any]) -> str:
     """Return what makes two requests the same: every field but requestedAt, absent = null (contract §3)."""
-    return json.dumps({k: v for k, v in body.items() if k != "requestedAt" and v is not None}, sort_keys=True)
+    return _CANONICAL.encode({k: v for k, v in body.items() if k != "requestedAt" and v is not None})
 
 
 def shape_problem(body: Any, header_id: str | None) -> ModelAnswer | None:

@@ -1,0 +1,103 @@
+"""``python -m tests.simulation``: one seed, shown; or the soak: seeds, planted bugs, schedules on the real service, kills.
+
+    python -m tests.simulation --seed 4711            what happened in one seed, and which promise broke
+    python -m tests.simulation --seed 4711 --files    the same on the real driver and real tables
+    python -m tests.simulation --planted              how many seeds each planted bug takes
+    python -m tests.simulation --soak                 everything (``make soak``)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+
+from .arena import arena
+from .memory_home import MemoryHome
+from .planted import BUGS
+from .real_home import RealHome, hooked
+from .search import MOST_SEEDS, find
+from .seed import run_seed
+from .soak import Tally, report, run_many
+
+
+def main() -> int:
+    """Run what the options name; the exit code is 1 when anything failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay one seed")
+    parser.add_argument("--files", action="store_true", help="on the real driver and tables")
+    parser.add_argument("--planted", action="store_true", help="search for every planted bug")
+    parser.add_argument("--soak", action="store_true", help="seeds, planted bugs, schedules, kills")
+    parser.add_argument("--seeds", type=int, default=10_000_000)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--minutes", type=float, help="stop the seeds after this long")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--once", action="store_true", help="run each seed once, not twice")
+    parser.add_argument("--schedules", type=int, default=2_000, help="schedules on the real service")
+    parser.add_argument("--kills", type=int, default=5_000, help="kill -9 cycles on real processes")
+    options = parser.parse_args()
+    if options.seed is not None:
+        return show(options.seed, files=options.files)
+    failed = False
+    if options.planted or options.soak:
+        failed |= search()
+    if not options.planted:
+        failed |= seeds(options)
+    if options.soak:
+        failed |= beyond(options)
+    return int(failed)
+
+
+def show(seed: int, *, files: bool) -> int:
+    """Replay one seed and print its trace."""
+    stats: Counter[str] = Counter()
+    with arena(), hooked():
+        outcome = run_seed(seed, stats, home=RealHome if files else MemoryHome)
+    print(" ".join(outcome.trace))
+    print(f"{outcome.steps} steps, {outcome.faults} faults, trace {outcome.digest:08x}")
+    print(f"BROKEN: {outcome.broken}" if outcome.broken else "every promise holds")
+    return int(outcome.broken is not None)
+
+
+def search() -> bool:
+    """Search for every planted bug; True when one was not found."""
+    missed = 0
+    for name, (lesson, _) in BUGS.items():
+        found = find(name)
+        missed += found is None
+        print(f"planted {name} ({lesson}): " + (f"seed {found[0] - 1}: {found[1]}" if found else "NOT FOUND"), flush=True)
+    print(f"{len(BUGS) - missed} of {len(BUGS)} planted bugs found within {MOST_SEEDS} seeds")
+    return missed > 0
+
+
+def seeds(options: argparse.Namespace) -> bool:
+    """Run the seeds; True when one failed."""
+    tally, shown = Tally(), time.monotonic()
+    running = run_many(
+        options.seeds,
+        first=options.first,
+        minutes=options.minutes,
+        workers=options.workers,
+        twice=not options.once,
+    )
+    for tally in running:
+        if time.monotonic() - shown > 60:
+            shown = time.monotonic()
+            print(f"{tally.seeds} seeds, {len(tally.broken)} failures, {tally.per_core:.0f}/s per core", flush=True)
+    print(report(tally))
+    return bool(tally.broken)
+
+
+def beyond(options: argparse.Namespace) -> bool:
+    """Run what needs the real service and real processes; True when anything failed."""
+    import subprocess
+
+    environment = {**os.environ, "SOAK_SCHEDULES": str(options.schedules), "SOAK_KILLS": str(options.kills)}
+    tests = ["tests/contract/test_model_and_service.py", "tests/flows/test_client_kill.py"]
+    return subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", *tests], env=environment, check=False).returncode != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
