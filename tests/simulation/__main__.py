@@ -1,9 +1,9 @@
-"""``python -m tests.simulation``: one seed, shown; or the soak: seeds, planted bugs, schedules on the real service, kills.
+"""``python -m tests.simulation``: one seed, shown; or the soak.
 
-    python -m tests.simulation --seed 4711            what happened in one seed, and which promise broke
-    python -m tests.simulation --seed 4711 --files    the same on the real driver and real tables
-    python -m tests.simulation --planted              how many seeds each planted bug takes
-    python -m tests.simulation --soak                 everything (``make soak``)
+python -m tests.simulation --seed 4711            what happened in one seed, and which promise broke
+python -m tests.simulation --seed 4711 --files    the same on the real driver and real tables
+python -m tests.simulation --planted              how many seeds each planted bug takes
+python -m tests.simulation --soak                 everything (``make soak``)
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def search() -> bool:
     for name, (lesson, _) in BUGS.items():
         found = find(name)
         missed += found is None
-        print(f"planted {name} ({lesson}): " + (f"seed {found[0] - 1}: {found[1]}" if found else "NOT FOUND"), flush=True)
+        shown = f"seed {found[0] - 1}: {found[1]}" if found else "NOT FOUND"
+        print(f"planted {name} ({lesson}): {shown}", flush=True)
     print(f"{len(BUGS) - missed} of {len(BUGS)} planted bugs found within {MOST_SEEDS} seeds")
     return missed > 0
 
@@ -96,7 +97,8 @@ def beyond(options: argparse.Namespace) -> bool:
 
     environment = {**os.environ, "SOAK_SCHEDULES": str(options.schedules), "SOAK_KILLS": str(options.kills)}
     tests = ["tests/contract/test_model_and_service.py", "tests/flows/test_client_kill.py"]
-    return subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", *tests], env=environment, check=False).returncode != 0
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", *tests], env=environment, check=False)
+    return done.returncode != 0
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def run_seed(seed: int, stats: Counter[str], *, home: Callable[[str], Any] = Mem
     broken = None
     try:
         _play(world)
-        _heal(world)
+        heal(world)
     except Broken as failure:
         broken = str(failure)
     except Exception as failure:  # An error that no person could make sense of is a failure of the seed as well.
@@ -68,7 +68,7 @@ def _play(world: World) -> None:
         names[choice](world)
 
 
-def _heal(world: World) -> None:
+def heal(world: World) -> None:
     """Everything works again; nobody asks for anything new."""
     world.fault_rate = world.crash_rate = world.lookup_rate = 0.0
     world.mode = ""

@@ -19,7 +19,7 @@ from document_client.model.batch import submit_batch
 from document_client.model.rules import JOBS, POLICY, State
 from document_client.model.wire import problem, public
 
-DEFINITION: dict[str, Any] = {"language": 1, "locales": ["en"], "inputs": {"type": "object"}}
+DEFINITION: dict[str, Any] = {"language": 1, "locales": ["en"]}
 _SIGNER = Model(lambda: 0.0)
 _SIGNED: dict[tuple[str, tuple[Any, ...]], dict[str, Any]] = {}
 _DATES: dict[int, str] = {}

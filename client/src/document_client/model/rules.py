@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..clock import from_text, to_text
-from .wire import Caller, ModelAnswer, base64url, fingerprint_of, problem, public, shape_problem, small_pdf
+from .wire import Caller, ModelAnswer, base64url, fingerprint_of, misfit, problem, public, shape_problem, small_pdf
 
 JOBS = "/v1/documents/render-jobs"
 # Contract §4: the defaults.
@@ -103,6 +103,12 @@ class Model:
         self.state.templates[template_id]["status"] = "retired"
         self._changed("templates", template_id, None)
 
+    def withdraw(self, version_id: str, reason: str) -> None:
+        """Take one dangerous version out of use."""
+        version = self.state.versions[version_id]
+        version["withdrawn"] = {"reason": reason, "at": to_text(self.now())}
+        self._changed("templates", version["templateId"], None)
+
     def revoke(self, document_id: str, reason: str) -> None:
         """Withdraw a document."""
         self.state.documents[document_id]["status"] = "entered-in-error"
@@ -131,6 +137,8 @@ class Model:
 
     def submit(self, caller: Caller, body: Any, header_id: str | None) -> ModelAnswer:
         """Answer ``POST /v1/documents/render-jobs``: shape, dedup look-up, and only then everything else."""
+        if header_id is not None and isinstance(body, dict) and "clientMutationId" not in body:
+            body = {**body, "clientMutationId": header_id}
         wrong = shape_problem(body, header_id)
         if wrong is not None:
             return wrong
@@ -138,7 +146,7 @@ class Model:
         fingerprint = fingerprint_of(body)
         known = self.state.dedup.get((caller.tenant, cmid))
         if known is not None:
-            if known["user"] != caller.user:
+            if not caller.sees(self.state.jobs[known["job"]]):
                 return problem(409, "CLIENT_MUTATION_ID_CONFLICT")
             if known["fingerprint"] != fingerprint:
                 return problem(422, "CLIENT_MUTATION_ID_REUSED")
@@ -147,7 +155,7 @@ class Model:
         if refusal is not None:
             return refusal
         job = self._enqueue(caller, body)
-        self.state.dedup[caller.tenant, cmid] = {"user": caller.user, "fingerprint": fingerprint, "job": job["id"]}
+        self.state.dedup[caller.tenant, cmid] = {"fingerprint": fingerprint, "job": job["id"]}
         accepted = public(job)
         if self.renders_at_once:
             self._render(job)
@@ -165,7 +173,7 @@ class Model:
             return problem(409, "TEMPLATE_VERSION_RETIRED")
         if body.get("notAfter") and from_text(body["notAfter"]) < self.now():
             return problem(409, "EXPIRED_BY_REQUESTER")
-        return None
+        return misfit(version["definition"], body)
 
     def _enqueue(self, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
         job: dict[str, Any] = {
@@ -185,6 +193,7 @@ class Model:
             "error": None,
             "_tenant": caller.tenant,
             "_user": caller.user,
+            "_facilities": caller.facilities,
         }
         self.state.jobs[job["id"]] = job
         self._changed("jobs", job["id"], caller.tenant)
@@ -229,6 +238,7 @@ class Model:
             "supersedes": None,
             "supersededBy": None,
             "_tenant": job["_tenant"],
+            "_facilities": job["_facilities"],
         }
         self.state.documents[document_id] = document
         self.state.contents[document_id] = content
@@ -236,7 +246,7 @@ class Model:
 
     def read_job(self, caller: Caller, job_id: str) -> ModelAnswer:
         """Answer ``GET …/render-jobs/{id}``."""
-        job = self._own_job(caller, job_id)
+        job = self._job(caller, job_id)
         return problem(404, "NOT_FOUND") if job is None else ModelAnswer(200, public(job))
 
     def list_jobs(self, caller: Caller) -> ModelAnswer:
@@ -248,9 +258,11 @@ class Model:
 
     def retry(self, caller: Caller, job_id: str) -> ModelAnswer:
         """Answer ``POST …/render-jobs/{id}/retry``."""
-        job = self._own_job(caller, job_id)
+        job = self._job(caller, job_id)
         if job is None:
             return problem(404, "NOT_FOUND")
+        if self.state.versions[job["templateVersionId"]]["withdrawn"]:
+            return problem(409, "TEMPLATE_VERSION_RETIRED")
         if job["status"] != "failed":
             return problem(409, "JOB_STATE_CONFLICT")
         job.update(status="queued", error=None)
@@ -265,15 +277,15 @@ class Model:
         items = []
         for cmid in body["clientMutationIds"]:
             known = self.state.dedup.get((caller.tenant, cmid))
-            if known is None or known["user"] != caller.user:
+            if known is None or not caller.sees(self.state.jobs[known["job"]]):
                 items.append({"clientMutationId": cmid, "known": False})
             else:
                 items.append({"clientMutationId": cmid, "known": True, "job": public(self.state.jobs[known["job"]])})
         return ModelAnswer(200, {"items": items})
 
-    def _own_job(self, caller: Caller, job_id: str) -> dict[str, Any] | None:
+    def _job(self, caller: Caller, job_id: str) -> dict[str, Any] | None:
         job = self.state.jobs.get(job_id)
-        return job if job and (job["_tenant"], job["_user"]) == (caller.tenant, caller.user) else None
+        return job if job and caller.sees(job) else None
 
     # --- what the device reads ---
 
@@ -323,7 +335,7 @@ class Model:
     def document_url(self, caller: Caller, document_id: str) -> ModelAnswer:
         """Answer ``POST /v1/documents/{id}/download-url``."""
         document = self.state.documents.get(document_id)
-        if document is None or document["_tenant"] != caller.tenant:
+        if document is None or not caller.sees(document):
             return problem(404, "NOT_FOUND")
         if document["status"] == "entered-in-error":
             return problem(410, "DOCUMENT_WITHDRAWN")

@@ -87,7 +87,8 @@ def _caller(model: Model, authorization: str) -> Caller | None:
         return None
     try:
         claims = json.loads(decode(token.split(".")[1]))
-        return Caller(claims["tenant"], claims["sub"])
+        facilities = claims.get("facilities")
+        return Caller(claims["tenant"], claims["sub"], None if facilities is None else frozenset(facilities))
     except (IndexError, ValueError, KeyError):
         return None
 

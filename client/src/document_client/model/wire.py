@@ -7,16 +7,28 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import UsageProblem
+from ..inputs import check_inputs
 
 _CANONICAL = json.JSONEncoder(sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, from the token's claims."""
+    """Who asks, from the token's claims; ``facilities`` None: the whole tenant."""
 
     tenant: str
     user: str
+    facilities: frozenset[str] | None = None
+
+    def sees(self, row: dict[str, Any]) -> bool:
+        """Return whether a job or document of the model may be seen: one's own, or of a common facility."""
+        if row["_tenant"] != self.tenant:
+            return False
+        theirs = row.get("_facilities")
+        if self.facilities is None or theirs is None or row.get("_user") == self.user:
+            return True
+        return not self.facilities.isdisjoint(theirs)
 
 
 @dataclass(slots=True)
@@ -57,6 +69,18 @@ def shape_problem(body: Any, header_id: str | None) -> ModelAnswer | None:
         return problem(422, "INVALID_REQUEST")
     if header_id is not None and header_id != body["clientMutationId"]:
         return problem(400, "IDEMPOTENCY_KEY_MISMATCH")
+    return None
+
+
+def misfit(definition: dict[str, Any], body: dict[str, Any]) -> ModelAnswer | None:
+    """Return the refusal of a request that does not fit its form, or None."""
+    if body["locale"] not in definition.get("locales", [body["locale"]]):
+        return problem(422, "LOCALE_UNSUPPORTED")
+    if "inputs" in definition:
+        try:
+            check_inputs(body["inputs"], definition["inputs"])
+        except UsageProblem:
+            return problem(422, "INPUTS_INVALID")
     return None
 
 
