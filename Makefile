@@ -47,9 +47,9 @@ docs: $(STAMP) ## Write docs/openapi.json and the generated tables of docs/.
 bench: $(STAMP) ## Measure; results go to standard output as ratios (docs/benchmarks.md holds the last ones).
 	$(BIN)/python -m bench
 
-soak: $(STAMP) ## Long runs: millions of simulated schedules and thousands of kill -9 cycles.
+soak: $(STAMP) ## Long runs: simulated seeds, planted bugs, schedules, kills (SOAK="--minutes 60" limits the seeds).
 	@test -e tests/simulation/soak.py || { echo "the simulation is not there yet"; exit 69; }
-	$(BIN)/python -m tests.simulation.soak
+	$(BIN)/python -m tests.simulation --soak $(SOAK)
 
 requirements: ## Compile requirements/*.in to hashed requirements/*.txt (needs $(VENV)).
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -o requirements/server.txt requirements/server.in

@@ -215,7 +215,9 @@ class Play:
             return (answer.status, _code(answer))
         replayed = answer.headers.get("idempotent-replayed")
         if "items" in body:
-            entries = [(i["clientMutationId"], i["known"], self._job(i["job"]) if i["known"] else None) for i in body["items"]]
+            entries = [
+                (i["clientMutationId"], i["known"], self._job(i["job"]) if i["known"] else None) for i in body["items"]
+            ]
             return (answer.status, entries)
         return (answer.status, replayed, "x-sync-epoch" in answer.headers, self._job(body))
 

@@ -50,7 +50,12 @@ class Schedule(RuleBasedStateMachine):
         self._move(name, dice)
 
     @precondition(lambda self: self.world.session is not None)
-    @rule(number=st.integers(0, 1), effects=st.integers(1, 30), fault=st.sampled_from(("", *EXCHANGES)), kill=st.booleans())
+    @rule(
+        number=st.integers(0, 1),
+        effects=st.integers(1, 30),
+        fault=st.sampled_from(("", *EXCHANGES)),
+        kill=st.booleans(),
+    )
     def a_program_runs(self, number: int, effects: int, fault: str, kill: bool) -> None:
         process = self.world.processes[number]
         if process.gen is None:
