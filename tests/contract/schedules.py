@@ -155,8 +155,8 @@ class Play:
 
     def _other(self, step: Step) -> Any:
         values = {
-            "patientId": "demo-patient-karimi",
-            "encounterId": "demo-encounter-karimi",
+            "patientId": "demo-patient-ahmadzai",
+            "encounterId": "demo-encounter-noorzai",
             "locale": "fa-AF",
             "inputs": {"reason": "other"},
             "notAfter": (self.now + timedelta(days=9)).isoformat(),

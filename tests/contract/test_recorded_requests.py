@@ -5,7 +5,8 @@ recorded. A file is never edited; a new way to write requests adds files:
 
     RECORD=1 pytest tests/contract/test_recorded_requests.py
 
-Ids that belong to one installation (version, clientMutationId) are put in place of markers, byte for byte as long.
+What belongs to one installation or day (version, clientMutationId, requestedAt) is put in place of markers, byte for
+byte as long.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import base64
 import json
 import os
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ RECORDED = Path(__file__).parent / "recorded"
 JOBS = "/v1/documents/render-jobs"
 VERSION = b"tv_RECORDEDRECORDEDRECORDEDRE"
 CMID = b"00000000-0000-4000-8000-000000000000"
+#: A request may be older than its answer by the dedup window only, so its day is put in as well.
+REQUESTED_AT = b"2026-01-01T00:00:00.000Z"
 
 #: What today's client writes, by name: members in the order in which ``queueing`` puts them.
 WISHES: dict[str, dict[str, Any]] = {
@@ -64,7 +68,7 @@ def _shown(answer: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", WISHES)
 def test_record(api: Api, name: str) -> None:
     members = {"clientMutationId": CMID.decode(), "templateVersionId": VERSION.decode(), **WISHES[name]}
-    body = to_bytes({**members, "requestedAt": "2026-01-01T00:00:00.000Z"})
+    body = to_bytes({**members, "requestedAt": REQUESTED_AT.decode()})
     path = RECORDED / f"{name}.json"
     assert not path.exists(), "a recorded request is never written again"
     answer = _post(api, body, uuid.uuid4())
@@ -86,6 +90,8 @@ def test_a_recorded_request_is_taken_as_it_was(api: Api, path: Path) -> None:
 
 
 def _post(api: Api, body: bytes, cmid: uuid.UUID) -> Any:
+    today = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z").encode()
     content = body.replace(VERSION, api.platform_version().encode()).replace(CMID, str(cmid).encode())
+    content = content.replace(REQUESTED_AT, today)
     headers = {"Content-Type": "application/json", "X-Client-Mutation-Id": str(cmid)}
     return api.post(JOBS, content=content, headers=headers)

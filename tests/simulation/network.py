@@ -102,6 +102,8 @@ BYTES = (
     "404 bytes",
     "500 bytes",
 )
+#: Pages of changes are what lives and revocations come by.
+_FEED_MENU = ("forged policy", "forged policy", "no date", "stuck page", "bad page")
 _LOOKUP_MENU = ("left out", "left out", "lost answer", "500", "portal 200", "offline")
 EXCHANGES = (*INSTEAD, *AFTER, TWICE, LATER, *MANGLED)
 
@@ -110,10 +112,12 @@ def exchange(process: Process, method: str, path: str, content: bytes, cmid: str
     """Make one exchange for a process; a crash may come before it leaves and after the service has done its work."""
     world = process.world
     process.hook()
-    kind = world.draw_fault(EXCHANGES)
+    kind = world.draw_fault(True)
     if not kind and path.endswith("/lookup") and world.draw() < world.lookup_rate:
         # Look-ups are rare, and everything depends on them.
         kind = _LOOKUP_MENU[int(world.draw() * len(_LOOKUP_MENU))]
+    elif not kind and world.feed_rate and path.startswith("/v1/documents/changes") and world.draw() < world.feed_rate:
+        kind = _FEED_MENU[int(world.draw() * len(_FEED_MENU))]
     make = INSTEAD.get(kind) if kind else None
     if make is not None:
         process.hook()
@@ -189,7 +193,7 @@ def download(
     """Do what ``http.Connection.download`` does, on the model's bytes."""
     world = process.world
     process.hook()
-    kind = world.draw_fault(("offline", "tls", "lost answer", *BYTES))
+    kind = world.draw_fault(False)
     document_id = url.split("/")[3]
     if kind in ("offline", "tls"):
         world.spoiled(process, kind, "content")

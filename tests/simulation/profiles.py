@@ -22,6 +22,7 @@ MOVES: dict[str, float] = {
     "mode": 0.4,
     "mend_mode": 0.6,
     "clock": 0.3,
+    "slip": 0.06,
     "reboot": 0.1,
     "restore": 0.5,
     "backup": 0.25,
@@ -45,6 +46,10 @@ MOVES: dict[str, float] = {
     "belated": 0.3,
     "sleep": 0.15,
     "print": 0.15,
+    "shorten": 0.03,
+    "disaster": 0.05,
+    "hand_over": 0.1,
+    "recall": 0.12,
 }
 ALWAYS = (
     "ask",
@@ -62,10 +67,19 @@ ALWAYS = (
 #: Some seeds are about one thing: their moves are frequent, and crashes rare enough to let them happen.
 THEMES: dict[str, dict[str, float]] = {
     "anything": {},
-    "clock": {"clock": 1.6, "time": 2.0, "look": 2.5, "policy": 1.2, "reboot": 0.2, "run": 6.0},
-    "restore": {"restore": 1.2, "backup": 0.6, "open": 0.8, "attend": 0.6, "run": 7.0, "ask": 2.5},
-    "device": {"device_revoked": 0.5, "open": 1.0, "print": 0.6, "look": 1.0, "run": 6.0},
-    "people": {"switch": 1.0, "open": 0.6, "run": 6.0, "ask": 3.0},
+    "clock": {
+        "clock": 1.6,
+        "slip": 0.4,
+        "shorten": 0.3,
+        "time": 2.0,
+        "look": 2.5,
+        "policy": 1.2,
+        "reboot": 0.2,
+        "run": 6.0,
+    },
+    "restore": {"restore": 1.0, "disaster": 0.4, "backup": 0.6, "open": 0.8, "attend": 0.6, "run": 7.0, "ask": 2.5},
+    "device": {"device_revoked": 0.5, "recall": 0.5, "open": 1.0, "print": 0.6, "look": 1.0, "run": 6.0},
+    "people": {"switch": 1.0, "hand_over": 1.0, "open": 0.6, "run": 6.0, "ask": 3.0},
 }
 
 
@@ -79,6 +93,8 @@ class Profile:
     other_rate: float
     menu: tuple[str, ...]
     lookup_rate: float
+    feed_rate: float
+    bytes_rate: float
     bytes_menu: tuple[str, ...]
     moves: tuple[str, ...]
     weights: tuple[float, ...]
@@ -102,6 +118,8 @@ def make(dice: random.Random) -> Profile:
         other_rate=1.0,
         menu=tuple(dice.sample(network.EXCHANGES, dice.randint(2, 8))),
         lookup_rate=dice.choice((0.0, 0.3, 0.6)),
+        feed_rate=dice.choice((0.0, 0.0, 0.15)),
+        bytes_rate=dice.choice((0.0, 0.2, 0.5)),
         bytes_menu=tuple(dice.sample(("offline", "tls", "lost answer", *network.BYTES), dice.randint(1, 5))),
         moves=tuple(chosen),
         weights=tuple(value / total for value in accumulate(weights)),

@@ -11,8 +11,9 @@ from typing import Any
 
 from . import promises
 from .memory_home import MemoryHome
-from .moves import MOVES, interlope, work
+from .moves import interlope, work
 from .profiles import PROFILES
+from .stories import MOVES
 from .world import Broken, World
 
 #: A seed has at least this much in it, or goes on until it has.
@@ -70,7 +71,7 @@ def _play(world: World) -> None:
 
 def heal(world: World) -> None:
     """Everything works again; nobody asks for anything new."""
-    world.fault_rate = world.crash_rate = world.lookup_rate = 0.0
+    world.fault_rate = world.crash_rate = world.lookup_rate = world.feed_rate = world.bytes_rate = 0.0
     world.mode = ""
     world.set_clock(0.0)
     server = world.server
@@ -103,11 +104,7 @@ def _settle(world: World, session: tuple[str, str]) -> None:
     _drain(world)
     promises.look(world)
     account = world.open()
-    waiting = [row[0] for row in world.home.rows(account) if row[1] in ("quarantined", "failed")]
-    for cmid in waiting:
-        # The causes are mended, so the person tries again.
-        world.home.retry(account, cmid)
-        world.hold.pop(cmid, None)
+    waiting = _try_again(world)
     evicted = [row[2] for row in world.home.rows(account) if row[1] == "done" and row[2]]
     evicted = [i for i in evicted if world.home.held(account, i) is None]
     for document_id in evicted:
@@ -115,8 +112,21 @@ def _settle(world: World, session: tuple[str, str]) -> None:
         world.home.want(account, document_id)
     if waiting or evicted:
         _drain(world)
+    if waiting and _try_again(world):
+        # What was quarantined may turn out to be a job that had failed: it can be seen only now.
+        _drain(world)
     promises.look(world)
     promises.at_the_end(world, session)
+
+
+def _try_again(world: World) -> bool:
+    """The causes are mended, so the person tries again what needs attention; False when nothing does."""
+    account = world.open()
+    waiting = [row[0] for row in world.home.rows(account) if row[1] in ("quarantined", "failed")]
+    for cmid in waiting:
+        world.home.retry(account, cmid)
+        world.hold.pop(cmid, None)
+    return bool(waiting)
 
 
 def _drain(world: World) -> None:

@@ -133,7 +133,7 @@ class Server(Model):
         if path.startswith("/v1/document-templates?"):
             items = [public(t) for t in self.state.templates.values()]
             return ModelAnswer(200, {"items": items, "nextCursor": None}, {"cache-control": "max-age=300"})
-        return self.read_version(path.rsplit("/", 1)[1])
+        return self.read_version(caller, path.rsplit("/", 1)[1])
 
     def stamp(self) -> dict[str, str]:
         """Return the headers that every answer of the service carries, with names in lower case."""

@@ -13,17 +13,49 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from simulation import promises
 from simulation.arena import arena
 from simulation.memory_home import MemoryHome
-from simulation.moves import MOVES, interlope
+from simulation.moves import interlope
 from simulation.network import EXCHANGES
 from simulation.profiles import PROFILES
 from simulation.seed import heal
+from simulation.stories import MOVES
 from simulation.world import World
 
 #: No fault comes by itself: Hypothesis makes each.
-QUIET = replace(PROFILES[0], users=(("clinic", "a"), ("clinic", "b")), fault_rate=0.0, crash_rate=0.0, lookup_rate=0.0)
-PEOPLE = ("ask", "attend", "open", "print", "switch", "look")
-OTHERS = ("restore", "backup", "revoke", "retire", "lazy_server", "work", "break_patient", "mend_patient", "policy")
-MACHINE = ("time", "clock", "reboot", "lose_cache", "power_copy", "power_cut", "sleep", "token", "device_revoked")
+QUIET = replace(
+    PROFILES[0],
+    users=(("clinic", "a"), ("clinic", "b")),
+    fault_rate=0.0,
+    crash_rate=0.0,
+    lookup_rate=0.0,
+    feed_rate=0.0,
+)
+PEOPLE = ("ask", "attend", "open", "print", "switch", "look", "hand_over")
+OTHERS = (
+    "restore",
+    "backup",
+    "revoke",
+    "retire",
+    "lazy_server",
+    "work",
+    "break_patient",
+    "mend_patient",
+    "policy",
+    "shorten",
+    "disaster",
+    "recall",
+)
+MACHINE = (
+    "time",
+    "clock",
+    "reboot",
+    "lose_cache",
+    "power_copy",
+    "power_cut",
+    "sleep",
+    "token",
+    "slip",
+    "device_revoked",
+)
 
 
 class Schedule(RuleBasedStateMachine):

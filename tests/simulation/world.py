@@ -82,7 +82,8 @@ class World:
         self.numbers = self.steps = self.faults = 0
         self.fault_rate, self.mode = profile.fault_rate, ""
         self.crash_rate, self.other_rate = profile.crash_rate, profile.other_rate
-        self.lookup_rate = profile.lookup_rate
+        self.lookup_rate, self.feed_rate = profile.lookup_rate, profile.feed_rate
+        self.bytes_rate = profile.bytes_rate
         self.belated: list[tuple[Caller, bytes, str | None]] = []
         self.backup: State | None = None
         self.cache_copy: tuple[Session, Any] | None = None
@@ -105,13 +106,13 @@ class World:
         """Return whether the process that wrote ``owner`` into a lease still runs."""
         return any(process.gen is not None and process.owner == owner for process in self.processes)
 
-    def draw_fault(self, kinds: tuple[str, ...]) -> str:
-        """Return what spoils an exchange, or nothing."""
+    def draw_fault(self, exchange: bool) -> str:
+        """Return what spoils an exchange, or a download, or nothing."""
         if self.mode:
             return self.mode
-        if self.draw() >= self.fault_rate:
+        if self.draw() >= (self.fault_rate if exchange else self.bytes_rate):
             return ""
-        menu = self.profile.menu if len(kinds) > 20 else self.profile.bytes_menu
+        menu = self.profile.menu if exchange else self.profile.bytes_menu
         return menu[int(self.draw() * len(menu))]
 
     def spoiled(self, process: Process, kind: str, path: str) -> None:

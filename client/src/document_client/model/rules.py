@@ -14,7 +14,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..clock import from_text, to_text
-from .wire import Caller, ModelAnswer, base64url, fingerprint_of, misfit, problem, public, shape_problem, small_pdf
+from .wire import (
+    Caller,
+    ModelAnswer,
+    base64url,
+    fingerprint_of,
+    misfit,
+    part_of,
+    problem,
+    public,
+    shape_problem,
+    small_pdf,
+)
 
 JOBS = "/v1/documents/render-jobs"
 # Contract §4: the defaults.
@@ -67,8 +78,10 @@ class Model:
         parts = ({"alg": "none"}, {"tenant": tenant, "sub": user, "roles": ["CLINICIAN"], **claims})
         return ".".join(base64url(json.dumps(part).encode()) for part in parts) + ".model"
 
-    def publish(self, name: str, definition: dict[str, Any], *, key: str | None = None) -> tuple[str, str]:
-        """Add a template with one published version; returns their ids."""
+    def publish(
+        self, name: str, definition: dict[str, Any], *, key: str | None = None, tenant: str | None = None
+    ) -> tuple[str, str]:
+        """Add a template with one published version; returns their ids. ``tenant`` None: a form of the platform."""
         template_id, version_id = self._new("tmpl_"), self._new("tv_")
         at = to_text(self.now())
         self.state.templates[template_id] = {
@@ -76,13 +89,14 @@ class Model:
             "name": name,
             "category": "lab_requisition",
             "status": "published",
-            "origin": "platform",
+            "origin": "platform" if tenant is None else "tenant",
             "platformFormKey": key,
             "forkedFromPlatformFormKey": None,
             "facilityId": None,
             "currentVersionId": version_id,
             "createdAt": at,
             "updatedAt": at,
+            "_tenant": tenant,
         }
         self.state.versions[version_id] = {
             "id": version_id,
@@ -95,19 +109,20 @@ class Model:
             "publishedAt": at,
             "withdrawn": None,
         }
-        self._changed("templates", template_id, None)
+        self._changed("templates", template_id, tenant)
         return template_id, version_id
 
     def retire(self, template_id: str) -> None:
         """Take a template out of use."""
-        self.state.templates[template_id]["status"] = "retired"
-        self._changed("templates", template_id, None)
+        template = self.state.templates[template_id]
+        template["status"] = "retired"
+        self._changed("templates", template_id, template["_tenant"])
 
     def withdraw(self, version_id: str, reason: str) -> None:
         """Take one dangerous version out of use."""
         version = self.state.versions[version_id]
         version["withdrawn"] = {"reason": reason, "at": to_text(self.now())}
-        self._changed("templates", version["templateId"], None)
+        self._changed("templates", version["templateId"], self.state.templates[version["templateId"]]["_tenant"])
 
     def revoke(self, document_id: str, reason: str) -> None:
         """Withdraw a document."""
@@ -166,9 +181,10 @@ class Model:
         if from_text(body["requestedAt"]) < self.now() - window:
             return problem(410, "MUTATION_WINDOW_PASSED")
         version = self.state.versions.get(body["templateVersionId"])
-        if version is None:
+        template = self.state.templates[version["templateId"]] if version is not None else None
+        if version is None or template is None or template["_tenant"] not in (None, caller.tenant):
+            # Of another tenant: exactly as if it did not exist.
             return problem(404, "NOT_FOUND")
-        template = self.state.templates[version["templateId"]]
         if template["status"] != "published" or version["withdrawn"]:
             return problem(409, "TEMPLATE_VERSION_RETIRED")
         if body.get("notAfter") and from_text(body["notAfter"]) < self.now():
@@ -349,18 +365,7 @@ class Model:
             return problem(404, "NOT_FOUND")
         if document["status"] == "entered-in-error":
             return problem(410, "DOCUMENT_WITHDRAWN")
-        data, etag = self.state.contents[document_id], f'"{document["sha256"]}"'
-        given = {"ETag": etag, "Content-Type": "application/pdf", "Accept-Ranges": "bytes"}
-        if headers.get("if-none-match") == etag:
-            return ModelAnswer(304, None, given, b"")
-        wanted = headers.get("range", "")
-        if wanted.startswith("bytes=") and headers.get("if-range", etag) == etag:
-            start = int(wanted[6:].split("-")[0])
-            if start >= len(data):
-                return problem(416, "RANGE_NOT_SATISFIABLE")
-            given["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            return ModelAnswer(206, None, given, data[start:])
-        return ModelAnswer(200, None, given, data)
+        return part_of(self.state.contents[document_id], document["sha256"], headers)
 
     def take_events(self, body: Any) -> ModelAnswer:
         """Answer ``POST /v1/documents/audit-events``."""
@@ -378,17 +383,19 @@ class Model:
             items.append({"eventId": event_id, "result": result})
         return ModelAnswer(200, {"items": items})
 
-    def list_templates(self) -> ModelAnswer:
-        """Answer ``GET /v1/document-templates``."""
-        items = [public(t) for t in self.state.templates.values()]
+    def list_templates(self, caller: Caller | None = None) -> ModelAnswer:
+        """Answer ``GET /v1/document-templates``; without a caller, with the forms of the platform."""
+        tenant = caller.tenant if caller is not None else None
+        items = [public(t) for t in self.state.templates.values() if t["_tenant"] in (None, tenant)]
         etag = '"' + hashlib.sha256(json.dumps(items).encode()).hexdigest()[:16] + '"'
         headers = {"ETag": etag, "Cache-Control": "private, max-age=300, stale-while-revalidate=86400"}
         return ModelAnswer(200, {"items": items, "nextCursor": None}, headers)
 
-    def read_version(self, version_id: str) -> ModelAnswer:
+    def read_version(self, caller: Caller, version_id: str) -> ModelAnswer:
         """Answer ``GET …/versions/{versionId}``."""
         version = self.state.versions.get(version_id)
-        if version is None:
+        owner = self.state.templates[version["templateId"]]["_tenant"] if version is not None else None
+        if version is None or owner not in (None, caller.tenant):
             return problem(404, "NOT_FOUND")
         return ModelAnswer(200, version, {"ETag": f'"{version["checksum"]}"'})
 

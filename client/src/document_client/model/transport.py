@@ -65,7 +65,7 @@ def _route(
     if (method, path) == ("POST", "/v1/documents/audit-events"):
         return model.take_events(body)
     if (method, path) == ("GET", "/v1/document-templates"):
-        listed = model.list_templates()
+        listed = model.list_templates(caller)
         if headers.get("if-none-match") == listed.headers["ETag"]:
             return ModelAnswer(304, None, listed.headers, b"")
         return listed
@@ -77,7 +77,7 @@ def _route(
         return model.document_url(caller, found[1])
     found = re.fullmatch(r"/v1/document-templates/[^/]+/versions/([^/]+)", path)
     if found:
-        return model.read_version(found[1])
+        return model.read_version(caller, found[1])
     return problem(404, "NOT_FOUND")
 
 

@@ -93,3 +93,19 @@ def small_pdf(text: str) -> bytes:
         + b")>>endobj\n"
     )
     return head + page + b"trailer<</Root 1 0 R/Info 4 0 R>>\n%%EOF\n"
+
+
+def part_of(data: bytes, sha256: str, headers: dict[str, str]) -> ModelAnswer:
+    """Return what a GET of stored bytes gets, by Range, If-Range and If-None-Match."""
+    etag = f'"{sha256}"'
+    given = {"ETag": etag, "Content-Type": "application/pdf", "Accept-Ranges": "bytes"}
+    if headers.get("if-none-match") == etag:
+        return ModelAnswer(304, None, given, b"")
+    wanted = headers.get("range", "")
+    if wanted.startswith("bytes=") and headers.get("if-range", etag) == etag:
+        start = int(wanted[6:].split("-")[0])
+        if start >= len(data):
+            return problem(416, "RANGE_NOT_SATISFIABLE")
+        given["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        return ModelAnswer(206, None, given, data[start:])
+    return ModelAnswer(200, None, given, data)

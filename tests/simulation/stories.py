@@ -1,0 +1,108 @@
+"""Moves that belong together: each tells one lesson to its end, in the order in which it once went wrong.
+
+Single moves meet in these orders too, some in one of a thousand seeds; a story makes them common. Whatever else the
+seed knows (faults, crashes, another program in the middle) happens inside a story as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import promises
+from .moves import DAY, HOUR, MOVES, ask, backup, pick, print_document, restore, switch
+
+if TYPE_CHECKING:
+    from .world import Process, World
+
+
+def _idle(world: World) -> Process | None:
+    """Return the first program when somebody is signed in and it does nothing."""
+    process = world.processes[0]
+    return process if world.session is not None and process.gen is None else None
+
+
+def _sync(world: World, process: Process) -> None:
+    """Run one sync to whatever end it takes."""
+    if world.session is not None and process.gen is None:
+        process.start(eager=True)
+        process.finish()
+
+
+def slip(world: World) -> None:
+    """The clock is ahead for one sync, then right again; somebody looks when a life ought to be over."""
+    process = _idle(world)
+    if process is None:
+        return
+    if world.draw() < 0.4:
+        # What was done long ago by the wrong clock must be kept all the same.
+        ask(world)
+        _sync(world, process)
+        if world.session is None:
+            return
+    ask(world)
+    world.set_clock(pick(world, (3 * DAY, 30 * DAY, 400 * DAY)))
+    world.happened("clock set")
+    _sync(world, process)
+    world.set_clock(0.0)
+    if world.session is not None:
+        world.pass_time(world.home.ttl(world.open())[0] + HOUR)
+    promises.look(world)
+
+
+def shorten(world: World) -> None:
+    """The tenant shortens the life of copies; those that are here must follow."""
+    process = _idle(world)
+    if process is None:
+        return
+    ask(world)
+    _sync(world, process)
+    world.server.policy = {**world.server.policy, "cacheTtlSeconds": HOUR}
+    _sync(world, process)
+    world.pass_time(HOUR + 60.0)
+    promises.look(world)
+
+
+def disaster(world: World) -> None:
+    """Work and evidence arrive after the last backup, and the service is restored from it."""
+    process = _idle(world)
+    if process is None:
+        return
+    backup(world)
+    ask(world)
+    _sync(world, process)
+    print_document(world)
+    _sync(world, process)
+    restore(world)
+    _sync(world, process)
+
+
+def hand_over(world: World) -> None:
+    """One person asks and leaves while the device sends; the next one signs in."""
+    process = _idle(world)
+    if process is None or len(world.profile.users) < 2:
+        return
+    ask(world)
+    process.start(eager=True)
+    process.run(1 + int(world.draw() * 6))
+    for _ in range(2):
+        switch(world)
+    process.run(4)
+
+
+def recall(world: World) -> None:
+    """A document is withdrawn while copies of it are about."""
+    process = _idle(world)
+    if process is None:
+        return
+    held = [i for i, _ in world.home.owners(world.open()) if i in world.server.state.documents]
+    if not held:
+        return
+    document_id = pick(world, held)
+    if world.server.state.documents[document_id]["status"] == "current":
+        world.server.revoke(document_id, "entered in error")
+    _sync(world, process)
+    promises.look(world)
+
+
+MOVES.update(slip=slip, shorten=shorten, disaster=disaster, hand_over=hand_over, recall=recall)
+__all__ = ["MOVES"]
