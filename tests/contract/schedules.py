@@ -69,7 +69,9 @@ def draw(seed: int, *, own_form: bool) -> list[Step]:
     for _ in range(dice.randint(8, 14)):
         person = dice.choice(("nurse", "nurse", "doctor", "stranger"))
         acts = ["new", "new"] if made else ["new"] * 8
-        acts += ["replay", "other", "header", "lookup", "retry", "show", "url", "void", "again"] if made else []
+        acts += (
+            ["replay", "other", "header", "lookup", "retry", "show", "url", "void", "again", "batch"] if made else []
+        )
         acts += ["retire", "withdraw"] if own_form and made else []
         act = dice.choice(acts)
         number = dice.randrange(made) if made else 0
@@ -90,6 +92,8 @@ def _details(dice: random.Random, act: str, forms: list[str]) -> dict[str, Any]:
             "notAfter": dice.choice((None,) * 8 + (-1, 1)),
             "id in": dice.choice(("body", "body", "both", "header")),
         }
+    if act == "batch":
+        return {"items": dice.choice((1, 2, 3)), "patient": dice.choice(PATIENTS), "twice": dice.random() < 0.2}
     if act == "other":
         return {"member": dice.choice(("patientId", "encounterId", "locale", "inputs", "notAfter"))}
     if act == "header":
@@ -152,6 +156,29 @@ class Play:
         for person in (step.person, "nurse"):
             both.append(self._post(Step("", person, step.number), self.bodies[step.number]))
         return both
+
+    def _batch(self, step: Step) -> Any:
+        """Some known requests and a new one in one exchange; perhaps one of them twice."""
+        numbers = list(self.bodies)[-step.details["items"] :]
+        fresh = 1_000 + len(self.said)
+        body = {**self.bodies[numbers[0]], "clientMutationId": self._cmid(fresh), "patientId": step.details["patient"]}
+        sent = [self.bodies[number] for number in numbers] + [body] * (1 + step.details["twice"])
+        answer = self.side.send(step.person, "POST", f"{JOBS}/batch", {"items": sent})
+        if answer.status != 200:
+            return self._shown(answer)
+        shown = []
+        for item in answer.body["items"]:
+            if item["status"] in (200, 202):
+                self.side.finish(step.person, item["job"]["id"])
+                told = self._batch_job(item["job"])
+            else:
+                told = item["problem"]["code"]
+            shown.append((item["clientMutationId"], item["status"], told))
+        return shown
+
+    def _batch_job(self, job: dict[str, Any]) -> Any:
+        """A job of a batch may have begun while the others were taken, so its state is not compared."""
+        return (self._name(job["id"]), *(job[name] for name in ("clientMutationId", "patientId", "locale")))
 
     def _other(self, step: Step) -> Any:
         values = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from document_client.clock import to_text
 
 from . import promises
-from .server import DEFINITION, JOBS
+from .server import DEFINITION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -325,8 +325,8 @@ def device_trusted(world: World) -> None:
 
 def belated(world: World) -> None:
     """What was sent long ago arrives once more."""
-    for caller, content, cmid in world.belated:
-        world.server.answer(caller, "POST", JOBS, content, cmid)
+    for caller, path, content, cmid in world.belated:
+        world.server.answer(caller, "POST", path, content, cmid)
     world.belated.clear()
 
 

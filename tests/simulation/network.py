@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from document_client.answers import Answer, Transfer
 from document_client.clock import to_text
 
-from .server import JOBS, Caller
+from .server import BATCH, JOBS, Caller
 
 if TYPE_CHECKING:
     from .world import Process, World
@@ -89,7 +89,10 @@ TWICE = "delivered twice"
 #: Delivered once more at some later time, out of order.
 LATER = "delivered again later"
 #: The service's own answer, changed on its way: see ``_mangle``.
-MANGLED = ("other id", "left out", "stuck page", "bad page", "forged policy", "no date")
+ITEM_FAULTS = ("one 401", "one 403", "one 409", "one 422", "one 429 bare", "one 500", "one 503")
+MANGLED = ("other id", "left out", "stuck page", "bad page", "forged policy", "no date", *ITEM_FAULTS)
+#: What happens to one request of a batch is met where batches are, so they have faults of their own.
+_BATCH_MENU = ("other id", "left out", "lost answer", "500", "404", *ITEM_FAULTS)
 #: What happens to bytes on the way.
 BYTES = (
     "cut early",
@@ -116,6 +119,8 @@ def exchange(process: Process, method: str, path: str, content: bytes, cmid: str
     if not kind and path.endswith("/lookup") and world.draw() < world.lookup_rate:
         # Look-ups are rare, and everything depends on them.
         kind = _LOOKUP_MENU[int(world.draw() * len(_LOOKUP_MENU))]
+    elif not kind and path == BATCH and world.draw() < world.batch_rate:
+        kind = _BATCH_MENU[int(world.draw() * len(_BATCH_MENU))]
     elif not kind and world.feed_rate and path.startswith("/v1/documents/changes") and world.draw() < world.feed_rate:
         kind = _FEED_MENU[int(world.draw() * len(_FEED_MENU))]
     make = INSTEAD.get(kind) if kind else None
@@ -127,9 +132,9 @@ def exchange(process: Process, method: str, path: str, content: bytes, cmid: str
     if kind == TWICE and method == "POST":
         world.spoiled(process, kind, path)
         given = _deliver(process, method, path, content, cmid, signed)
-    elif kind == LATER and path == JOBS:
+    elif kind == LATER and path in (JOBS, BATCH):
         world.spoiled(process, kind, path)
-        world.belated.append((process.caller, content, cmid))
+        world.belated.append((process.caller, path, content, cmid))
     process.hook()
     if kind in AFTER:
         world.spoiled(process, kind, path)
@@ -169,7 +174,9 @@ def _mangle(world: World, process: Process, kind: str, path: str, given: Answer)
         return given
     if kind == "other id" and "clientMutationId" in body:
         changed = {**body, "clientMutationId": "someone-else"}
-    elif kind == "left out" and body.get("items") and path.endswith(("/lookup", "/audit-events")):
+    elif path == BATCH and kind in ("other id", *ITEM_FAULTS):
+        changed = _mangle_item(world, kind, body)
+    elif kind == "left out" and body.get("items") and path.endswith(("/lookup", "/audit-events", "/batch")):
         changed = {**body, "items": body["items"][:-1]}
     elif "revocations" in body:
         if kind == "stuck page":
@@ -185,6 +192,19 @@ def _mangle(world: World, process: Process, kind: str, path: str, given: Answer)
         return given
     world.spoiled(process, kind, path)
     return Answer("answer", given.status, headers, changed, True)
+
+
+def _mangle_item(world: World, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return a batch's answer in which one request met something else than the others."""
+    items = list(body["items"])
+    number = int(world.draw() * len(items))
+    item = items[number]
+    if kind == "other id":
+        items[number] = {**item, "clientMutationId": "someone-else"}
+    else:
+        said = INSTEAD[kind.removeprefix("one ")](world)
+        items[number] = {"clientMutationId": item["clientMutationId"], "status": said.status, "problem": said.body}
+    return {"items": items}
 
 
 def download(

@@ -95,6 +95,9 @@ class Profile:
     lookup_rate: float
     feed_rate: float
     bytes_rate: float
+    batch_rate: float
+    batching: bool
+    older_service: bool
     bytes_menu: tuple[str, ...]
     moves: tuple[str, ...]
     weights: tuple[float, ...]
@@ -119,6 +122,9 @@ def make(dice: random.Random) -> Profile:
         menu=tuple(dice.sample(network.EXCHANGES, dice.randint(2, 8))),
         lookup_rate=dice.choice((0.0, 0.3, 0.6)),
         feed_rate=dice.choice((0.0, 0.0, 0.15)),
+        batch_rate=dice.choice((0.0, 0.1, 0.4)),
+        batching=dice.random() < 0.6,
+        older_service=dice.random() < 0.1,
         bytes_rate=dice.choice((0.0, 0.2, 0.5)),
         bytes_menu=tuple(dice.sample(("offline", "tls", "lost answer", *network.BYTES), dice.randint(1, 5))),
         moves=tuple(chosen),

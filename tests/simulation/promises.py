@@ -6,11 +6,12 @@ the client came there. The truth they are compared with is kept by the world: wh
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from document_client.reactions import LONGEST_RETRY_AFTER
 
-from .server import FIRST_HASH, JOBS, hash_event
+from .server import BATCH, FIRST_HASH, JOBS, hash_event
 
 if TYPE_CHECKING:
     from document_client import effects as fx
@@ -28,13 +29,20 @@ LONGEST_TTL = 30 * 86_400.0
 
 def after_post(process: Process, effect: fx.Post, answer: Any) -> None:
     """The bytes first written are the bytes sent; the server's wait is kept; nobody sends for somebody else."""
-    if effect.path != JOBS or effect.cmid is None:
-        return
-    world, cmid = process.world, effect.cmid
+    if effect.path == JOBS and effect.cmid is not None:
+        _check_sent(process, effect.cmid, effect.content)
+    elif effect.path == BATCH:
+        bodies = effect.content.removeprefix(b'{"items":[').removesuffix(b"]}").replace(b"},{", b"}\n{").split(b"\n")
+        for body in bodies:
+            _check_sent(process, json.loads(body)["clientMutationId"], body)
+
+
+def _check_sent(process: Process, cmid: str, content: bytes) -> None:
+    world = process.world
     asked = world.asked.get(cmid)
     if asked is None:
         world.break_promise(f"{cmid} was sent, and nobody asked for it")
-    elif asked.body != effect.content:
+    elif asked.body != content:
         world.break_promise(f"{cmid} was sent with other bytes than were first written")
     elif asked.session != process.session:
         world.break_promise(f"{cmid} of {asked.session} was sent as {process.session}")

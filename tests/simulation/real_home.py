@@ -21,6 +21,7 @@ from document_client.audit import Happening
 from document_client.cache import Entry
 from document_client.clock import TimeSource
 from document_client.model import Model
+from document_client.model.transport import describe
 from document_client.policy import CachePolicy
 
 from . import network
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]
 _MODEL = Model(lambda: 0.0)
-_KEYS = {k["kid"]: k["publicKey"] for k in _MODEL.describe().body["policyKeys"]}
+_KEYS = {k["kid"]: k["publicKey"] for k in describe(_MODEL).body["policyKeys"]}
 
 
 class Device:

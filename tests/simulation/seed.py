@@ -71,7 +71,9 @@ def _play(world: World) -> None:
 
 def heal(world: World) -> None:
     """Everything works again; nobody asks for anything new."""
-    world.fault_rate = world.crash_rate = world.lookup_rate = world.feed_rate = world.bytes_rate = 0.0
+    world.fault_rate = world.crash_rate = world.lookup_rate = world.feed_rate = world.bytes_rate = world.batch_rate = (
+        0.0
+    )
     world.mode = ""
     world.set_clock(0.0)
     server = world.server

@@ -19,6 +19,7 @@ from document_client.model.batch import submit_batch
 from document_client.model.rules import JOBS, POLICY, State
 from document_client.model.wire import problem, public
 
+BATCH = f"{JOBS}/batch"
 DEFINITION: dict[str, Any] = {"language": 1, "locales": ["en"]}
 _SIGNER = Model(lambda: 0.0)
 _SIGNED: dict[tuple[str, tuple[Any, ...]], dict[str, Any]] = {}
@@ -45,6 +46,7 @@ class Server(Model):
         self.broken_patients: set[str] = set()
         self.failing = self._fails
         self.device_revoked = False
+        self.takes_batches = True
         self.epochs = 1
         self.made: dict[str, str] = {}
 
@@ -117,7 +119,9 @@ class Server(Model):
         if path == JOBS:
             body = _parsed(content)
             return self.submit(caller, body, cmid)
-        if path == f"{JOBS}/batch":
+        if path == BATCH:
+            if not self.takes_batches:
+                return problem(404, "NOT_FOUND", "There is no such address.")
             return submit_batch(self, caller, json.loads(content))
         if path.endswith("/download-url"):
             return self.document_url(caller, path.split("/")[3])
@@ -154,4 +158,4 @@ def hash_event(event: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-__all__ = ["DEFINITION", "FIRST_HASH", "JOBS", "Caller", "Server", "hash_event"]
+__all__ = ["BATCH", "DEFINITION", "FIRST_HASH", "JOBS", "Caller", "Server", "hash_event"]

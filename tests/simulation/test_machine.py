@@ -28,6 +28,10 @@ QUIET = replace(
     crash_rate=0.0,
     lookup_rate=0.0,
     feed_rate=0.0,
+    bytes_rate=0.0,
+    batch_rate=0.0,
+    batching=True,
+    older_service=False,
 )
 PEOPLE = ("ask", "attend", "open", "print", "switch", "look", "hand_over")
 OTHERS = (

@@ -41,6 +41,10 @@ HARMLESS = frozenset(
         "409",
         "410",
         "422",
+        "one 401",
+        "one 403",
+        "one 409",
+        "one 422",
     }
 )
 
@@ -73,6 +77,7 @@ class World:
         self.profile, self.stats = profile, stats
         self.now, self.skew, self.booted, self.boots = START, 0.0, START - 1000.0, 1
         self.server = Server(lambda: self.now)
+        self.server.takes_batches = not profile.older_service
         self.time = TimeSource(lambda: self.now + self.skew, lambda: self.now - self.booted, "boot-1")
         self.device_id = DEVICE
         self.home: MemoryHome = home(DEVICE)
@@ -83,8 +88,8 @@ class World:
         self.fault_rate, self.mode = profile.fault_rate, ""
         self.crash_rate, self.other_rate = profile.crash_rate, profile.other_rate
         self.lookup_rate, self.feed_rate = profile.lookup_rate, profile.feed_rate
-        self.bytes_rate = profile.bytes_rate
-        self.belated: list[tuple[Caller, bytes, str | None]] = []
+        self.bytes_rate, self.batch_rate = profile.bytes_rate, profile.batch_rate
+        self.belated: list[tuple[Caller, str, bytes, str | None]] = []
         self.backup: State | None = None
         self.cache_copy: tuple[Session, Any] | None = None
         self.trace: list[str] = []
@@ -235,7 +240,7 @@ class Process:
         self.caller = Caller(*world.session)
         self.account = world.open()
         self.disk = world.home.disk(self, self.account, self.owner, eager)
-        self.cycle = Cycle(self.disk.now, world.draw, budget)
+        self.cycle = Cycle(self.disk.now, world.draw, budget, batching=world.profile.batching)
         self.gen = run_cycle(self.cycle)
         self.outcome: Any = None
         self.spoiled = ""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import rfc8785
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..clock import from_text, to_text
@@ -69,7 +68,7 @@ class Model:
         self.renders_at_once = True
         self.revoked_tokens: set[str] = set()
         self.failing: Callable[[dict[str, Any]], dict[str, str] | None] = lambda job: None
-        self._key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"model key").digest())
+        self.key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"model key").digest())
 
     # --- set-up and faults ---
 
@@ -339,14 +338,7 @@ class Model:
     def signed_policy(self, tenant: str) -> dict[str, Any]:
         """Return the cache policy with its signature."""
         data = b"document-service cache-policy v1\n" + tenant.encode() + b"\n" + rfc8785.dumps(self.policy)
-        return {**self.policy, "signature": "model-1." + base64url(self._key.sign(data))}
-
-    def describe(self) -> ModelAnswer:
-        """Answer ``GET /.well-known/document-service``."""
-        raw = self._key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        keys = [{"kid": "model-1", "publicKey": base64url(raw)}]
-        described = {"service": "document-service", "version": "model", "issuer": None, "policyKeys": keys}
-        return ModelAnswer(200, {**described, "time": to_text(self.now())})
+        return {**self.policy, "signature": "model-1." + base64url(self.key.sign(data))}
 
     def document_url(self, caller: Caller, document_id: str) -> ModelAnswer:
         """Answer ``POST /v1/documents/{id}/download-url``."""

@@ -18,11 +18,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
+from cryptography.hazmat.primitives import serialization
 
+from ..clock import to_text
 from ..policy import decode
 from .batch import submit_batch
 from .rules import JOBS, Model
-from .wire import Caller, ModelAnswer, problem
+from .wire import Caller, ModelAnswer, base64url, problem
 
 
 def answer(model: Model, method: str, target: str, headers: dict[str, str], body: bytes) -> ModelAnswer:
@@ -30,7 +32,7 @@ def answer(model: Model, method: str, target: str, headers: dict[str, str], body
     parts = urlsplit(target)
     path, query = parts.path, parse_qs(parts.query)
     if path == "/.well-known/document-service":
-        return _stamped(model, model.describe())
+        return _stamped(model, describe(model))
     if re.fullmatch(r"/v1/documents/[^/]+/content", path):
         return _stamped(model, model.content(path.split("/")[3], headers))
     caller = _caller(model, headers.get("authorization", ""))
@@ -41,6 +43,14 @@ def answer(model: Model, method: str, target: str, headers: dict[str, str], body
     except ValueError:
         return _stamped(model, problem(400, "MALFORMED_JSON"))
     return _stamped(model, _route(model, caller, method, path, query, headers, parsed))
+
+
+def describe(model: Model) -> ModelAnswer:
+    """Answer ``GET /.well-known/document-service``."""
+    raw = model.key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    keys = [{"kid": "model-1", "publicKey": base64url(raw)}]
+    described = {"service": "document-service", "version": "model", "issuer": None, "policyKeys": keys}
+    return ModelAnswer(200, {**described, "time": to_text(model.now())})
 
 
 def _route(
