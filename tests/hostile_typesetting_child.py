@@ -17,6 +17,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import typst
+
 from document_service.errors import RenderFailed
 from document_service.typesetting import child
 from document_service.typesetting.press import Press, Printed
@@ -47,6 +49,16 @@ def _fetch_a_package() -> None:
         raise RenderFailed(f"network: {type(error).__name__} {speed}") from None
 
 
+def _import_a_package() -> None:
+    """A source that no job can bring in, compiled by the engine itself: the fetch is refused at once."""
+    started = time.monotonic()
+    try:
+        typst.Compiler(None, root=os.getcwd()).compile({"main.typ": b'#import "@preview/cetz:0.3.0"'})
+    except typst.TypstError as error:
+        speed = "at once" if time.monotonic() - started < 2 else "slowly"
+        raise RenderFailed(f"package: {type(error).__name__} {speed}") from None
+
+
 def _write_a_file() -> None:
     try:
         Path("/tmp", f"hostile-{os.getpid()}").write_bytes(b"x")  # noqa: S108  # Nothing may ever be there.
@@ -72,6 +84,7 @@ MISDEEDS = {
     "exit": lambda: os._exit(3),
     "nonsense": lambda: None,
     "network": _fetch_a_package,
+    "package": _import_a_package,
     "file": _write_a_file,
     "inherited": _inherited,
     "panic": lambda: (_ for _ in ()).throw(BaseException("the patient's name")),

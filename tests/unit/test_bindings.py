@@ -19,6 +19,8 @@ from document_service.bindings.evaluation import EvaluationFailed, EvaluationTim
 from document_service.definitions.expressions import parse_expression
 from requisition import PATIENT, RAW, order, request, resources
 
+pytestmark = pytest.mark.usefixtures("bounded_memory")
+
 BARE = str.maketrans("", "", "\u2066\u2068\u2069\u2060")
 
 

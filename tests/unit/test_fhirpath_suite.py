@@ -25,6 +25,8 @@ from document_service.definitions.expressions import Expression, ExpressionInval
 CHECKOUT = Path(__file__).resolve().parents[2]
 SUITE = Path(os.environ.get("FHIRPATH_SUITE", CHECKOUT.parent / "shared" / "data" / "fhirpath"))
 DOCUMENTATION = CHECKOUT / "docs" / "fhirpath.md"
+pytestmark = pytest.mark.usefixtures("bounded_memory")
+
 RUNNABLE = 935
 # fhirpathpy 2.2.4 as published passes 777; we pass this many.
 FLOOR = 893

@@ -1,0 +1,216 @@
+"""Many made-up patients through every platform form: each document is complete, or refused with a named reason.
+
+Twenty-five patients in a test run; ``PATIENTS=500 make test TESTS="tests/flows/test_patient_volume.py -s"`` is the
+full one, whose table stands in docs/patients-through-forms.md. Two patients of five have something wrong or unusual
+in their records, so that refusals are exercised as much as documents.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pdfplumber
+import pytest
+
+from document_service import platform_forms, trials
+from document_service.definitions import read_json
+from document_service.errors import RenderFailed
+from document_service.synthetic import SyntheticFhirServer, SyntheticPatient
+from document_service.synthetic.cohort import cohort
+from service import Api, Service
+
+PATIENTS = int(os.environ.get("PATIENTS", "25"))
+SEED = 20261122
+
+#: One document in so many is opened and read: a fifth of a second each, beside a render of a fiftieth.
+OPENED = 5 if PATIENTS < 100 else 25
+
+BULK = "/v1/documents/render-jobs/bulk"
+Record = list[dict[str, Any]]
+
+
+def _patient(record: Record) -> dict[str, Any]:
+    return next(one for one in record if one["resourceType"] == "Patient")
+
+
+def _orders(record: Record) -> Record:
+    return [one for one in record if one["resourceType"] == "ServiceRequest"]
+
+
+def _without_birth_date(record: Record) -> None:
+    del _patient(record)["birthDate"]
+
+
+def _text_for_a_name(record: Record) -> None:
+    name = _patient(record)["name"][0]
+    _patient(record)["name"] = [{"text": f"{' '.join(name['given'])} {name['family']}"}]
+
+
+def _inactive(record: Record) -> None:
+    _patient(record)["active"] = False
+
+
+def _merged_away(record: Record) -> None:
+    _patient(record)["link"] = [{"other": {"reference": "Patient/somebody-else"}, "type": "replaced-by"}]
+
+
+def _emoji(record: Record) -> None:
+    _patient(record)["name"][0]["family"] += " \U0001f642"
+
+
+def _override(record: Record) -> None:
+    """A right-to-left override in the name: removed before printing, so the document is complete."""
+    _patient(record)["name"][0]["family"] = "\u202e" + _patient(record)["name"][0]["family"]
+
+
+def _unknown_modifier(record: Record) -> None:
+    _orders(record)[0]["modifierExtension"] = [{"url": "https://example.org/never", "valueBoolean": True}]
+
+
+def _mistaken_orders(record: Record) -> None:
+    for order in _orders(record):
+        order["status"] = "entered-in-error"
+
+
+#: What is wrong with the record of which patient, out of every twenty.
+DISTURBED: dict[int, Callable[[Record], None]] = {
+    1: _without_birth_date,
+    3: _text_for_a_name,
+    5: _inactive,
+    7: _merged_away,
+    9: _emoji,
+    11: _override,
+    13: _unknown_modifier,
+    15: _mistaken_orders,
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A patient of the run, and the name of what is wrong with the record."""
+
+    patient: SyntheticPatient
+    fault: str | None
+
+
+def _subject(number: int) -> tuple[Subject, Record]:
+    patients, record = cohort(1, SEED + number)
+    disturb = DISTURBED.get(number % 20)
+    if disturb is not None:
+        disturb(record)
+    return Subject(patients[0], None if disturb is None else disturb.__name__.strip("_")), record
+
+
+@pytest.fixture(scope="module")
+def clinic() -> Iterator[tuple[str, list[Subject]]]:
+    """A FHIR server of its own, filled with the cohort."""
+    with SyntheticFhirServer(generated=0) as server:
+        subjects = []
+        for number in range(PATIENTS):
+            subject, record = _subject(number)
+            server.load(record)
+            subjects.append(subject)
+        yield server.base_url, subjects
+
+
+def _ask(api: Api, form: platform_forms.PlatformForm, place: int, subjects: list[Subject]) -> dict[str, Subject]:
+    """Ask in bulk for the form of every patient, in the form's languages by turns; subjects by job."""
+    definition = read_json(form.definition)
+    asked: dict[str, Subject] = {}
+    for turn, locale in enumerate(definition["locales"]):
+        here = [s for n, s in enumerate(subjects) if (n + place) % len(definition["locales"]) == turn]
+        items = [
+            {
+                "clientMutationId": str(uuid.uuid4()),
+                "patientId": subject.patient.id,
+                "encounterId": subject.patient.encounter_id,
+            }
+            for subject in here
+        ]
+        body = {
+            "templateVersionId": api.platform_version(form.key),
+            "locale": locale,
+            "inputs": trials.sample_subject(definition, locale).inputs,
+            "requestedAt": datetime.now(UTC).isoformat(),
+            "items": items,
+        }
+        if items:
+            answer = api.post(BULK, json=body)
+            assert answer.status_code == 202, answer.text
+            told = answer.json()["items"]
+            assert {item["status"] for item in told} == {202}, told
+            asked |= {item["job"]["id"]: subject for item, subject in zip(told, here, strict=True)}
+    return asked
+
+
+def _wait(api: Api, jobs: list[str]) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + 60 + 2 * len(jobs)
+    done = []
+    for job in jobs:
+        done.append(api.wait(job, max(1, deadline - time.monotonic())))
+    return done
+
+
+def _may_be_refused_for() -> set[str]:
+    def below(kind: type[RenderFailed]) -> set[str]:
+        return {kind.code}.union(*(below(each) for each in kind.__subclasses__()))
+
+    # The class itself is the name for what nobody foresaw, which is no reason that helps anybody.
+    return below(RenderFailed) - {RenderFailed.code}
+
+
+def _is_complete(api: Api, document_id: str, subject: Subject) -> None:
+    shown = api.get(f"/v1/documents/{document_id}").json()
+    content = api.content(document_id)
+    assert content.status_code == 200
+    with pdfplumber.open(io.BytesIO(content.content)) as pdf:
+        assert len(pdf.pages) == shown["pages"]
+        for page in pdf.pages:
+            text = page.extract_text()
+            assert shown["number"] in text
+            assert subject.patient.identifier in text
+            assert not {"None", "null", "undefined", "NaN"} & set(text.split())
+
+
+def _table(outcomes: dict[str, Counter[str]]) -> str:
+    lines = ["| Form | Outcome | Documents |", "|---|---|---|"]
+    for form, counted in outcomes.items():
+        lines += [f"| {form} | {outcome} | {number} |" for outcome, number in counted.most_common()]
+    return "\n".join(lines)
+
+
+def test_each_document_is_complete_or_refused_with_a_named_reason(
+    service: Service, clinic: tuple[str, list[Subject]], record_property: Callable[[str, object], None]
+) -> None:
+    base_url, subjects = clinic
+    allowed = _may_be_refused_for()
+    outcomes: dict[str, Counter[str]] = {}
+    began = time.monotonic()
+    with service.caller(service.create_tenant(base_url)) as api:
+        for place, form in enumerate(platform_forms.catalogue()):
+            asked = _ask(api, form, place, subjects)
+            counted = outcomes.setdefault(form.key, Counter())
+            for number, job in enumerate(_wait(api, list(asked))):
+                subject = asked[job["id"]]
+                outcome = "complete" if job["status"] == "completed" else job["error"]["code"]
+                counted[f"{outcome}{f' ({subject.fault})' if subject.fault else ''}"] += 1
+                assert outcome == "complete" or outcome in allowed, (form.key, subject, job)
+                if outcome == "complete":
+                    assert subject.fault not in ("inactive", "merged_away", "emoji"), (form.key, subject, job)
+                    if number % OPENED == 0:
+                        _is_complete(api, job["documentId"], subject)
+                else:
+                    assert job["error"]["title"]
+    total = sum(sum(counted.values()) for counted in outcomes.values())
+    record_property("documents", total)
+    assert total == PATIENTS * len(platform_forms.catalogue())
+    assert sum(counted["complete"] for counted in outcomes.values()) > 0
+    print(f"\n{_table(outcomes)}\n\n{total} in {time.monotonic() - began:.0f} s")
