@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +30,18 @@ class RunningClamd:
 
 
 @contextmanager
-def running_clamd(folder: Path) -> Iterator[RunningClamd]:
-    """Start clamd in the foreground on a socket in ``folder``; stop it and nothing else at the end."""
+def running_clamd(
+    folder: Path, *, also: Mapping[str, bytes] | None = None, tells_of_limits: bool = True
+) -> Iterator[RunningClamd]:
+    """Start clamd in the foreground on a socket in ``folder``; stop it and nothing else at the end.
+
+    ``also`` are further signatures: what they are called, and the bytes that they find.
+    """
     database = folder / "signatures"
     database.mkdir()
-    (database / "tests.ndb").write_text(f"Eicar-Test-Signature:0:*:{EICAR.hex()}\n")
+    signatures = {"Eicar-Test-Signature": EICAR, **(also or {})}
+    lines = [f"{name}:0:*:{content.hex()}\n" for name, content in signatures.items()]
+    (database / "tests.ndb").write_text("".join(lines))
     # A socket's path may have 107 bytes, which a test's own folder exceeds.
     sockets = Path(f"/tmp/clamd-{os.getpid()}-{time.monotonic_ns()}")  # noqa: S108
     sockets.mkdir(mode=0o700)
@@ -42,7 +49,8 @@ def running_clamd(folder: Path) -> Iterator[RunningClamd]:
     settings = folder / "clamd.conf"
     settings.write_text(
         f"LocalSocket {path}\nDatabaseDirectory {database}\nTemporaryDirectory {folder}\nForeground yes\n"
-        "SelfCheck 0\nMaxThreads 4\nStreamMaxLength 25M\nMaxFileSize 100M\nMaxScanSize 400M\nAlertExceedsMax yes\n"
+        "SelfCheck 0\nMaxThreads 4\nStreamMaxLength 25M\nMaxFileSize 100M\nMaxScanSize 400M\n"
+        f"AlertExceedsMax {'yes' if tells_of_limits else 'no'}\n"
     )
     log = folder / "clamd.log"
     with log.open("wb") as output:

@@ -124,6 +124,31 @@ def test_every_link_and_every_download_is_audited(service: Service, caller: Api,
     assert actions == ["document.generate", "document.view", "document.download-url", "document.download"]
 
 
+def test_a_link_signed_for_another_tenant_opens_nothing(service: Service, fhir_url: str, made: Made) -> None:
+    signer = UrlSigner(KeyStore.open(service.data_dir / "keys"))
+    other = service.create_tenant(fhir_url)
+    query = signer.sign(other, made.id, "attachment", 900)
+    with service.caller(other) as stranger:
+        _problem(httpx2.get(f"{service.url}/v1/documents/{made.id}/content?{query}"), 403, "SIGNATURE_INVALID")
+        _problem(stranger.post(f"/v1/documents/{made.id}/download-url"), 404, "NOT_FOUND")
+    # The signature of one tenant is worth nothing beside the name of another.
+    _problem(httpx2.get(made.url.replace(made.tenant, other)), 403, "SIGNATURE_INVALID")
+
+
+def test_a_download_that_was_cut_goes_on_by_a_fresh_link_after_its_own_expired(
+    service: Service, caller: Api, made: Made
+) -> None:
+    signer = UrlSigner(KeyStore.open(service.data_dir / "keys"), clock=lambda: time.time() - 899)
+    link = f"{service.url}/v1/documents/{made.id}/content?{signer.sign(made.tenant, made.id, 'attachment', 900)}"
+    first = httpx2.get(link, headers={"Range": "bytes=0-9999"}).content
+    time.sleep(2)
+    rest = {"Range": "bytes=10000-", "If-Range": f'"{made.sha256}"'}
+    _problem(httpx2.get(link, headers=rest), 403, "SIGNATURE_EXPIRED")
+    answer = httpx2.get(service.url + _signed(caller, made.id), headers=rest)
+    assert answer.status_code == 206
+    assert hashlib.sha256(first + answer.content).hexdigest() == made.sha256
+
+
 async def _actions(service: Service, document: str) -> list[str]:
     async with connected(service, role=None) as connection:
         rows = await connection.fetch(
@@ -234,6 +259,12 @@ async def _object_path(service: Service, document: str) -> Path:
     return found[0]
 
 
+def _damaged(api: Api) -> float:
+    found = re.search(r"^document_service_objects_damaged_total (\S+)$", api.get("/metrics").text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
 @pytest.mark.parametrize("place", [0, 0.1, 0.5, 0.999999])
 def test_a_flipped_byte_is_refused_and_no_byte_is_served(
     service: Service, clinic: str, caller: Api, place: float
@@ -244,7 +275,17 @@ def test_a_flipped_byte_is_refused_and_no_byte_is_served(
     spoiled = bytearray(whole)
     spoiled[int(place * len(whole))] ^= 1
     path.write_bytes(spoiled)
-    _problem(httpx2.get(made.url), 500, "OBJECT_CORRUPT")
+    before = _damaged(caller)
+    refused = httpx2.get(made.url)
+    _problem(refused, 500, "OBJECT_CORRUPT")
+    # Reported where an operator looks, and in the trail of whose document it is.
+    assert _damaged(caller) == before + 1
+    assert '"event": "object.damaged", "logger": "document_service", "code": "OBJECT_CORRUPT"' in service.log
+    (event,) = caller.get("/v1/audit-events", params={"documentId": made.id, "action": "object.damaged"}).json()[
+        "items"
+    ]
+    assert (event["outcome"], event["detail"]["code"]) == ("failure", "OBJECT_CORRUPT")
+    assert event["requestId"] == refused.json()["requestId"]
     path.write_bytes(whole)
     assert httpx2.get(made.url).content == made.bytes
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import random
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import httpx2
+import pikepdf
 import pytest
 
 import hostile_files
 from clamav import EICAR, RunningClamd, running_clamd
+from document_service.keys import KeyStore
+from document_service.scanner import MAX_BYTES
+from document_service.signing import UrlSigner
 from engines import EngineRequirement
 from service import Api, Service
-
-PIECE = {"Content-Type": "application/offset+octet-stream"}
+from upload_acts import PIECE, announce, finalize, judged, send, verdict
 
 
 @pytest.fixture(scope="module")
@@ -41,56 +47,6 @@ def scanning(clamd: RunningClamd, tmp_path_factory: pytest.TempPathFactory) -> I
 def sender(scanning: Service, fhir_url: str) -> Iterator[Api]:
     with scanning.caller(scanning.create_tenant(fhir_url)) as caller:
         yield caller
-
-
-def announce(content: bytes, name: str = "referral.pdf", kind: str = "application/pdf", **more: Any) -> dict[str, Any]:
-    return {
-        "fileName": name,
-        "contentType": kind,
-        "size": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "patientId": "demo-patient-noorzai",
-        "category": "scanned_record",
-        "title": "Referral from the district hospital",
-        **more,
-    }
-
-
-def send(api: Api, content: bytes, piece: int = 1 << 20, **more: Any) -> str:
-    """Announce and send a file in pieces; the upload's id."""
-    made = api.post("/v1/documents/uploads", json=announce(content, **more))
-    assert made.status_code == 201, made.text
-    path = f"/v1/documents/uploads/{made.json()['id']}"
-    for start in range(0, len(content), piece):
-        part = content[start : start + piece]
-        checksum = "sha256 " + base64.b64encode(hashlib.sha256(part).digest()).decode()
-        headers = {**PIECE, "Upload-Offset": str(start), "Upload-Checksum": checksum}
-        sent = api.patch(path, content=part, headers=headers)
-        assert sent.status_code == 204, sent.text
-        assert sent.headers["upload-offset"] == str(start + len(part))
-    return str(made.json()["id"])
-
-
-def finalize(api: Api, upload: str) -> dict[str, Any]:
-    answer = api.post(f"/v1/documents/uploads/{upload}/finalize", headers={"Idempotency-Key": str(uuid.uuid4())})
-    assert answer.status_code == 202, answer.text
-    return dict(answer.json())
-
-
-def verdict(api: Api, upload: str, seconds: float = 60) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        shown = dict(api.get(f"/v1/documents/uploads/{upload}").json())
-        if shown["status"] != "scanning":
-            return shown
-        time.sleep(0.1)
-    raise AssertionError(f"no verdict after {seconds} s: {shown}")
-
-
-def judged(api: Api, content: bytes, **more: Any) -> dict[str, Any]:
-    upload = send(api, content, **more)
-    assert finalize(api, upload)["status"] in ("scanning", "accepted", "quarantined", "failed")
-    return verdict(api, upload)
 
 
 def _made(folder: Path) -> Path:
@@ -151,6 +107,8 @@ def test_a_piece_that_differs_from_its_checksum_is_not_taken(sender: Api) -> Non
 @pytest.mark.parametrize(
     ("make", "more", "status", "code"),
     [
+        (lambda: EICAR, {}, "quarantined", "MALWARE_FOUND"),
+        (lambda: hostile_files.HOSTILE["PDF and ZIP"][0], {}, "quarantined", "POLYGLOT"),
         (lambda: hostile_files.pdf_with_attachment(EICAR), {}, "quarantined", "MALWARE_FOUND"),
         (lambda: hostile_files.pdf_of() + b"\n" + b"%" * (1 << 20) + b"\n" + EICAR, {}, "quarantined", "MALWARE_FOUND"),
         (hostile_files.pdf_with_script_in_object_stream, {}, "quarantined", "ACTIVE_CONTENT"),
@@ -164,11 +122,17 @@ def test_a_piece_that_differs_from_its_checksum_is_not_taken(sender: Api) -> Non
             "IMAGE_TOO_LARGE",
         ),
     ],
-)
+    ids=[
+        "EICAR", "polyglot", "EICAR attached", "EICAR after 1 MB", "script in an object stream", "encrypted",
+        "unreadable", "EICAR in a ZIP", "pixel flood",
+    ],
+)  # fmt: skip
 def test_what_must_not_become_readable(sender: Api, make: Any, more: dict[str, Any], status: str, code: str) -> None:
-    shown = judged(sender, make(), **more)
+    patient = f"demo-patient-{uuid.uuid4().hex[:8]}"
+    shown = judged(sender, make(), patientId=patient, **more)
     assert (shown["status"], shown["reason"]["code"]) == (status, code)
     assert "documentId" not in shown
+    assert sender.get("/v1/documents", params={"patientId": patient}).json()["items"] == []
 
 
 def test_only_a_clean_verdict_leaves_quarantine(sender: Api, scanning: Service) -> None:
@@ -183,8 +147,56 @@ def test_only_a_clean_verdict_leaves_quarantine(sender: Api, scanning: Service) 
 
 
 def test_one_byte_over_the_limit(sender: Api) -> None:
-    answer = sender.post("/v1/documents/uploads", json={**announce(b"x"), "size": 25 * 1024 * 1024 + 1})
+    answer = sender.post("/v1/documents/uploads", json={**announce(b"x"), "size": MAX_BYTES + 1})
     assert (answer.status_code, answer.json()["code"]) == (413, "FILE_TOO_LARGE")
+    # The largest that may be announced, and one byte more than that.
+    made = sender.post("/v1/documents/uploads", json={**announce(b"x"), "size": MAX_BYTES})
+    assert made.status_code == 201
+    small = sender.post("/v1/documents/uploads", json={**announce(b"x"), "size": 1}).json()
+    path = f"/v1/documents/uploads/{small['id']}"
+    beyond = sender.patch(path, content=b"xy", headers={**PIECE, "Upload-Offset": "0"})
+    assert (beyond.status_code, beyond.json()["code"]) == (413, "FILE_TOO_LARGE")
+    assert sender.get(path).json()["offset"] == 0
+
+
+def _receive(answer: httpx2.Response, received: bytearray) -> None:
+    for piece in answer.iter_raw():
+        received.extend(piece)
+
+
+def _pad(pdf: pikepdf.Pdf) -> None:
+    """Make the file as large as a scanned record: 20 MB that no compression shortens."""
+    pdf.Root.Padding = pdf.make_indirect(pikepdf.Stream(pdf, random.Random(5).randbytes(20_000_000)))
+
+
+def test_a_large_document_is_read_to_its_end_past_the_expiry_and_cut_where_it_is_damaged(
+    sender: Api, scanning: Service
+) -> None:
+    content = hostile_files.pdf_of(_pad)
+    shown = judged(sender, content)
+    document = shown["documentId"]
+    given = sender.post(f"/v1/documents/{document}/download-url").json()["url"]
+    (tenant,) = parse_qs(urlsplit(given).query)["tenant"]
+    signer = UrlSigner(KeyStore.open(scanning.data_dir / "keys"))
+    link = f"/v1/documents/{document}/content?{signer.sign(tenant, document, 'attachment', 2)}"
+    digest = hashlib.sha256()
+    with httpx2.stream("GET", scanning.url + link) as answer:
+        for number, piece in enumerate(answer.iter_raw()):
+            digest.update(piece)
+            if number == 0:
+                time.sleep(3)
+    assert digest.hexdigest() == hashlib.sha256(content).hexdigest()
+    assert sender.get(link).json()["code"] == "SIGNATURE_EXPIRED"
+    (path,) = (one for one in (scanning.data_dir / "objects").rglob("*") if one.stat().st_size > len(content))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:15_000_000] + bytes([whole[15_000_000] ^ 1]) + whole[15_000_001:])
+    received = bytearray()
+    with httpx2.stream("GET", scanning.url + given) as answer, pytest.raises(httpx2.RemoteProtocolError):
+        _receive(answer, received)
+    assert len(received) < 15_000_000
+    assert content.startswith(received)
+    query = {"documentId": document, "action": "object.damaged"}
+    assert len(sender.get("/v1/audit-events", params=query).json()["items"]) == 1
 
 
 def test_without_a_scanner_nothing_is_taken(api: Api, sender: Api) -> None:

@@ -29,6 +29,7 @@ _PATTERNS = {"C": "Create", "R": "Read", "U": "Update", "D": "Delete", "E": "Que
 _ACTS = {
     "document.generate": "C",
     "upload.accept": "C",
+    "upload.release": "C",
     "document.view": "R",
     "document.download-url": "R",
     "document.download": "R",
@@ -51,6 +52,7 @@ _DICOM_ACTS = {
     "audit.": ("110101", "Audit Log Used", "R"),
     "access.denied": ("110113", "Security Alert", "E"),
     "enrolment.": ("110137", "User Security Attributes Changed", "U"),
+    "object.damaged": ("110113", "Security Alert", "E"),
     "upload.": ("110113", "Security Alert", "E"),
 }
 

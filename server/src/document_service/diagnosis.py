@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from document_service import __version__
 from document_service.database import open_database
 from document_service.errors import ServiceError
 from document_service.keys import KeyStore
 from document_service.runtime import open_address, prepare_database
+from document_service.scanner import Scanner
 from document_service.settings import Settings
 from document_service.store import open_store
 
 #: Below this much free space PostgreSQL and the store may stop in the middle of a day's work.
 LOW_DISK_BYTES = 1024**3
+
+#: freshclam asks several times a day; a week without an answer means that it does not run.
+OLD_SIGNATURES = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +63,37 @@ async def examine(settings: Settings) -> list[Finding]:
         )
     else:
         findings.append(Finding("identity", "ok", "tokens come from the configured issuer"))
-    if settings.clamd is None:
-        findings.append(
-            Finding("scanner", "note", "no virus scanner: uploads answer 503", "set DOCUMENT_SERVICE_CLAMD")
-        )
+    findings.append(await _examine_scanner(settings.clamd))
     return findings
+
+
+async def _examine_scanner(clamd: str | None) -> Finding:
+    """Never ``missing``: without a scanner the service serves everything but uploads."""
+    if clamd is None:
+        return Finding("scanner", "note", "no virus scanner: uploads answer 503", "set DOCUMENT_SERVICE_CLAMD")
+    scanner = Scanner(clamd)
+    state = await scanner.state()
+    if not state.available:
+        return Finding("scanner", "note", f"uploads answer 503: {state.problem}", "start clamd, or mend its address")
+    try:
+        if not await scanner.tells_of_limits():
+            return Finding(
+                "scanner",
+                "note",
+                "clamd calls a file clean that is beyond its limits",
+                "set AlertExceedsMax yes in clamd.conf and restart clamd",
+            )
+    except ServiceError as error:
+        return Finding("scanner", "note", str(error), "see clamd's log")
+    if state.signatures_at is None:
+        return Finding("scanner", "note", f"ClamAV {state.engine}, signatures without a date", "run freshclam")
+    age = datetime.now(UTC) - state.signatures_at
+    told = (
+        f"ClamAV {state.engine}, signatures {state.signatures} of {state.signatures_at:%Y-%m-%d}, {age.days} days old"
+    )
+    if age > OLD_SIGNATURES:
+        return Finding("scanner", "note", told, "run freshclam, and see why it does not run by itself")
+    return Finding("scanner", "ok", told)
 
 
 async def _examine_database(settings: Settings) -> Finding:

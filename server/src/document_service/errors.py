@@ -471,6 +471,11 @@ class ScannerUnavailable(Unavailable):
     title = "Files cannot be examined for malware now, so none is taken; try again later."
 
 
+class ScannerAnswerInvalid(ScannerUnavailable):
+    code = "SCANNER_ANSWER_INVALID"
+    title = "The malware scanner answers in words that mean nothing, so no file is taken; tell your IT support."
+
+
 class TypesettingBusy(Unavailable):
     code = "TYPESETTING_BUSY"
     title = "All typesetting processes are busy; try again shortly."

@@ -170,7 +170,7 @@ _PIECES: Final = """
     SELECT p.upload_id AS id, p.start, p.size, p.object_name FROM document.upload_pieces p
     JOIN document.uploads u ON u.tenant_id = p.tenant_id AND u.id = p.upload_id
     WHERE p.tenant_id = $1 AND (u.status IN ('receiving', 'scanning', 'quarantined')
-        OR u.reason_code IN ('SCANNER_UNAVAILABLE', 'FHIR_UNAVAILABLE'))
+        OR u.reason_code IN ('SCANNER_UNAVAILABLE', 'SCANNER_ANSWER_INVALID', 'FHIR_UNAVAILABLE'))
     ORDER BY 1, 2
 """
 

@@ -38,6 +38,17 @@ store_refused = Gauge(
     "Tenants whose sweep was refused because it would have taken most objects",
     registry=registry,
 )
+objects_damaged = Counter(
+    "document_service_objects_damaged_total",
+    "Reads of a stored object that failed its integrity check or was not there",
+    registry=registry,
+)
+scanner_up = Gauge("document_service_scanner_up", "1 when clamd answers, 0 when uploads are refused", registry=registry)
+scanner_signature_age = Gauge(
+    "document_service_scanner_signature_age_seconds",
+    "Age of clamd's signatures; NaN when they carry no official date",
+    registry=registry,
+)
 
 
 class _JsonLines(logging.Formatter):
@@ -78,6 +89,10 @@ class Log:
     def warning(self, event: str, **facts: Any) -> None:
         """Write an entry that an operator may have to act on."""
         self._logger.warning(event, extra={"facts": facts})
+
+    def error(self, event: str, **facts: Any) -> None:
+        """Write an entry that an operator has to act on."""
+        self._logger.error(event, extra={"facts": facts})
 
     def exception(self, event: str, **facts: Any) -> None:
         """Write an error of our own with the places that it passed; call it while handling the exception."""

@@ -7,8 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from document_service import audit, documents, identifiers, patient_access, render_jobs, tenants, uploads
 from document_service.access import Subject
-from document_service.database import tenant_transaction
-from document_service.errors import ConversionFailed, FhirUnavailable, ScannerUnavailable, ServiceError
+from document_service.database import system_transaction, tenant_transaction
+from document_service.errors import (
+    ConversionFailed,
+    FhirUnavailable,
+    ObjectCorrupt,
+    ObjectNotFound,
+    ScannerUnavailable,
+    ServiceError,
+)
 from document_service.queue import TryAgain
 from document_service.runtime import Runtime
 from document_service.scanner import Verdict
@@ -18,6 +25,11 @@ from document_service.uploads import Upload
 
 #: While a needed part is away, a scan is tried again this often; finalize is answered long before.
 AGAIN_AFTER = timedelta(seconds=5)
+
+#: Abandoned uploads are given up so many at a time; the next round takes the rest.
+_AT_ONCE = 100
+
+_LOST_TITLE = "The server lost a part of the file that it had received; send the file again."
 
 
 async def scan(runtime: Runtime, tenant_id: str, upload_id: str) -> None:
@@ -31,9 +43,13 @@ async def scan(runtime: Runtime, tenant_id: str, upload_id: str) -> None:
         names = [] if upload is None else await uploads.pieces(connection, upload)
     if upload is None or upload.status != "scanning":
         return
-    content = b"".join([await _read(runtime, tenant_id, name) for name in names])
     try:
+        content = b"".join([await _read(runtime, tenant_id, name) for name in names])
         await _judge(runtime, upload, content)
+    except (ObjectNotFound, ObjectCorrupt) as lost:
+        # A restored database may name pieces that were deleted since, and no waiting brings bytes back.
+        log.warning("upload.lost", upload=upload.id, code=lost.code)
+        await _refuse(runtime, upload, "quarantined" if upload.rescan else "failed", "UPLOAD_LOST", _LOST_TITLE)
     except (ScannerUnavailable, FhirUnavailable) as away:
         assert upload.scanning_since is not None
         if datetime.now(UTC) - upload.scanning_since < uploads.SCANNER_PATIENCE:
@@ -49,7 +65,7 @@ async def _read(runtime: Runtime, tenant_id: str, name: str) -> bytes:
 async def _judge(runtime: Runtime, upload: Upload, content: bytes) -> None:
     if len(content) != upload.size or hashlib.sha256(content).hexdigest() != upload.sha256:
         title = "The file that arrived differs from its checksum; send it again."
-        await _refuse(runtime, upload, "failed", "CHECKSUM_MISMATCH", title)
+        await _refuse(runtime, upload, "quarantined" if upload.rescan else "failed", "CHECKSUM_MISMATCH", title)
         return
     if runtime.scanner is None:
         raise ScannerUnavailable
@@ -142,7 +158,8 @@ async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Ver
         if not await uploads.finish(connection, upload, "accepted", document_id=document.id):
             return
         await documents.insert(connection, document, runtime.keys)
-        await audit.record(connection, upload.tenant_id, _event(upload, "upload.accept", document_id=document.id))
+        action = "upload.release" if upload.rescan else "upload.accept"
+        await audit.record(connection, upload.tenant_id, _event(upload, action, document_id=document.id))
     await delete_pieces(runtime, upload)
 
 
@@ -160,9 +177,28 @@ async def _refuse(
         action = "upload.quarantine" if status == "quarantined" else "upload.fail"
         await audit.record(connection, upload.tenant_id, _event(upload, action, code=code, findings=list(findings)))
     log.info("upload.refused", upload=upload.id, status=status, code=code)
-    if status == "failed" and code not in ("SCANNER_UNAVAILABLE", "FHIR_UNAVAILABLE"):
+    if status == "failed" and code not in uploads.WAITING_CODES:
         # A file that waits for a scanner keeps its pieces, so that finalize needs no resending.
         await delete_pieces(runtime, upload)
+
+
+async def give_up_abandoned(runtime: Runtime) -> int:
+    """End the uploads that nobody went on with and delete what was received of them; how many there were."""
+    async with system_transaction(runtime.database) as connection:
+        found = await uploads.list_abandoned(connection, _AT_ONCE)
+    ended = 0
+    for tenant_id, upload_id in found:
+        if not runtime.keys.has_tenant(tenant_id):
+            continue
+        async with tenant_transaction(runtime.database.app, tenant_id) as connection:
+            upload = await uploads.load(connection, upload_id, runtime.keys, for_update=True)
+            if upload is None or datetime.now(UTC) - upload.updated_at < uploads.ABANDONED_AFTER:
+                continue
+            await uploads.abandon(connection, upload)
+            await audit.record(connection, tenant_id, _event(upload, "upload.fail", code="UPLOAD_ABANDONED"))
+        await delete_pieces(runtime, upload)
+        ended += 1
+    return ended
 
 
 async def delete_pieces(runtime: Runtime, upload: Upload) -> None:
@@ -177,7 +213,7 @@ def _event(upload: Upload, action: str, *, document_id: str | None = None, **det
     return audit.Event(
         action,
         upload.created_by,
-        outcome="failure" if action != "upload.accept" else "success",
+        outcome="success" if action in ("upload.accept", "upload.release") else "failure",
         document_id=document_id,
         upload_id=upload.id,
         patient_id=upload.patient_id,

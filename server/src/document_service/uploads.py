@@ -8,6 +8,7 @@ State chart:
                               │  └──type, size, checksum, encrypted, unreadable──▶ failed
                               └──no scanner for ten minutes──▶ failed (SCANNER_UNAVAILABLE) ──finalize──▶ scanning
 
+What nobody goes on with for three days, in ``receiving`` or waiting for a finalize, ends as failed (UPLOAD_ABANDONED).
 Only a clean verdict of a full scan leads to ``accepted``; no verb here lets a person release a quarantined file.
 """
 
@@ -33,6 +34,9 @@ OPEN_BYTES_PER_USER = 250 * 1024 * 1024
 
 #: A transfer that nobody continued for this long is given up and its pieces are deleted.
 ABANDONED_AFTER = timedelta(days=3)
+
+#: Failures that say nothing about the file: finalize scans it again, and its pieces are kept for that.
+WAITING_CODES = ("SCANNER_UNAVAILABLE", "SCANNER_ANSWER_INVALID", "FHIR_UNAVAILABLE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,7 @@ def may_finalize(upload: Upload) -> bool:
     Raises:
         UploadIncomplete: bytes are missing.
     """
-    if upload.status == "failed" and upload.reason_code in ("SCANNER_UNAVAILABLE", "FHIR_UNAVAILABLE"):
+    if upload.status == "failed" and upload.reason_code in WAITING_CODES:
         return True
     if upload.status != "receiving":
         return False
@@ -274,6 +278,30 @@ async def finish(
         document_id,
     )
     return bool(result == "UPDATE 1")
+
+
+async def list_abandoned(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """Tenant and id of uploads that nobody went on with for ``ABANDONED_AFTER``. System role."""
+    rows = await connection.fetch(
+        """SELECT tenant_id, id FROM document.uploads
+           WHERE updated_at < now() - $1::interval
+             AND (status = 'receiving' OR status = 'failed' AND reason_code = ANY ($2)) LIMIT $3""",
+        ABANDONED_AFTER,
+        list(WAITING_CODES),
+        limit,
+    )
+    return [(row["tenant_id"], row["id"]) for row in rows]
+
+
+async def abandon(connection: Connection, upload: Upload) -> None:
+    """Record that an upload, read for update, was given up; its pieces go after the commit."""
+    await connection.execute(
+        """UPDATE uploads SET status = 'failed', reason_code = 'UPLOAD_ABANDONED', updated_at = now(),
+               reason_title = 'Nobody went on with the upload for three days; send the file again.'
+           WHERE tenant_id = $1 AND id = $2""",
+        upload.tenant_id,
+        upload.id,
+    )
 
 
 async def destroy(connection: Connection, upload: Upload) -> None:

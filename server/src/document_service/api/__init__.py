@@ -93,18 +93,7 @@ def _request_id(request: Request) -> str:
 
 
 async def _service_error(request: Request, error: Any) -> Response:
-    caller = getattr(request.state, "caller", None)
-    if caller is not None:
-        await refusals.note(
-            request.app.state.runtime,
-            caller,
-            error,
-            request_id=_request_id(request),
-            device_id=getattr(request.state, "device_id", None),
-            method=request.method,
-            route=getattr(request.scope.get("route"), "path", None),
-            path_parameters=request.path_params,
-        )
+    await refusals.note_request(request, error)
     return problems.response_of(error, _request_id(request))
 
 

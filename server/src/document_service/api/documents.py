@@ -10,12 +10,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse, StreamingResponse
 
 from document_service import audit, documents, identifiers
-from document_service.api import paging, shapes, trail
+from document_service.api import paging, refusals, shapes, trail
 from document_service.api.callers import Clinician, Opened
 from document_service.api.exact import ExactRoute
 from document_service.database import tenant_transaction
 from document_service.documents import Document, Search
-from document_service.errors import ObjectCorrupt, RangeNotSatisfiable, SignatureInvalid
+from document_service.errors import NotFound, ObjectCorrupt, RangeNotSatisfiable, ServiceError, SignatureInvalid
 from document_service.runtime import Runtime
 from document_service.signing import SignedClaim
 from document_service.tokens import Caller
@@ -108,7 +108,11 @@ async def content(
     # From here on the request speaks for a tenant, and its refusal goes into that tenant's trail.
     holder = request.state.caller = Caller(claim.tenant, "signed-url", frozenset(), None)
     async with tenant_transaction(runtime.database.app, claim.tenant) as connection:
-        document = await documents.show_readable(connection, holder, document_id, runtime.keys)
+        try:
+            document = await documents.show_readable(connection, holder, document_id, runtime.keys)
+        except NotFound:
+            # No such link was ever given out: it answers like every other that we did not make.
+            raise SignatureInvalid() from None
         if request.method == "GET":
             await audit.record(
                 connection,
@@ -137,7 +141,7 @@ async def content(
     headers["Content-Length"] = str(end - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=document.content_type)
-    return await _bytes_of(runtime, document, start, end, status, headers)
+    return await _bytes_of(request, document, start, end, status, headers)
 
 
 def _content_headers(document: Document, claim: SignedClaim) -> dict[str, str]:
@@ -168,12 +172,23 @@ def _chosen_range(header: str, size: int) -> tuple[int, int] | str:
 
 
 async def _bytes_of(
-    runtime: Runtime, document: Document, start: int, end: int, status: int, headers: dict[str, str]
+    request: Request, document: Document, start: int, end: int, status: int, headers: dict[str, str]
 ) -> Response:
+    runtime: Runtime = request.app.state.runtime
     pieces: AsyncIterator[bytes] = runtime.store.read(document.tenant_id, document.object_name, start, end)
     if end - start > WHOLE_LIMIT:
-        return StreamingResponse(pieces, status, headers, document.content_type)
+        return StreamingResponse(_watched(request, pieces), status, headers, document.content_type)
     body = b"".join([piece async for piece in pieces])
     if len(body) != end - start:
         raise ObjectCorrupt()
     return Response(body, status, headers, document.content_type)
+
+
+async def _watched(request: Request, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same pieces; damage found after the answer began cuts it off, and is in the trail like any other."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except ServiceError as damage:
+        await refusals.note_request(request, damage)
+        raise

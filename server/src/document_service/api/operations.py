@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from document_service.api.callers import Opened
 from document_service.database import system_transaction
 from document_service.errors import ServiceError
 from document_service.runtime import Runtime
+from document_service.scanner import ScannerState
 
 router = APIRouter(tags=["operations"])
 
@@ -37,7 +39,7 @@ async def ready(runtime: Opened) -> Response:
     }
     well = all(state == "up" for state in parts.values())
     parts |= {
-        "scanner": "not configured" if runtime.settings.clamd is None else "configured",
+        "scanner": await _scanner_state(runtime),
         "typesetting": "up" if runtime.typesetting is not None else "elsewhere",
     }
     return JSONResponse({"status": "ready" if well else "not ready", "components": parts}, 200 if well else 503)
@@ -60,6 +62,23 @@ async def _state(probe: Any) -> str:
     return "up"
 
 
+async def _scanner_state(runtime: Runtime) -> str:
+    """Named and not counted: without a scanner everything but uploads goes on."""
+    state = await _ask_scanner(runtime)
+    if state is None:
+        return "not configured"
+    return "up" if state.available else "down"
+
+
+async def _ask_scanner(runtime: Runtime) -> ScannerState | None:
+    if runtime.scanner is None:
+        return None
+    try:
+        return await asyncio.wait_for(runtime.scanner.state(), PROBE_SECONDS)
+    except TimeoutError:
+        return ScannerState(False, "clamd did not answer in time", None, None, None)
+
+
 @router.get("/metrics", summary="Counters for Prometheus")
 async def metrics(runtime: Opened) -> Response:
     async with system_transaction(runtime.database) as connection:
@@ -73,6 +92,11 @@ async def metrics(runtime: Opened) -> Response:
     telemetry.store_unnamed.set(swept.get("unnamed", 0))
     telemetry.store_swept.set(swept.get("deletedEver", 0))
     telemetry.store_refused.set(swept.get("refused", 0))
+    scanner = await _ask_scanner(runtime)
+    telemetry.scanner_up.set(int(scanner is not None and scanner.available))
+    dated = None if scanner is None else scanner.signatures_at
+    age = math.nan if dated is None else (datetime.now(UTC) - dated).total_seconds()
+    telemetry.scanner_signature_age.set(age)
     return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -1,16 +1,18 @@
 """Refused access in the audit trail: who tried what, without a word about what is there.
 
 A 404 looks alike for a record that does not exist, one of another tenant and one of another facility; so does its
-event, which holds only the id that the caller wrote.
+event, which holds only the id that the caller wrote. Bytes that failed their integrity check are recorded too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from document_service import audit, identifiers
+from fastapi import Request
+
+from document_service import audit, identifiers, telemetry
 from document_service.database import tenant_transaction
-from document_service.errors import ServiceError
+from document_service.errors import ObjectCorrupt, ObjectNotFound, ServiceError
 from document_service.runtime import Runtime
 from document_service.telemetry import log
 from document_service.tokens import Caller
@@ -20,6 +22,22 @@ _STATUSES = (403, 404, 410)
 
 #: Path parameters by the kind of id that they hold; anything else that was typed there is not kept.
 _RECORDS = {"document_id": "document", "job_id": "job", "upload_id": "upload", "template_id": "template"}
+
+
+async def note_request(request: Request, error: ServiceError) -> None:
+    """Record a refusal of a request whose caller is known."""
+    caller = getattr(request.state, "caller", None)
+    if caller is not None:
+        await note(
+            request.app.state.runtime,
+            caller,
+            error,
+            request_id=request.state.request_id,
+            device_id=getattr(request.state, "device_id", None),
+            method=request.method,
+            route=getattr(request.scope.get("route"), "path", None),
+            path_parameters=request.path_params,
+        )
 
 
 async def note(
@@ -42,10 +60,14 @@ async def note(
         for name, kind in _RECORDS.items()
         if (value := path_parameters.get(name)) is not None and identifiers.is_id(kind, value)
     }
-    if error.status not in _STATUSES or (error.status != 403 and not ids):
+    damaged = isinstance(error, ObjectCorrupt | ObjectNotFound)
+    if damaged:
+        telemetry.objects_damaged.inc()
+        log.error("object.damaged", code=error.code, request=request_id, tenant=caller.tenant, **ids)
+    elif error.status not in _STATUSES or (error.status != 403 and not ids):
         return
     event = audit.Event(
-        "access.denied",
+        "object.damaged" if damaged else "access.denied",
         caller.user,
         outcome="failure",
         device_id=device_id,

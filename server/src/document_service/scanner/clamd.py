@@ -1,20 +1,23 @@
 """Our client of clamd, ClamAV's daemon (its protocol: clamd(8), section COMMANDS). It fails closed.
 
 Clean is exactly the answer ``stream: OK``. A refusal, a reset, silence, an answer that ends early and one in
-other words are all ScannerUnavailable: the file stays where it was, unread, and is scanned again later.
+other words are all ScannerUnavailable: the file stays where it was, unread, and is scanned again later. Words that
+clamd does not use are ScannerAnswerInvalid, so that an operator can tell a wrong address from a daemon that is down.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import re
+import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from document_service.errors import ScannerUnavailable
+from document_service.errors import ScannerAnswerInvalid, ScannerUnavailable
 
 CONNECT_SECONDS: Final = 3.0  # A daemon on this machine or network that does not accept by then is not well.
 COMMAND_SECONDS: Final = 5.0  # PING waits only for a free thread.
@@ -22,6 +25,7 @@ SCAN_SECONDS: Final = 60.0  # 10 MB take 0.03–3 s by their content; clamd itse
 CHUNK_BYTES: Final = 256 * 1024  # Larger chunks are not faster, and each is a copy.
 # clamd's default StreamMaxLength. A longer stream is cut off with an error in the middle, so it is not begun.
 STREAM_BYTES: Final = 25 * 1024 * 1024
+LEVELS: Final = 101  # MaxRecursion may be at most 100; the archive has 9 KB.
 _FOUND: Final = re.compile(rb"stream: ([\x21-\x7e]{1,200}) FOUND\x00")
 _VERSION: Final = re.compile(rb"ClamAV ([^/\x00]{1,60})(?:/(\d+)/([A-Za-z0-9: ]{10,40}))?\x00")
 
@@ -91,8 +95,16 @@ class Clamd:
             return None
         found = _FOUND.fullmatch(answer)
         if found is None:
-            raise ScannerUnavailable("clamd's answer is neither clean nor a finding")
+            raise ScannerAnswerInvalid("clamd's answer is neither clean nor a finding")
         return found[1].decode()
+
+    async def tells_of_limits(self) -> bool:
+        """Whether clamd reports a file that it could not look into wholly (AlertExceedsMax) or calls it clean.
+
+        Asked with an archive nested deeper than MaxRecursion can be set; what is inside of it is an empty file.
+        Raises ScannerUnavailable.
+        """
+        return await self.scan(_nested(LEVELS)) is not None
 
     async def _command(self, command: bytes) -> bytes:
         async with self._connected(COMMAND_SECONDS) as (reader, writer):
@@ -122,9 +134,19 @@ class Clamd:
                 writer.transport.abort()
 
 
+def _nested(levels: int) -> bytes:
+    content = b""
+    for _ in range(levels):
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
+            writer.writestr("a.zip", content)
+        content = archive.getvalue()
+    return content
+
+
 async def _answer(reader: asyncio.StreamReader) -> bytes:
     """Read until clamd's closing NUL. Raises IncompleteReadError, an EOFError, when the answer ends before."""
     try:
         return await reader.readuntil(b"\x00")
     except asyncio.LimitOverrunError as error:
-        raise ScannerUnavailable("clamd's answer does not end") from error
+        raise ScannerAnswerInvalid("clamd's answer does not end") from error

@@ -92,6 +92,10 @@ class Scanner:
             return ScannerState(False, error.detail or error.title, None, None, None)
         return ScannerState(True, None, version.engine, version.signatures, version.signatures_at)
 
+    async def tells_of_limits(self) -> bool:
+        """Whether clamd is set to report what it could not look into. Raises ScannerUnavailable."""
+        return await self._clamd.tells_of_limits()
+
     async def _inspect(self, data: bytes, content_type: str, file_name: str) -> Verdict:
         request = {"verb": "inspect", "contentType": content_type, "fileName": file_name}
         try:
