@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import uuid
@@ -14,6 +15,7 @@ import pytest
 import rfc8785
 
 from document_service.identifiers import new
+from document_service.keys import KeyStore
 from raw_database import connected
 from service import Api, Service
 
@@ -109,12 +111,18 @@ def test_twenty_at_once_are_one_row(service: Service, nurse: Api) -> None:
     assert len(asyncio.run(_rows(service, device.id))) == 1
 
 
-def test_the_event_is_kept_as_it_was_hashed(service: Service, nurse: Api) -> None:
+def test_the_event_is_kept_as_it_was_hashed(service: Service, clinic: str, nurse: Api) -> None:
     device = Device()
-    event = device.event(copy=2, printer="ward 3, HP", offset=0.25)
+    event = device.event(copy=2, printer="ward 3, HP", note={"for": "Noorzai", "offset": 0.25}, printer2="x")
     _send(nurse, event)
     (row,) = asyncio.run(_rows(service, device.id))
-    kept = json.loads(row["detail"])["event"]
+    detail = json.loads(row["detail"])
+    # What no client of ours sends may be anything, so it is sealed.
+    assert detail["event"] == {name: value for name, value in event.items() if name not in ("note", "printer2")}
+    assert "Noorzai" not in row["detail"]
+    sealed = base64.b64decode(detail["restSealed"])
+    rest = json.loads(KeyStore.open(service.data_dir / "keys").unseal(clinic, "device-event", sealed))
+    kept = detail["event"] | rest
     assert kept == event
     assert _hashed(kept)["hash"] == event["hash"]
     assert (row["actor"], row["device_id"], row["document_id"]) == ("nurse", device.id, event["documentId"])

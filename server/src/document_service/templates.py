@@ -28,8 +28,10 @@ from document_service.errors import (
     TemplateNameConflict,
     TemplateStateConflict,
 )
-from document_service.tenants import PLATFORM
+from document_service.tenants import PLATFORM, Sealer
 from document_service.tokens import Caller
+
+_REASON = "version-withdrawn-reason"
 
 CATEGORIES = (
     "prescription",
@@ -88,7 +90,7 @@ class Version:
     published_by: str
     idempotency_key: str | None
     withdrawn_at: datetime | None
-    withdrawn_reason: str | None
+    withdrawn_reason_sealed: bytes | None
 
 
 def text_checksum(definition: str) -> str:
@@ -359,18 +361,25 @@ async def retire(connection: Connection, template: Template) -> Template:
     return await _update(connection, template, status="retired")
 
 
-async def withdraw(connection: Connection, version: Version, reason: str) -> Version:
+async def withdraw(connection: Connection, version: Version, reason: str, sealer: Sealer) -> Version:
     """Take one dangerous version out of use; a second withdrawal keeps the first reason."""
     if version.withdrawn_at is not None:
         return version
     row = await connection.fetchrow(
-        """UPDATE template_versions SET withdrawn_at = now(), withdrawn_reason = $3
+        """UPDATE template_versions SET withdrawn_at = now(), withdrawn_reason_sealed = $3
            WHERE tenant_id = $1 AND id = $2 RETURNING *""",
         version.tenant_id,
         version.id,
-        reason,
+        sealer.seal(version.tenant_id, _REASON, reason.encode()),
     )
     return Version(**row)
+
+
+def withdrawn_reason(version: Version, sealer: Sealer) -> str | None:
+    """Why a version was withdrawn, opened; None when it was not."""
+    if version.withdrawn_reason_sealed is None:
+        return None
+    return sealer.unseal(version.tenant_id, _REASON, version.withdrawn_reason_sealed).decode()
 
 
 async def touch(connection: Connection, template: Template) -> Template:

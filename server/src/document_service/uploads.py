@@ -22,7 +22,13 @@ from typing import Any
 from document_service import access, identifiers
 from document_service.access import Subject
 from document_service.database import Connection
-from document_service.errors import NotFound, UploadIncomplete, UploadOffsetConflict, UploadStateConflict
+from document_service.errors import (
+    NotFound,
+    UploadIncomplete,
+    UploadOffsetConflict,
+    UploadQuotaExceeded,
+    UploadStateConflict,
+)
 from document_service.tenants import Sealer
 from document_service.tokens import Caller
 
@@ -31,6 +37,12 @@ SCANNER_PATIENCE = timedelta(minutes=10)
 
 #: Bytes that one user may have on the way at a time: ten files of the largest size.
 OPEN_BYTES_PER_USER = 250 * 1024 * 1024
+
+#: Files that one user may have on the way at a time, however small: a stack of paper scanned page by page.
+OPEN_FILES_PER_USER = 100
+
+#: What one user may begin within a day: an archive's clerk stays below it, and a program that runs away does not.
+DAILY_FILES_PER_USER, DAILY_BYTES_PER_USER = 2_000, 10 * 1024**3
 
 #: A transfer that nobody continued for this long is given up and its pieces are deleted.
 ABANDONED_AFTER = timedelta(days=3)
@@ -126,15 +138,25 @@ async def create(connection: Connection, caller: Caller, new: NewUpload, sealer:
     return _from_row(row, sealer)
 
 
-async def open_bytes(connection: Connection, caller: Caller) -> int:
-    """Bytes that the caller's uploads may still hold in the store before a verdict."""
-    total: int = await connection.fetchval(
-        """SELECT coalesce(sum(size), 0)::bigint FROM uploads
-           WHERE tenant_id = $1 AND created_by = $2 AND status IN ('receiving', 'scanning')""",
+async def require_quota(connection: Connection, caller: Caller, size: int) -> None:
+    """Whether the caller may begin an upload of ``size`` bytes.
+
+    Raises:
+        UploadQuotaExceeded: too much of theirs is on the way, or was begun within a day.
+    """
+    row = await connection.fetchrow(
+        """SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes,
+                  count(*) FILTER (WHERE status IN ('receiving', 'scanning')) AS open_files,
+                  coalesce(sum(size) FILTER (WHERE status IN ('receiving', 'scanning')), 0)::bigint AS open_bytes
+           FROM uploads WHERE tenant_id = $1 AND created_by = $2
+             AND (created_at > now() - interval '1 day' OR status IN ('receiving', 'scanning'))""",
         caller.tenant,
         caller.user,
     )
-    return total
+    if row["open_files"] >= OPEN_FILES_PER_USER or row["open_bytes"] + size > OPEN_BYTES_PER_USER:
+        raise UploadQuotaExceeded()
+    if row["files"] >= DAILY_FILES_PER_USER or row["bytes"] + size > DAILY_BYTES_PER_USER:
+        raise UploadQuotaExceeded("The limit of a day is reached; go on tomorrow, or tell your IT support.")
 
 
 async def show(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -42,11 +43,15 @@ def _shown(event: Recorded, detail: dict[str, Any]) -> dict[str, Any]:
 
 
 def _opened(runtime: Runtime, tenant_id: str, event: Recorded) -> dict[str, Any]:
-    """The detail with its sealed reason in the clear: an auditor is who it was kept for."""
+    """The detail with what is sealed of it in the clear: an auditor is who it was kept for."""
     detail = dict(event.detail)
     sealed = detail.pop("reasonSealed", None)
     if sealed is not None:
         detail["reason"] = runtime.keys.unseal(tenant_id, "audit-reason", base64.b64decode(sealed)).decode()
+    rest = detail.pop("restSealed", None)
+    if rest is not None:
+        opened = json.loads(runtime.keys.unseal(tenant_id, "device-event", base64.b64decode(rest)))
+        detail["event"] = detail["event"] | opened
     return detail
 
 

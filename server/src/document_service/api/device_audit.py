@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from datetime import UTC, datetime
@@ -17,9 +18,16 @@ from document_service.api.callers import AnyCaller, Opened
 from document_service.api.exact import ExactRoute
 from document_service.database import Connection, tenant_transaction
 from document_service.exact_json import dumps_exact
+from document_service.keys import KeyStore
 from document_service.tokens import Caller
 
 router = APIRouter(prefix="/v1/documents", tags=["device"], route_class=ExactRoute)
+
+#: What clients are known to send (contract §6). Other members may hold anything, a name too.
+_KNOWN = {
+    *("eventId", "deviceId", "userId", "sequence", "action", "documentId", "documentSha256", "occurredAt"),
+    *("clock", "copy", "printer", "clientMutationId", "previousHash", "hash"),
+}
 
 _TEXTS = ("eventId", "deviceId", "userId", "action", "occurredAt", "previousHash", "hash")
 
@@ -57,7 +65,7 @@ async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, re
                     occurred_at=_instant(event["occurredAt"]),
                     device_event_id=event["eventId"],
                     request_id=request.state.request_id,
-                    detail={"event": event, "flags": flags},
+                    detail={**_kept(runtime.keys, caller.tenant, event), "flags": flags},
                 ),
             )
         items.append({"eventId": event["eventId"], "result": "accepted" if recorded else "duplicate", "flags": flags})
@@ -71,6 +79,23 @@ def _as_hashed(event: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         return {}
     return plain
+
+
+def _kept(keys: KeyStore, tenant_id: str, event: dict[str, Any]) -> dict[str, Any]:
+    """The event as the trail holds it: known members as they are, all others sealed, so that its hash can be checked.
+
+    A known member that is an object or a long text is not what clients send, and is sealed like an unknown one.
+    """
+    plain = {
+        name: value
+        for name, value in event.items()
+        if name in _KNOWN and not isinstance(value, dict | list) and len(str(value)) <= _TEXT_LIMIT
+    }
+    rest = {name: value for name, value in event.items() if name not in plain}
+    if not rest:
+        return {"event": plain}
+    sealed = keys.seal(tenant_id, "device-event", json.dumps(rest).encode())
+    return {"event": plain, "restSealed": base64.b64encode(sealed).decode()}
 
 
 def _fault(event: dict[str, Any]) -> str | None:

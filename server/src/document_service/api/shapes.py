@@ -21,10 +21,11 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from document_service import identifiers
+from document_service import identifiers, templates
 from document_service.documents import Document
 from document_service.render_jobs import Job
 from document_service.templates import Template, Version
+from document_service.tenants import Sealer
 from document_service.tokens import Caller
 
 
@@ -412,11 +413,11 @@ def template(template: Template) -> dict[str, Any]:
     }
 
 
-def version(version: Version, definition: Any) -> dict[str, Any]:
+def version(version: Version, definition: Any, sealer: Sealer) -> dict[str, Any]:
     """A version as the wire shows it; ``definition`` is the parsed text."""
     withdrawn = None
     if version.withdrawn_at is not None:
-        withdrawn = {"reason": version.withdrawn_reason, "at": instant(version.withdrawn_at)}
+        withdrawn = {"reason": templates.withdrawn_reason(version, sealer) or "", "at": instant(version.withdrawn_at)}
     return {
         "id": version.id,
         "templateId": version.template_id,

@@ -28,6 +28,7 @@ from document_service.errors import (
 )
 from document_service.exact_json import dumps_exact
 from document_service.templates import Filter, Template, Version
+from document_service.tenants import Sealer
 from document_service.tokens import Caller
 
 router = APIRouter(prefix="/v1/document-templates", tags=["templates"], route_class=ExactRoute)
@@ -129,7 +130,7 @@ async def show(template_id: str, caller: Reader, runtime: Opened, if_none_match:
         if shapes.etag_matches(if_none_match, etag):
             return Response(status_code=304, headers={"ETag": etag})
         versions = await templates.list_versions(connection, template)
-    shown = [_detailed(version, answered) for version in versions]
+    shown = [_detailed(version, answered, runtime.keys) for version in versions]
     draft = None
     if template.draft_definition is not None:
         draft = json.loads(template.draft_definition)
@@ -138,7 +139,7 @@ async def show(template_id: str, caller: Reader, runtime: Opened, if_none_match:
     return response
 
 
-def _detailed(version: Version, answered: frozenset[tuple[str, str]]) -> dict[str, Any]:
+def _detailed(version: Version, answered: frozenset[tuple[str, str]], sealer: Sealer) -> dict[str, Any]:
     """A version with who reviewed each locale, and which unreviewed ones the tenant has answered for."""
     definition = json.loads(version.definition)
     told = definition.get("translations") or {}
@@ -152,7 +153,7 @@ def _detailed(version: Version, answered: frozenset[tuple[str, str]]) -> dict[st
         }
         for locale in definition["locales"]
     ]
-    return {**shapes.version(version, definition), "translations": states}
+    return {**shapes.version(version, definition, sealer), "translations": states}
 
 
 @router.patch("/{template_id}", response_model=shapes.TemplateShape, summary="Edit a template's metadata")
@@ -266,7 +267,9 @@ async def publish(
         # The body is the version's alone, so that a repeat is answered by the same; a preview lists them.
         headers["X-Trial-Warnings"] = str(len(published.warnings))
     return JSONResponse(
-        shapes.version(version, json.loads(version.definition)), 200 if published.replayed else 201, headers
+        shapes.version(version, json.loads(version.definition), runtime.keys),
+        200 if published.replayed else 201,
+        headers,
     )
 
 
@@ -335,7 +338,7 @@ async def accept_translation(
                 audit.Event("template.accept-translation", caller.user, template_id=template.id, detail=detail),
             )
         answered = await translations.accepted(connection, template.id)
-    return JSONResponse(_detailed(version, answered))
+    return JSONResponse(_detailed(version, answered, runtime.keys))
 
 
 @router.get("/{template_id}/versions/{version_id}", summary="One frozen version")
@@ -351,7 +354,7 @@ async def show_version(
     headers = {"ETag": etag, "Cache-Control": VERSION_CACHE, "Vary": "Authorization"}
     if shapes.etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    body = shapes.version(version, json.loads(version.definition))
+    body = shapes.version(version, json.loads(version.definition), runtime.keys)
     body |= {"name": template.name, "category": template.category}
     return JSONResponse(body, headers=headers)
 
@@ -365,11 +368,11 @@ async def withdraw(
         version = await templates.show_version(connection, version_id)
         if version.template_id != template.id:
             raise NotFound()
-        version = await templates.withdraw(connection, version, body.reason)
+        version = await templates.withdraw(connection, version, body.reason, runtime.keys)
         await templates.touch(connection, template)
         await audit.record(
             connection,
             caller.tenant,
             audit.Event("template.withdraw", caller.user, template_id=template.id, detail={"versionId": version.id}),
         )
-    return JSONResponse(shapes.version(version, json.loads(version.definition)))
+    return JSONResponse(shapes.version(version, json.loads(version.definition), runtime.keys))

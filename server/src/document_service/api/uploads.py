@@ -24,7 +24,6 @@ from document_service.errors import (
     Problem,
     ScannerUnavailable,
     UnsupportedMediaType,
-    UploadQuotaExceeded,
     UploadStateConflict,
 )
 from document_service.runtime import Runtime
@@ -78,8 +77,7 @@ async def create(body: shapes.UploadCreate, caller: Clinician, runtime: Opened) 
     await _require_scanner(runtime)
     new = NewUpload(**body.model_dump())
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        if await uploads.open_bytes(connection, caller) + body.size > uploads.OPEN_BYTES_PER_USER:
-            raise UploadQuotaExceeded()
+        await uploads.require_quota(connection, caller, body.size)
         upload = await uploads.create(connection, caller, new, runtime.keys)
     return JSONResponse(_shown(upload), 201, {"Location": f"/v1/documents/uploads/{upload.id}", "Upload-Offset": "0"})
 
