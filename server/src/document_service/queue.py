@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.adapters.persistence import qb
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
-from pgqueuer.domain.models import Job
+from pgqueuer.domain.models import Context, Job
 from pgqueuer.domain.settings import DBSettings, Durability
-from pgqueuer.domain.types import Channel
+from pgqueuer.domain.types import Channel, JobId
+from pgqueuer.ports.driver import NotifyCallback
+from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from document_service.database import Connection, Database
 
@@ -104,29 +106,130 @@ async def stats(connection: Connection) -> QueueStats:
     return QueueStats(row["waiting"], row["backlog"], row["running"], float(row["oldest"]))
 
 
-class _Manager(QueueManager):
-    """The engine's manager, whose first health probe waits until the listener can hear it.
+class _Driver(AsyncpgPoolDriver):
+    """The engine's way to the database, which hears what the engine hears.
 
-    The engine sends the probe before it has begun to listen; whoever loses that race restarts ten seconds later.
+    ``heard`` counts announcements of work, so that the manager can tell a queue that it has emptied from one that was
+    filled meanwhile. Of many announcements the engine is told one: each costs it a look at the queue.
     """
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.system)
+        self.heard = 0
+        self.told = False
+        self._callback: NotifyCallback | None = None
+
+    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
+        """Listen for the engine, through ``_hear``."""
+        self._callback = callback
+        await super().add_listener(channel, self._hear)
+
+    def _hear(self, payload: str | bytes | bytearray) -> None:
+        assert self._callback is not None
+        if "table_changed_event" not in str(payload):
+            self._callback(payload)
+            return
+        self.heard += 1
+        if not self.told:
+            self.told = True
+            self._callback(payload)
+
+    def wake(self) -> None:
+        """Have the manager look at the queue as if work had been announced."""
+        if self._callback is not None:
+            now = datetime.now(UTC).isoformat()
+            self._callback(
+                json.dumps(
+                    {
+                        "channel": ENGINE_SETTINGS.channel,
+                        "operation": "update",
+                        "sent_at": now,
+                        "table": "pgqueuer",
+                        "type": "table_changed_event",
+                    }
+                )
+            )
+
+
+class _Manager(QueueManager):
+    """The engine's manager with our count of what is in hand.
+
+    The engine's own count is in the database and lags behind: it looks again 100 ms after it was full, while the
+    typesetters have nothing to do. Ours takes the next entry the moment that one ends, and asks for no more than
+    there is room for. The claim itself, ``FOR UPDATE SKIP LOCKED``, is the engine's.
+    """
+
+    driver: _Driver
+    most: int
+    full = False
+
+    async def fetch_jobs(
+        self, batch_size: int, global_concurrency_limit: int | None, heartbeat_timeout: timedelta
+    ) -> AsyncGenerator[Job, None]:
+        """Claim entries until the queue is empty or as many are in hand as may be."""
+        entrypoints = {name: EntrypointExecutionParameter(concurrency_limit=0) for name in self.entrypoint_registry}
+        while not self.shutdown.is_set():
+            room = self.most - len(self.job_context)
+            if room < 1:
+                self.full = True
+                return
+            # What is announced from here on may be missing in the answer, so it must be heard.
+            heard, self.driver.told = self.driver.heard, False
+            jobs = await self.queries.dequeue(
+                batch_size=room,
+                entrypoints=entrypoints,
+                queue_manager_id=self.queue_manager_id,
+                global_concurrency_limit=None,
+                heartbeat_timeout=heartbeat_timeout,
+            )
+            for job in jobs:
+                yield job
+            if len(jobs) < room and self.driver.heard == heard:
+                return
+
+    def forget_job(self, job_id: JobId, context: Context, task: asyncio.Task[None]) -> None:
+        """Let go of a job that ended; its place is filled at once."""
+        super().forget_job(job_id, context, task)
+        if self.full:
+            self.full = False
+            self.driver.wake()
+
+    async def _effective_dequeue_timeout(self, dequeue_timeout: timedelta) -> timedelta:
+        """How long to wait for an announcement: until the next entry that is put off falls due, at most the poll."""
+        if self.full:
+            return dequeue_timeout
+        rows = await self.driver.fetch(
+            "SELECT min(execute_after) - now() AS due FROM queue.pgqueuer WHERE status = 'queued'"
+            " AND entrypoint = ANY ($1)",
+            list(self.entrypoint_registry),
+        )
+        due = rows[0]["due"]
+        if not isinstance(due, timedelta):
+            return dequeue_timeout
+        return min(max(due, self.min_dequeue_poll_interval), dequeue_timeout)
+
     async def _run_periodic_health_check(self, interval: timedelta = timedelta(seconds=10)) -> None:
+        # The engine sends its first probe before it has begun to listen; who loses that race restarts ten seconds
+        # later. Ours waits until the listener can hear it.
         await asyncio.sleep(POLL_INTERVAL.total_seconds())
         await super()._run_periodic_health_check(interval)
 
 
 async def run(database: Database, handlers: Mapping[str, Handler], stop: asyncio.Event, concurrency: int) -> None:
-    """Take entries and hand them to ``handlers`` by entrypoint until ``stop`` is set; then let the running end.
+    """Take entries and hand them to ``handlers`` by entrypoint, ``concurrency`` at most at a time, until ``stop`` is
+    set; then let the running end.
 
     Raises whatever ends the engine (a lost connection); the caller starts it again.
     """
+    driver = _Driver(database)
     queries = Queries(
-        AsyncpgPoolDriver(database.system),
+        driver,
         qbe=qb.QueryBuilderEnvironment(settings=ENGINE_SETTINGS),
         qbq=qb.QueryQueueBuilder(settings=ENGINE_SETTINGS),
         qbs=qb.QuerySchedulerBuilder(settings=ENGINE_SETTINGS),
     )
     manager = _Manager(queries, channel=ENGINE_SETTINGS.channel)
+    manager.driver, manager.most = driver, concurrency
     for name, handler in handlers.items():
         manager.entrypoint(name, accepts_context=False)(_adapted(handler))
 
@@ -136,11 +239,10 @@ async def run(database: Database, handlers: Mapping[str, Handler], stop: asyncio
 
     follower = asyncio.create_task(follow_stop())
     try:
-        batch = max(1, concurrency // 2)
         await manager.run(
             dequeue_timeout=POLL_INTERVAL,
-            batch_size=batch,
-            max_concurrent_tasks=2 * batch,
+            # Here it only says how many ended entries are put away together; 100 ms later they are in any case.
+            batch_size=concurrency,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             shutdown_on_listener_failure=True,
         )
