@@ -27,15 +27,19 @@ async def chain_events(runtime: Runtime) -> int:
         async with system_transaction(runtime.database) as connection:
             if not await audit_chain.take_lock(connection, audit_chain.SEQUENCER_LOCK):
                 return chained
-            before = chained
+            more = False
             for tail in await audit_chain.tails(connection, unchained_only=True):
                 try:
                     key = audit_chain.chain_key(runtime.keys.mac, tail.tenant_id)
                 except TenantKeyMissing:
                     log.warning("audit.no-key", tenant=tail.tenant_id)
                     continue
-                chained += (await audit_chain.append(connection, tail, key)).chain_seq - tail.chain_seq
-        if chained == before:
+                linked = (await audit_chain.append(connection, tail, key)).chain_seq - tail.chain_seq
+                chained += linked
+                # Only a batch that was full leaves events behind. What arrived meanwhile has time until the next
+                # look; a busy service would otherwise never leave this loop, one commit for every few events.
+                more = more or linked == audit_chain.BATCH
+        if not more:
             return chained
 
 

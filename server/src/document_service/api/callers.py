@@ -18,13 +18,13 @@ _bearer = HTTPBearer(auto_error=False, description="A JWT of the configured issu
 _REMEDY = "This needs the role {}; ask your tenant's administrator."
 
 
-def runtime_of(request: Request) -> Runtime:
+async def runtime_of(request: Request) -> Runtime:
     """The open parts of this process."""
     runtime: Runtime = request.app.state.runtime
     return runtime
 
 
-def any_caller(request: Request, _: Annotated[object, Depends(_bearer)] = None) -> Caller:
+async def any_caller(request: Request, _: Annotated[object, Depends(_bearer)] = None) -> Caller:
     """The verified caller of a /v1 route."""
     caller: Caller = request.state.caller
     return caller
@@ -36,7 +36,7 @@ class RoleCheck:
 
     roles: tuple[str, ...]
 
-    def __call__(self, caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
+    async def __call__(self, caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
         """The caller.
 
         Raises:
