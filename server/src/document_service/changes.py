@@ -77,6 +77,15 @@ async def record(
     )
 
 
+def recorded_from(source: str, kind: str, entity_id: str, facility_ids: str, user_id: str = "NULL") -> str:
+    """SQL that appends one change for every row of ``source``; the others are expressions over its columns.
+
+    It goes into the statement that writes the rows, which saves a round trip for each of them.
+    """
+    return f"""INSERT INTO changes (tenant_id, kind, entity_id, facility_ids, user_id)
+        SELECT tenant_id, {kind}, {entity_id}, {facility_ids}, {user_id} FROM {source}"""
+
+
 def rights(caller: Caller) -> str:
     """A short hash of what the caller may see; a cursor made under other rights starts anew."""
     facilities = None if caller.facilities is None else sorted(caller.facilities)

@@ -84,6 +84,11 @@ class Document:
 _PLAIN = tuple(name for name in Document.__dataclass_fields__ if name != "title")
 _COLUMNS = ", ".join((*_PLAIN, "title_sealed"))
 
+#: Puts a new document into the feed of those who may see it, in the statement that inserts it.
+_ANNOUNCE = changes.recorded_from(
+    "document", "'document'", "id", "CASE WHEN facility_id IS NOT NULL THEN ARRAY[facility_id] END"
+)
+
 
 def _from_row(row: Any, sealer: Sealer) -> Document:
     values = {name: row[name] for name in _PLAIN}
@@ -102,12 +107,13 @@ async def insert(connection: Connection, document: Document, sealer: Sealer) -> 
     columns = ", ".join(values)
     places = ", ".join(f"${index}" for index in range(1, len(values) + 1))
     row = await connection.fetchrow(
-        f"INSERT INTO documents ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING RETURNING id", *values.values()
+        f"""WITH document AS (INSERT INTO documents ({columns}) VALUES ({places})
+                ON CONFLICT DO NOTHING RETURNING tenant_id, id, facility_id),
+            announced AS ({_ANNOUNCE})
+            SELECT id FROM document""",
+        *values.values(),
     )
-    if row is None:
-        return False
-    await announce(connection, document)
-    return True
+    return row is not None
 
 
 async def announce(connection: Connection, document: Document) -> None:

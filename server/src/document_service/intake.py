@@ -26,7 +26,6 @@ from document_service.keys import KeyStore
 from document_service.render_jobs import Job, RenderRequest
 from document_service.templates import Version, parsed, show_in_use, show_version
 from document_service.tenants import Tenant
-from document_service.tenants import show as show_tenant
 from document_service.tokens import Caller
 
 #: A requestedAt this far ahead of server time is a device with a wrong clock; it is taken, and counted as now.
@@ -70,8 +69,7 @@ async def accept(
         raise MutationWindowPassed()
     if requested_at > now + CLOCK_TOLERANCE:
         requested_at = now
-    tenant = await show_tenant(connection, caller.tenant)
-    version = await _check_version(connection, caller, tenant, request, now)
+    version, tenant = await _check_version(connection, caller, request, now)
     if request.not_after is not None and request.not_after < now:
         raise ExpiredByRequester()
     _check_against_definition(version, request)
@@ -95,6 +93,7 @@ async def accept(
         if known is None:
             raise ClientMutationIdConflict()
         return Accepted(render_jobs.check_replay(known, caller, fingerprint), False)
+    # Last, because it locks the tenant's slots: other requests of the tenant wait until this transaction ends.
     await queue.enqueue(connection, caller.tenant, job.id, job.generation, lane, urgent=kind == "sync")
     return Accepted(job, True)
 
@@ -114,9 +113,9 @@ async def check_retry(connection: Connection, job: Job) -> None:
 
 
 async def _check_version(
-    connection: Connection, caller: Caller, tenant: Tenant, request: RenderRequest, now: datetime
-) -> Version:
-    version, template = await show_in_use(connection, request.template_version_id)
+    connection: Connection, caller: Caller, request: RenderRequest, now: datetime
+) -> tuple[Version, Tenant]:
+    version, template, tenant = await show_in_use(connection, request.template_version_id)
     if not caller.may_see_facility(template.facility_id):
         raise NotFound("There is no published template version with this id that you may see.")
     if template.status == "retired" or version.withdrawn_at is not None:
@@ -128,7 +127,7 @@ async def _check_version(
     late = version.effective_to is not None and now >= version.effective_to
     if early or (late and not tenant.profile.allow_reprint):
         raise TemplateVersionNotEffective()
-    return version
+    return version, tenant
 
 
 async def _check_translation(connection: Connection, tenant: Tenant, version: Version, locale: str) -> None:

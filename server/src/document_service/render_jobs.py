@@ -175,16 +175,20 @@ class Job:
 
 _COLUMNS = ", ".join(name for name in Job.__dataclass_fields__)
 
+#: Puts the row of the CTE ``job`` into the feed, in the statement that writes it.
+_ANNOUNCE = changes.recorded_from("job", "'job'", "id", "facility_ids", "created_by")
+
+#: The next number of a tenant's year, e.g. 2025-000017.
+_NEXT_NUMBER = """INSERT INTO document_numbers AS n (tenant_id, year, last) SELECT {tenant}, {year}::integer, 1 {source}
+    ON CONFLICT (tenant_id, year) DO UPDATE SET last = n.last + 1
+    RETURNING year || '-' || lpad(last::text, greatest(6, length(last::text)), '0') AS text"""
+
 
 def _from_row(row: Any) -> Job:
-    values = dict(row)
-    return Job(
-        **{
-            **values,
-            "client_mutation_id": str(values["client_mutation_id"]),
-            "attempt_causes": json.loads(values["attempt_causes"]),
-        }
-    )
+    values = {name: row[name] for name in Job.__dataclass_fields__}
+    values["client_mutation_id"] = str(values["client_mutation_id"])
+    values["attempt_causes"] = json.loads(values["attempt_causes"])
+    return Job(**values)
 
 
 async def find(connection: Connection, client_mutation_id: str) -> Job | None:
@@ -227,11 +231,14 @@ async def insert(
     """Insert the job, or None when its clientMutationId is taken. The caller enqueues in the same transaction."""
     facilities = None if caller.facilities is None else sorted(caller.facilities)
     row = await connection.fetchrow(
-        f"""INSERT INTO document_render_jobs (tenant_id, id, client_mutation_id, fingerprint, fingerprint_version, kind,
-                lane, template_tenant_id, template_version_id, patient_id, encounter_id, locale, request_sealed,
-                facility_ids, requested_at, not_after, created_by, bulk_id)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-            ON CONFLICT (tenant_id, client_mutation_id) DO NOTHING RETURNING {_COLUMNS}""",
+        f"""WITH job AS (
+                INSERT INTO document_render_jobs (tenant_id, id, client_mutation_id, fingerprint, fingerprint_version,
+                    kind, lane, template_tenant_id, template_version_id, patient_id, encounter_id, locale,
+                    request_sealed, facility_ids, requested_at, not_after, created_by, bulk_id)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+                ON CONFLICT (tenant_id, client_mutation_id) DO NOTHING RETURNING {_COLUMNS}),
+            announced AS ({_ANNOUNCE})
+            SELECT {_COLUMNS} FROM job""",
         caller.tenant,
         identifiers.new("job"),
         client_mutation_id,
@@ -251,11 +258,7 @@ async def insert(
         caller.user,
         bulk_id,
     )
-    if row is None:
-        return None
-    job = _from_row(row)
-    await _announce(connection, job)
-    return job
+    return None if row is None else _from_row(row)
 
 
 async def show(connection: Connection, caller: Caller, job_id: str, *, for_update: bool = False) -> Job:
@@ -348,61 +351,57 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
     A start that finds the job running takes it over from a worker that is lost, and says so in the job's causes. The
     document number is taken once per job, at its first attempt, from the tenant's counter of the year.
     """
+    # The row is locked before the number is taken: of two starts at once the later sees the number of the earlier.
+    numbering = _NEXT_NUMBER.format(tenant="current_tenant()", year="$2", source="FROM unfinished WHERE unnumbered")
     row = await connection.fetchrow(
-        f"""UPDATE document_render_jobs SET status = 'running', attempts = attempts + 1, started_at = now(),
+        f"""WITH unfinished AS (
+                SELECT id AS job_id, document_number IS NULL AS unnumbered FROM document_render_jobs
+                WHERE tenant_id = current_tenant() AND id = $1 AND status IN ('queued', 'running') FOR UPDATE),
+            number AS ({numbering})
+            UPDATE document_render_jobs SET status = 'running', attempts = attempts + 1, started_at = now(),
                 unanswered_starts = unanswered_starts + 1,
                 attempt_causes = CASE status WHEN 'running' THEN attempt_causes || jsonb_build_object(
-                    'attempt', attempts, 'code', $2::text, 'seconds',
-                    round(extract(epoch FROM now() - started_at), 3)) ELSE attempt_causes END
-            WHERE tenant_id = current_tenant() AND id = $1 AND status IN ('queued', 'running')
+                    'attempt', attempts, 'code', $3::text, 'seconds',
+                    round(extract(epoch FROM now() - started_at), 3)) ELSE attempt_causes END,
+                document_number = coalesce(document_number, (SELECT text FROM number))
+            FROM unfinished WHERE tenant_id = current_tenant() AND id = job_id
             RETURNING {_COLUMNS}, request_sealed, unanswered_starts""",
         job_id,
+        datetime.now(UTC).year,
         WORKER_LOST,
     )
     if row is None:
         return None
-    values = dict(row)
-    sealed, unanswered = values.pop("request_sealed"), values.pop("unanswered_starts")
-    if values["document_number"] is None:
-        values["document_number"] = await next_number(connection, values["tenant_id"])
-        await connection.execute(
-            "UPDATE document_render_jobs SET document_number = $2 WHERE tenant_id = current_tenant() AND id = $1",
-            job_id,
-            values["document_number"],
-        )
-    job = _from_row(values)
-    return Attempt(job, job.attempts, sealed, unanswered)
+    job = _from_row(row)
+    return Attempt(job, job.attempts, row["request_sealed"], row["unanswered_starts"])
 
 
 async def next_number(connection: Connection, tenant_id: str) -> str:
     """Take the tenant's next document number; a transaction that rolls back leaves a gap at most."""
-    year = datetime.now(UTC).year
-    last = await connection.fetchval(
-        """INSERT INTO document_numbers AS n (tenant_id, year, last) VALUES ($1, $2, 1)
-           ON CONFLICT (tenant_id, year) DO UPDATE SET last = n.last + 1 RETURNING last""",
-        tenant_id,
-        year,
+    number: str = await connection.fetchval(
+        _NEXT_NUMBER.format(tenant="$1", year="$2", source=""), tenant_id, datetime.now(UTC).year
     )
-    return f"{year}-{last:06d}"
+    return number
 
 
 async def finish(connection: Connection, attempt: Attempt, document_id: str, facility_id: str | None) -> Job | None:
     """Record that this attempt's document counts; None when another attempt has taken the job over."""
     row = await connection.fetchrow(
-        f"""UPDATE document_render_jobs SET status = 'completed', document_id = $4, finished_at = now(),
-                facility_ids = $5, error_code = NULL, error_title = NULL, error_detail = NULL
-            WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running' RETURNING {_COLUMNS}""",
+        f"""WITH job AS (
+                UPDATE document_render_jobs SET status = 'completed', document_id = $4, finished_at = now(),
+                    facility_ids = $5, error_code = NULL, error_title = NULL, error_detail = NULL
+                WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running' RETURNING {_COLUMNS}),
+            announced AS ({_ANNOUNCE})
+            SELECT {_COLUMNS}, CASE WHEN $6 THEN pg_notify($7, id) END FROM job""",
         attempt.job.tenant_id,
         attempt.job.id,
         attempt.number,
         document_id,
         None if facility_id is None else [facility_id],
+        attempt.job.kind == "sync",
+        FINISHED_CHANNEL,
     )
-    if row is None:
-        return None
-    await _announce(connection, _from_row(row))
-    await _wake(connection, attempt)
-    return _from_row(row)
+    return None if row is None else _from_row(row)
 
 
 async def _wake(connection: Connection, attempt: Attempt) -> None:

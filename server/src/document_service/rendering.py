@@ -24,6 +24,7 @@ from document_service import (
 from document_service.database import Connection, tenant_transaction
 from document_service.errors import (
     ExpiredByRequester,
+    NotFound,
     RenderMemory,
     RenderTimeout,
     ServiceError,
@@ -38,7 +39,6 @@ from document_service.runtime import Runtime
 from document_service.telemetry import log, render_seconds
 from document_service.templates import Template, Version, parsed, show_in_use
 from document_service.tenants import Tenant
-from document_service.tenants import show as show_tenant
 from document_service.tokens import Caller
 from document_service.typesetting.jobs import TypesetJob, TypesetResult
 
@@ -82,8 +82,7 @@ async def run_attempt(runtime: Runtime, tenant_id: str, job_id: str) -> None:
     """
     began = time.monotonic()
     async with tenant_transaction(runtime.database.app, tenant_id) as connection:
-        attempt = await render_jobs.start(connection, job_id)
-        work = None if attempt is None else await _load(connection, attempt)
+        work = await _start(connection, tenant_id, job_id)
     if work is None:
         return
     try:
@@ -101,11 +100,15 @@ async def run_attempt(runtime: Runtime, tenant_id: str, job_id: str) -> None:
             raise TryAgain(delay) from None
 
 
-async def _load(connection: Connection, attempt: Attempt) -> Work:
-    version, template = await show_in_use(connection, attempt.job.template_version_id)
-    tenant = await show_tenant(connection, attempt.job.tenant_id)
-    brand, logo = await branding.show_with_logo(connection, tenant.tenant_id)
-    return Work(attempt, tenant, version, template, brand, logo)
+async def _start(connection: Connection, tenant_id: str, job_id: str) -> Work | None:
+    try:
+        version, template, tenant = await show_in_use(connection, job_id=job_id)
+    except NotFound:
+        return None
+    brand, logo = await branding.show_with_logo(connection, tenant_id)
+    # Last, because it locks the tenant's counter of numbers: other jobs of the tenant wait until this transaction ends.
+    attempt = await render_jobs.start(connection, job_id)
+    return None if attempt is None else Work(attempt, tenant, version, template, brand, logo)
 
 
 def _check_still_wanted(work: Work) -> None:
@@ -235,7 +238,6 @@ async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
         if job is None:
             log.info("attempt.overtaken", job=work.attempt.job.id, attempt=work.attempt.number)
             return False
-        await queue.release(connection, document.tenant_id, job.lane)
         if not await documents.insert(connection, document, runtime.keys):
             raise RuntimeError("a job that was not finished has a document")
         await audit.record(
@@ -250,6 +252,9 @@ async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
                 detail={"templateVersionId": job.template_version_id, "sha256": document.sha256},
             ),
         )
+        # Last, because it locks the tenant's slots: other jobs of the tenant wait until this transaction ends.
+        await queue.release(connection, document.tenant_id, job.lane)
+    runtime.finish(job.id, document)
     return True
 
 
@@ -310,7 +315,6 @@ async def _record_failure(runtime: Runtime, work: Work, error: ServiceError, sec
     async with tenant_transaction(runtime.database.app, job.tenant_id) as connection:
         failure = await render_jobs.fail(connection, work.attempt, error, seconds)
         if failure.final:
-            await queue.release(connection, job.tenant_id, job.lane)
             await audit.record(
                 connection,
                 job.tenant_id,
@@ -323,4 +327,5 @@ async def _record_failure(runtime: Runtime, work: Work, error: ServiceError, sec
                     detail={"code": error.code},
                 ),
             )
+            await queue.release(connection, job.tenant_id, job.lane)
     return failure.again_after

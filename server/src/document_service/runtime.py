@@ -14,6 +14,7 @@ import asyncpg
 
 from document_service import epoch, platform_forms, render_jobs, templates, tenants
 from document_service.database import SYSTEM_ROLE, Address, Database, open_database
+from document_service.documents import Document
 from document_service.errors import ServiceError, TenantShredded, TypesettingBusy
 from document_service.fhir import FhirReader
 from document_service.keys import KeyStore, shredded_tenants
@@ -36,7 +37,7 @@ LISTEN_AGAIN_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Runtime:
-    """The open parts of one process. ``finished`` wakes whoever waits in this process for a job to end."""
+    """The open parts of one process. Who waits here for a job to end is in ``waiting``, see ``finish``."""
 
     settings: Settings
     keys: KeyStore
@@ -51,7 +52,7 @@ class Runtime:
     # Where previews and trial renders are printed: the pool above where there is one, else one of a single child.
     press: TypesettingPool
     scanner: Scanner | None
-    finished: dict[str, asyncio.Event] = field(default_factory=dict)
+    waiting: dict[str, asyncio.Future[Document | None]] = field(default_factory=dict)
     #: Set when the process was asked to stop: whoever waits for something answers now.
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     user_throttle: Throttle = field(default_factory=lambda: Throttle(USER_RATE))
@@ -82,13 +83,17 @@ class Runtime:
         """The sync epoch that every answer carries."""
         return self.epochs.value
 
+    def finish(self, job_id: str, document: Document | None = None) -> None:
+        """Tell who waits here that a job has ended; ``document``, when this process has just recorded it."""
+        future = self.waiting.pop(job_id, None)
+        if future is not None:
+            future.set_result(document)
+
     async def listen(self) -> None:
         """Hear what other processes announce, until cancelled: finished jobs that somebody waits for, a new epoch."""
 
         def wake(*told: object) -> None:
-            event = self.finished.pop(str(told[-1]), None)
-            if event is not None:
-                event.set()
+            self.finish(str(told[-1]))
 
         def renewed(*told: object) -> None:
             self.epochs.heard(str(told[-1]))

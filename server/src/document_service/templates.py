@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from document_service import changes, identifiers
+from document_service import changes, identifiers, tenants
 from document_service.database import Connection
 from document_service.errors import (
     NotFound,
@@ -28,7 +28,7 @@ from document_service.errors import (
     TemplateNameConflict,
     TemplateStateConflict,
 )
-from document_service.tenants import PLATFORM, Sealer
+from document_service.tenants import PLATFORM, Sealer, Tenant
 from document_service.tokens import Caller
 
 _REASON = "version-withdrawn-reason"
@@ -403,23 +403,32 @@ async def show_version(connection: Connection, version_id: str) -> Version:
     return version
 
 
-async def show_in_use(connection: Connection, version_id: str) -> tuple[Version, Template]:
-    """Read a version and its template in one round trip, as intake and the worker need them.
+async def show_in_use(
+    connection: Connection, version_id: str | None = None, *, job_id: str | None = None
+) -> tuple[Version, Template, Tenant]:
+    """Read a version, its template and the transaction's tenant in one round trip, as intake and the worker need them.
+
+    The version is named by its id, or by a job that prints it.
 
     Raises:
-        NotFound, TemplateStateConflict: as ``show_version``.
+        NotFound, TemplateStateConflict: as ``show_version``. NotFound too when the tenant is no more.
     """
     row = await connection.fetchrow(
-        f"""SELECT {_prefixed(Version, "v")}, {_prefixed(Template, "t")} FROM template_versions v
-            JOIN templates t ON t.tenant_id = v.tenant_id AND t.id = v.template_id WHERE v.id = $1""",
+        f"""SELECT {_prefixed(Version, "v")}, {_prefixed(Template, "t")}, {tenants.COLUMNS}
+            FROM template_versions v JOIN templates t ON t.tenant_id = v.tenant_id AND t.id = v.template_id
+            JOIN tenants tenant ON tenant.tenant_id = current_tenant()
+            WHERE v.id = coalesce($1, (SELECT j.template_version_id FROM document_render_jobs j
+                WHERE j.tenant_id = current_tenant() AND j.id = $2))""",
         version_id,
+        job_id,
     )
     if row is None:
         raise NotFound("There is no published template version with this id that you may see.")
     version = Version(**{name: row[f"v_{name}"] for name in Version.__dataclass_fields__})
     if text_checksum(version.definition) != version.checksum:
         raise TemplateStateConflict("The stored definition differs from its checksum; the operator restores it.")
-    return version, Template(**{name: row[f"t_{name}"] for name in Template.__dataclass_fields__})
+    template = Template(**{name: row[f"t_{name}"] for name in Template.__dataclass_fields__})
+    return version, template, tenants.from_joined(row)
 
 
 def _prefixed(noun: type[Version] | type[Template], alias: str) -> str:

@@ -80,10 +80,30 @@ class Tenant:
         }
 
 
+_UNKNOWN = "This tenant does not exist on this service; the operator creates it."
+
+_PROFILE_FIELDS = frozenset(f.name for f in fields(Profile))
+
+
+#: The columns of a tenant of the alias ``tenant``, for a statement that reads it together with something else.
+COLUMNS = ", ".join(f"tenant.{f.name} AS tenant_{f.name}" for f in fields(Tenant))
+
+
+def from_joined(row: Any) -> Tenant:
+    """The tenant of a row that was read with ``COLUMNS``.
+
+    Raises:
+        NotFound: it was shredded.
+    """
+    values = {f.name: row[f"tenant_{f.name}"] for f in fields(Tenant)}
+    if values["shredded_at"] is not None:
+        raise NotFound(_UNKNOWN)
+    return _from_row(values)
+
+
 def _from_row(row: Any) -> Tenant:
     stored = json.loads(row["profile"])
-    known = {f.name for f in fields(Profile)}
-    values = {key: value for key, value in stored.items() if key in known}
+    values = {key: value for key, value in stored.items() if key in _PROFILE_FIELDS}
     return Tenant(
         row["tenant_id"],
         row["name"],
@@ -145,7 +165,7 @@ async def show(connection: Connection, tenant_id: str) -> Tenant:
     """
     row = await connection.fetchrow("SELECT * FROM document.tenants WHERE tenant_id = $1", tenant_id)
     if row is None or row["shredded_at"] is not None:
-        raise NotFound("This tenant does not exist on this service; the operator creates it.")
+        raise NotFound(_UNKNOWN)
     return _from_row(row)
 
 

@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from document_service import documents, intake, queue, render_jobs
+from document_service import access, documents, intake, queue, render_jobs
 from document_service.database import tenant_transaction
-from document_service.errors import GenerateTimeout, ServiceError, error_of_code
+from document_service.errors import GenerateTimeout, NotFound, ServiceError, error_of_code
 from document_service.render_jobs import Job
 from document_service.runtime import Runtime
 from document_service.tokens import Caller
@@ -35,7 +35,11 @@ async def wait_for_document(
         # Nobody was left to take the failure away: this repeat starts afresh, as if the id was never used.
         await _forget(runtime, accepted.job)
         accepted = await accept()
-    job = await _wait(runtime, caller, accepted.job, deadline)
+    job, recorded = await _wait(runtime, caller, accepted.job, deadline)
+    if recorded is not None:
+        if not access.permits(caller, recorded.subject):
+            raise NotFound()
+        return recorded, not accepted.new
     if job.status == "completed" and job.document_id is not None:
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
             document = await documents.show_readable(connection, caller, job.document_id, runtime.keys)
@@ -49,16 +53,23 @@ async def wait_for_document(
     raise GenerateTimeout(extra={"renderJobId": job.id})
 
 
-async def _wait(runtime: Runtime, caller: Caller, job: Job, deadline: float) -> Job:
+async def _wait(runtime: Runtime, caller: Caller, job: Job, deadline: float) -> tuple[Job, documents.Document | None]:
+    """The job as it is when it has ended or the deadline has come; its document, when a worker in this process made it.
+
+    Such a document is handed over as it was committed: reading it back would cost six round trips to the database.
+    """
     while job.status in ("queued", "running") and time.monotonic() < deadline:
-        event = runtime.finished.setdefault(job.id, asyncio.Event())
-        try:
-            await asyncio.wait_for(event.wait(), min(LOOK_EVERY_SECONDS, max(0.0, deadline - time.monotonic())))
-        except TimeoutError:
-            runtime.finished.pop(job.id, None)
+        future = runtime.waiting.get(job.id)
+        if future is None:
+            future = runtime.waiting[job.id] = asyncio.get_running_loop().create_future()
+        await asyncio.wait([future], timeout=min(LOOK_EVERY_SECONDS, max(0.0, deadline - time.monotonic())))
+        if not future.done():
+            runtime.waiting.pop(job.id, None)
+        elif (document := future.result()) is not None:
+            return job, document
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
             job = await render_jobs.show(connection, caller, job.id)
-    return job
+    return job, None
 
 
 async def _forget(runtime: Runtime, job: Job) -> None:
