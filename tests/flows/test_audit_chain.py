@@ -129,7 +129,8 @@ async def test_a_changed_row_shows_even_with_recomputed_hashes(service: Service,
             )
             previous = made
     found = await verified(service, tenant)
-    assert len([finding for finding in found if finding.kind == "altered"]) == len(links) - 5
+    # A head that was signed in between is contradicted too; whether there is one depends on the minute.
+    assert len([finding for finding in found if finding.text.endswith("was changed")]) == len(links) - 5
 
 
 async def test_a_cut_tail_shows_by_the_signed_head_and_stays_shown(service: Service, fhir_url: str) -> None:
