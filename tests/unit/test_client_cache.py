@@ -336,8 +336,7 @@ def test_a_download_is_resumed_by_another_process(device: Device) -> None:
     content = enlarge(device)
     device.ask()
     cut_after(device, 100_000)
-    device.transport.faults.append(Fault("/download-url", lambda r: None, times=1))
-    device.transport.faults.append(Fault("/download-url", lambda r: problem(503, "BUSY"), times=1))
+    device.transport.faults.append(Fault(CONTENT, lambda r: problem(503, "BUSY"), times=1))
     assert device.client.sync().stopped == "SERVER_BUSY"
     assert device.client.documents.list()[0]["state"] == "waiting"
     device.client.close()

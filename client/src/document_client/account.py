@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import apsw
 
 from . import audit, feed, requests
+from .answers import Answer
 from .clock import Reading, TimeSource, make_contact, read_clock, to_text
 from .errors import LocalFileUnreadable, QueueSetAside, SignInNeeded, StorageProblem
 from .files import make_folder, write_private
@@ -103,6 +104,7 @@ class Account:
     notices: list[str] = field(default_factory=list)
     closed: bool = False
     takes_batches: bool = True
+    heard: tuple[str, Answer, float] | None = None
 
     def close(self) -> None:
         """Close the databases."""

@@ -30,6 +30,9 @@ from .sync import run_cycle
 # A second `documents sync` waits this long for the first; a cycle on a slow link takes about that.
 WAIT_FOR_OTHER_SECONDS = 30.0
 
+# A page names every revocation up to now, and its Date is the server's time: an older one is not used any more.
+HEARD_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -366,13 +369,25 @@ class Driver:
 
     def _on_Post(self, effect: fx.Post) -> Answer:
         self._keep_lease()
+        # What is sent now changes what there is to read: an answer that came before it is out of date.
+        self._account.heard = None
         headers = {"X-Client-Mutation-Id": effect.cmid} if effect.cmid else {}
         return self._connection.send("POST", effect.path, content=effect.content, headers=headers)
 
     def _on_Get(self, effect: fx.Get) -> Answer:
         self._keep_lease()
+        if effect.path.startswith(feed.ROUTE):
+            return self._read_changes(effect.path)
         headers = {"If-None-Match": effect.etag} if effect.etag else {}
         return self._connection.send("GET", effect.path, headers=headers)
+
+    def _read_changes(self, path: str) -> Answer:
+        """Return the page of changes that a watch has been waiting for, or ask for it."""
+        heard, self._account.heard = self._account.heard, None
+        path += feed.policy_mark(self._account.cache)
+        if heard is not None and heard[0] == path and time.monotonic() - heard[2] < HEARD_SECONDS:
+            return heard[1]
+        return self._connection.send("GET", path)
 
     def _on_Fetch(self, effect: fx.Fetch) -> Transfer:
         document = effect.document

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 
@@ -17,6 +18,10 @@ from . import cache, templates
 from .clock import Contact
 from .localdb import single_row
 from .policy import CachePolicy, parse_policy
+
+ROUTE = "/v1/documents/changes?cursor="
+# Of the policy's signature: 48 bits tell a tenant's policies apart, and each byte counts (contract §4).
+MARK_CHARACTERS = 8
 
 SCHEMA = (
     cache.SCHEMA
@@ -35,6 +40,14 @@ SCHEMA = (
     INSERT INTO contact VALUES (1, NULL, NULL, NULL, 0);
     """,
 )
+
+
+def policy_mark(conn: apsw.Connection) -> str:
+    """Return the part of the query that names the policy kept here: the service then need not send it again."""
+    wire, cursor = single_row(conn, "SELECT policy, cursor FROM feed")
+    if not wire or not cursor:
+        return ""
+    return "&policy=" + quote(str(json.loads(wire).get("signature") or "")[-MARK_CHARACTERS:], safe="")
 
 
 def read_cursor(conn: apsw.Connection) -> str:

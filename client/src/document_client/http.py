@@ -54,8 +54,13 @@ class Connection:
             http2=False,
             follow_redirects=False,
             timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            headers={"User-Agent": f"document-client/{__version__}", "Accept": "application/json"},
+            headers={"User-Agent": f"document-client/{__version__}"},
         )
+        # Every byte of an empty answer's request counts on a slow link: keeping the connection is HTTP/1.1's default,
+        # any media type is what no Accept means, and the service compresses by gzip alone.
+        for name in ("Connection", "Accept"):
+            del self._client.headers[name]
+        self._client.headers["Accept-Encoding"] = "gzip"
 
     def close(self) -> None:
         """Close the connection."""
@@ -96,7 +101,7 @@ class Connection:
         ``etag`` is the SHA-256 that the whole must have: ``If-Range`` makes a changed document start again, and
         ``have_all`` asks only whether it is still the same (``If-None-Match``). No bearer token is sent.
         """
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        headers = {"Accept-Encoding": "identity"}
         if have_all:
             headers["If-None-Match"] = f'"{etag}"'
         elif offset:

@@ -112,7 +112,8 @@ def server_time(answer: Answer) -> float | None:
 
 def epoch_of(answer: Answer) -> str | None:
     """Return the sync epoch of an answer of ours, or None."""
-    return answer.headers.get("x-sync-epoch") or None if answer.kind == "answer" and answer.is_json else None
+    ours = answer.kind == "answer" and (answer.is_json or answer.status == 204)
+    return answer.headers.get("x-sync-epoch") or None if ours else None
 
 
 def _retry_after(text: str, now: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -27,12 +28,15 @@ from .effects import (
     TouchTemplates,
     Wanted,
 )
-from .reactions import Verdict, judge, server_time
+from .reactions import Verdict, epoch_of, judge, server_time
 
 # A cut download is resumed at once this often while it makes progress; then the network is taken to be gone.
 RESUMES = 5
 # The service's word that a document is gone for good; any other refusal may be taken back.
 WITHDRAWN = "DOCUMENT_WITHDRAWN"
+
+
+_NOTHING_NEW: dict[str, Any] = {"more": False, "revocations": [], "templates": [], "jobs": [], "documents": []}
 
 
 def pull_changes(cycle: Cycle) -> Steps:
@@ -43,6 +47,9 @@ def pull_changes(cycle: Cycle) -> Steps:
         yield from heed_epoch(cycle)
         if cycle.stopped:
             return
+        if cursor and answer.status == 204 and epoch_of(answer):
+            # Nothing is new, and the policy is the one that is here; a portal's 204 has no epoch.
+            answer = replace(answer, status=200, is_json=True, body=dict(_NOTHING_NEW, cursor=cursor))
         judged = judge(answer, cycle.clock())
         if answer.status == 410 and judged.verdict is Verdict.REFUSED and not restarted:
             restarted = True
@@ -138,19 +145,22 @@ def download(cycle: Cycle) -> Steps:
 
 
 def _fetch(cycle: Cycle, document: Wanted) -> Steps:
-    """Fetch or confirm one document, resuming what is cut; the signed URL is asked for just before use."""
+    """Fetch or confirm one document, resuming what is cut; the signed URL is asked for just before its use."""
     document_id = document.document_id
+    url: str | None = None
     for _ in range(RESUMES):
-        path = f"/v1/documents/{quote(document_id, safe='')}/download-url"
-        answer = yield from exchange(cycle, Post(path, b"{}"))
-        judged = judge(answer, cycle.clock())
-        if judged.verdict is Verdict.REFUSED and answer.status in (404, 409, 410):
-            yield FailDelivery(document_id, judged.code, judged.title, judged.code == WITHDRAWN)
-            return
-        url = answer.body.get("url") if judged.verdict is Verdict.ACCEPTED and isinstance(answer.body, dict) else None
-        if not isinstance(url, str):
-            stop_for(cycle, judged, answer)
-            return
+        if url is None:
+            path = f"/v1/documents/{quote(document_id, safe='')}/download-url"
+            answer = yield from exchange(cycle, Post(path, b"{}"))
+            judged = judge(answer, cycle.clock())
+            if judged.verdict is Verdict.REFUSED and answer.status in (404, 409, 410):
+                yield FailDelivery(document_id, judged.code, judged.title, judged.code == WITHDRAWN)
+                return
+            body = answer.body if judged.verdict is Verdict.ACCEPTED and isinstance(answer.body, dict) else {}
+            if not isinstance(body.get("url"), str):
+                stop_for(cycle, judged, answer)
+                return
+            url = body["url"]
         transfer: Transfer = yield Fetch(url, document)
         cycle.report.bytes_received += transfer.received
         if cycle.budget is not None:
@@ -171,6 +181,9 @@ def _fetch(cycle: Cycle, document: Wanted) -> Steps:
         elif transfer.received == 0:
             cycle.stop("NO_CONNECTION", "the download was cut")
             return
+        if transfer.kind != "cut":
+            # A resumption follows within seconds, for which the same URL is good; another try begins with a fresh one.
+            url = None
         document = _without_bytes(document, transfer)
     cycle.report.errors.append("DOWNLOAD_FAILED")
 

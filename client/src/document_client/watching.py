@@ -1,13 +1,21 @@
-"""``documents sync --watch``: cycle after cycle, soon after new work and patient without a connection."""
+"""``documents sync --watch``: cycle after cycle, soon after new work and patient without a connection.
+
+Between cycles the service is asked for changes and may take half a minute to answer (``wait``): one small round trip
+for each half minute, and a revocation or a finished document is here within a second. The answer is handed to the next
+cycle, which need not ask again. Where the service does not wait, or there is no connection, a cycle runs each minute.
+"""
 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from . import requests
+from . import feed, requests
+from .answers import Answer
 from .errors import ClientError, Misconfigured, SignInNeeded
 
 if TYPE_CHECKING:
@@ -16,6 +24,10 @@ if TYPE_CHECKING:
 
 # Nothing new costs one small round trip; a minute keeps a clinic's list and revocations fresh.
 POLL_SECONDS = 60.0
+# Contract §2: the service waits up to 30 s; networks cut silent connections after a minute or less.
+LISTEN_SECONDS = 30
+# A service that knows no waiting answers at once; twice this is longer than any answer takes to come.
+_TOO_SOON_SECONDS = 2.0
 # How soon work that another program queues is noticed.
 LOOK_SECONDS = 1.0
 
@@ -35,26 +47,84 @@ def watch(
     Errors that a person must mend end it (SignInNeeded, Misconfigured); others are told and waited out.
     """
     done = 0
+    listening = Listening(client)
     while cycles is None or done < cycles:
         done += 1
+        reached = False
         try:
             report = client.sync(budget=budget, eager=False)
+            reached = report.stopped is None
             tell(report, None)
         except (SignInNeeded, Misconfigured):
             raise
         except ClientError as failure:
             tell(None, failure)
         if cycles is None or done < cycles:
-            _wait_for_work(client, sleep)
+            _wait_for_work(client, sleep, listening if reached else None)
 
 
-def _wait_for_work(client: DocumentClient, sleep: Callable[[float], None]) -> None:
-    """Wait for the poll interval (jittered), until a request is due, or until another program wrote to the queue."""
+class Listening:
+    """One question for changes at a time, which the service may keep for ``LISTEN_SECONDS``, in a thread of its own."""
+
+    def __init__(self, client: DocumentClient) -> None:
+        """Ask nothing yet."""
+        self._client = client
+        self._thread: threading.Thread | None = None
+        self._answered: tuple[str, Answer] | None = None
+        self._waits = True
+
+    def begin(self) -> None:
+        """Ask, unless a question is open or the service does not keep questions."""
+        if not self._waits or (self._thread is not None and self._thread.is_alive()):
+            return
+        account = self._client.account()
+        cursor = feed.read_cursor(account.cache)
+        if not cursor:
+            return
+        path = feed.ROUTE + quote(cursor, safe="") + feed.policy_mark(account.cache)
+        connected = self._client._connected(account)
+        self._answered = None
+
+        def ask() -> None:
+            began = time.monotonic()
+            with connected as connection:
+                answer = connection.send("GET", f"{path}&wait={LISTEN_SECONDS}", read_seconds=2.0 * LISTEN_SECONDS)
+            nothing_new = answer.status == 204 or not _tells_something(answer)
+            if nothing_new and time.monotonic() - began < _TOO_SOON_SECONDS:
+                # It would be asked again and again without a pause.
+                self._waits = False
+            self._answered = (path, answer)
+
+        self._thread = threading.Thread(target=ask, name="listen-for-changes", daemon=True)
+        self._thread.start()
+
+    def hear(self) -> bool:
+        """Return whether the service has answered; its answer then is what the next cycle reads."""
+        if self._answered is None:
+            return False
+        self._client.account().heard, self._answered = (*self._answered, time.monotonic()), None
+        return True
+
+
+def _tells_something(answer: Answer) -> bool:
+    kinds = ("revocations", "templates", "jobs", "documents")
+    return isinstance(answer.body, dict) and any(answer.body.get(kind) for kind in kinds)
+
+
+def _wait_for_work(client: DocumentClient, sleep: Callable[[float], None], listening: Listening | None) -> None:
+    """Wait until the service has something to say, a request is due, or another program wrote to the queue.
+
+    Without a service that answers: for the poll interval, jittered.
+    """
     account = client.account()
     end = time.monotonic() + POLL_SECONDS * random.uniform(0.8, 1.2)
     seen = account.queue.pragma("data_version")
+    if listening is not None:
+        listening.begin()
     while time.monotonic() < end:
         sleep(LOOK_SECONDS)
+        if listening is not None and listening.hear():
+            return
         due = requests.next_due(account.queue)
         if due is not None and 0 < due <= account.clock().now:
             return

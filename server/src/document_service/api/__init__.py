@@ -30,6 +30,7 @@ from document_service.api import (
     verification,
     withdrawals,
 )
+from document_service.api.compression import Compression
 from document_service.api.envelope import Envelope
 from document_service.api.feed_watch import FeedWatch
 from document_service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
@@ -85,7 +86,7 @@ def create_app(runtime: Runtime | None) -> FastAPI:
 
 def serve_app(runtime: Runtime) -> ASGIApp:
     """The application as it is served."""
-    return Envelope(create_app(runtime), runtime)
+    return Envelope(Compression(create_app(runtime)), runtime)
 
 
 def _request_id(request: Request) -> str:

@@ -119,7 +119,7 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
     ),
     ("DELETE", _BRANDING + "/logo"): Outcome({200: answers.BrandingShape}, _GUARDED),
     ("GET", "/v1/documents/changes"): Outcome(
-        {200: answers.ChangesPage}, (errors.InvalidCursor, errors.FeedReset, errors.NotFound)
+        {200: answers.ChangesPage, 204: ""}, (errors.InvalidCursor, errors.FeedReset, errors.NotFound)
     ),
     ("POST", "/v1/documents/audit-events"): Outcome({200: answers.DeviceEventsAnswer}),
     ("POST", "/v1/devices"): Outcome({201: answers.DeviceShape, 200: answers.DeviceShape}, (errors.DeviceKeyDiffers,)),
