@@ -61,8 +61,8 @@ def _play(world: World) -> None:
     while world.steps < goal or world.faults < LEAST_FAULTS:
         if world.steps >= goal:
             # A quiet seed: nothing is proved by it, so it becomes a bad day.
-            goal += 20
-            world.fault_rate = min(world.fault_rate + 0.2, 0.9)
+            goal += 8
+            world.fault_rate = min(world.fault_rate + 0.3, 0.9)
         choice = min(bisect(weights, draw()), len(names) - 1)
         world.steps += 1
         world.trace.append(moves[choice])
@@ -77,6 +77,7 @@ def heal(world: World) -> None:
     world.mode = ""
     world.set_clock(0.0)
     server = world.server
+    server.page_size = 50
     server.device_revoked, server.renders_at_once = False, True
     server.broken_patients.clear()
     server.policy = {**server.policy, "quotaBytes": 10**9, "cacheTtlSeconds": 7 * DAY}

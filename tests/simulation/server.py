@@ -139,6 +139,36 @@ class Server(Model):
             return ModelAnswer(200, {"items": items, "nextCursor": None}, {"cache-control": "max-age=300"})
         return self.read_version(caller, path.rsplit("/", 1)[1])
 
+    def changes(self, caller: Caller, cursor: str) -> ModelAnswer:
+        """Answer as the model does, in one walk over the rows of a page."""
+        state = self.state
+        epoch, _, position = cursor.rpartition(":")
+        if cursor and epoch != state.epoch:
+            return problem(410, "FEED_RESET")
+        start, tenant = int(position or 0), caller.tenant
+        rows = state.feed[start : start + self.page_size]
+        end = start + len(rows)
+        page: dict[str, Any] = {"cursor": f"{state.epoch}:{end}", "more": end < len(state.feed)}
+        page["revocations"] = [
+            {"documentId": document_id, "reason": reason}
+            for at, document_id, reason in state.revocations
+            if at >= start and state.documents[document_id]["_tenant"] == tenant
+        ]
+        found: dict[str, dict[str, Any]] = {"templates": {}, "jobs": {}, "documents": {}}
+        for kind, key, owner in rows:
+            if (owner is not None and owner != tenant) or key in found[kind]:
+                continue
+            row = getattr(state, kind)[key]
+            if kind == "jobs" and row["_user"] != caller.user:
+                continue
+            if kind == "documents" and row["status"] == "entered-in-error":
+                continue
+            found[kind][key] = {name: value for name, value in row.items() if name[0] != "_"}
+        for kind, shown in found.items():
+            page[kind] = list(shown.values())
+        page["cachePolicy"] = self.signed_policy(tenant)
+        return ModelAnswer(200, page)
+
     def stamp(self) -> dict[str, str]:
         """Return the headers that every answer of the service carries, with names in lower case."""
         second = int(self.now())

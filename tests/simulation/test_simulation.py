@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from document_client.model import Model
 from simulation.arena import arena
 from simulation.memory_home import MemoryHome
 from simulation.planted import BUGS
 from simulation.real_home import RealHome, hooked
 from simulation.search import MOST_SEEDS, find
 from simulation.seed import run_seed
+from simulation.server import Server
 from simulation.soak import run_many
 
 #: A quarter of a minute on two cores that do nothing else; each seed runs twice.
@@ -56,6 +58,23 @@ def test_the_double_never_differs_from_the_real_driver() -> None:
             assert double.trace == real.trace, f"seed {seed}"
             assert double.broken == real.broken, f"seed {seed}"
             assert double_files == real_files, f"seed {seed}"
+
+
+def test_the_quick_model_answers_as_the_model_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick, compared = Server.changes, Counter[int]()
+
+    def both(server: Server, caller: Any, cursor: str) -> Any:
+        answer = quick(server, caller, cursor)
+        said = Model.changes(server, caller, cursor)
+        assert (answer.status, answer.body) == (said.status, said.body)
+        compared[answer.status] += 1
+        return answer
+
+    monkeypatch.setattr(Server, "changes", both)
+    with arena():
+        broken = [run_seed(seed, Counter()).broken for seed in range(60_000, 60_100)]
+    assert not any(broken)
+    assert min(compared[200], compared[410]) > 10
 
 
 def _run(seed: int, kind: Any) -> tuple[Any, Any]:
