@@ -277,7 +277,7 @@ class MemoryDisk:
         return m.read_wanted(self.cache, self.account.clock().estimate)
 
     def complete(self, effect: fx.Complete) -> bool:
-        fetched_at = self.account.clock().estimate
+        fetched_at = self.account.clock().birth
         self.hook()
         if not m.complete(self.cache, effect.document_id, fetched_at):
             return False
@@ -285,7 +285,7 @@ class MemoryDisk:
         return True
 
     def renew(self, effect: fx.Renew) -> None:
-        fetched_at = self.account.clock().estimate
+        fetched_at = self.account.clock().birth
         self.hook()
         m.renew(self.cache, effect.document_id, fetched_at)
 

@@ -402,7 +402,7 @@ def revoked_device_keeps_its_copies() -> list[Patch]:
 def wall_clock_is_trusted() -> list[Patch]:
     def read_clock(source: Any, contact: Any, highest: float = 0.0) -> Reading:
         wall = source.wall()
-        return Reading(wall, contact.server_time if contact else None, "unverified", wall)
+        return Reading(wall, contact.server_time if contact else None, "unverified", wall, wall)
 
     return [(memory, "read_clock", read_clock)]
 

@@ -115,6 +115,8 @@ def test_now_never_runs_behind_what_was_seen_since_the_contact(steps: list[tuple
         reading = read_clock(clocks.source(), Contact(contact.server_time, contact.monotonic, contact.boot, highest))
         assert reading.now >= highest
         assert reading.now >= clocks.wall
+        # A life never begins in the server's future, whatever the wall clock and the reboots were.
+        assert reading.birth <= contact.server_time + passed + 1e-3
         if clocks.boot == contact.boot:
             assert reading.now >= contact.server_time + passed - 1e-3
         highest = reading.now

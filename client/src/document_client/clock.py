@@ -44,13 +44,16 @@ class Reading:
     """Now, the server's own time when it was last heard (None before any contact), and how sure now is.
 
     ``estimate`` is the server's time at this moment, counted from a contact in this boot; without one it is ``now``.
-    Lives begin at it and bytes are deleted by it: a wall clock that is ahead must neither lengthen nor destroy.
+    Bytes are deleted by it: a wall clock that is ahead must not destroy. ``birth`` is when a life that begins now
+    begins: ``estimate``, or the server's last word when the device was restarted since; it is never later than the
+    server's time, for a life that begins in the future is too long.
     """
 
     now: float
     confirmed: float | None
     confidence: Confidence
     estimate: float
+    birth: float
 
 
 def system_time() -> TimeSource:
@@ -73,7 +76,7 @@ def read_clock(source: TimeSource, contact: Contact | None, highest: float = 0.0
     wall = source.wall()
     if contact is None:
         now = max(wall, highest)
-        return Reading(now, None, "suspect" if wall < now - SUSPECT_SECONDS else "unverified", now)
+        return Reading(now, None, "suspect" if wall < now - SUSPECT_SECONDS else "unverified", now, now)
     elapsed = source.monotonic() - contact.monotonic
     same_boot = bool(source.boot) and contact.boot == source.boot and elapsed >= 0
     estimate = contact.server_time + (elapsed if same_boot else 0.0)
@@ -84,7 +87,7 @@ def read_clock(source: TimeSource, contact: Contact | None, highest: float = 0.0
     elif same_boot and wall <= estimate + SUSPECT_SECONDS:
         confidence = "verified"
     now = max(wall, floor)
-    return Reading(now, contact.server_time, confidence, estimate if same_boot else now)
+    return Reading(now, contact.server_time, confidence, estimate if same_boot else now, estimate)
 
 
 def make_contact(source: TimeSource, server_time: float) -> Contact:
