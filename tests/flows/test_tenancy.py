@@ -135,6 +135,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("POST", _DOCUMENT + "/supersede"): Case({"byDocumentId": "{document_id}", **REASON}, headers=KEY),
     ("POST", _DOCUMENT + "/void"): Case(REASON, headers=KEY),
     ("GET", _DOCUMENT + "/holders"): Case(),
+    ("GET", _DOCUMENT + "/provenance"): Case(),
     ("POST", "/v1/devices"): Case({"deviceId": "{device}", "publicKey": "{unique}", "name": "a test"}, own=True),
     ("GET", "/v1/devices"): Case(own=True),
     ("POST", "/v1/devices/{device_id}/revoke"): Case(REASON),

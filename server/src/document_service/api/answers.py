@@ -274,6 +274,15 @@ class AuditBundle(BaseModel):
     entry: list[dict[str, Any]] = []
 
 
+class ProvenanceResource(BaseModel):
+    """A FHIR R4 Provenance: what a document was made from."""
+
+    resourceType: Literal["Provenance"]
+    id: str
+    target: list[dict[str, Any]]
+    entity: list[dict[str, Any]] = []
+
+
 class AuditPage(Shape):
     """A page of the trail, newest first; with ``format=fhir`` a Bundle of AuditEvent resources instead."""
 

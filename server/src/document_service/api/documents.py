@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse, StreamingResponse
 
-from document_service import audit, documents, identifiers
+from document_service import audit, documents, identifiers, provenance
 from document_service.api import paging, refusals, shapes, trail
 from document_service.api.callers import Clinician, Opened
 from document_service.api.exact import ExactRoute
@@ -60,6 +60,14 @@ async def show(document_id: str, caller: Clinician, runtime: Opened, request: Re
     if shapes.etag_matches(request.headers.get("if-none-match"), document.etag):
         return Response(status_code=304, headers={"ETag": document.etag})
     return JSONResponse(shapes.document(document), headers={"ETag": document.etag})
+
+
+@router.get("/{document_id}/provenance", summary="Which resources it was made from, as FHIR Provenance")
+async def show_provenance(document_id: str, caller: Clinician, runtime: Opened, request: Request) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        document = await documents.show(connection, caller, document_id, runtime.keys)
+        await audit.record(connection, caller.tenant, trail.event(request, caller, "document.view", document))
+    return JSONResponse(provenance.provenance(document), media_type=provenance.MEDIA_TYPE)
 
 
 @router.post("/{document_id}/download-url", summary="A short-lived signed URL")

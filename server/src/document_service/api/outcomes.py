@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from document_service import errors
+from document_service import errors, provenance
 from document_service.api import answers, shapes
 from document_service.api.callers import RoleCheck, any_caller
 from document_service.api.problems import MEDIA_TYPE
@@ -30,6 +30,9 @@ _PDF = "application/pdf"
 _OTHER_FORMS: dict[type[BaseModel], tuple[str, type[BaseModel]]] = {
     answers.AuditPage: ("application/fhir+json", answers.AuditBundle)
 }
+
+#: Answers that have no form of ours: the media type of the one that they have.
+_OWN_FORMS: dict[type[BaseModel], str] = {answers.ProvenanceResource: provenance.MEDIA_TYPE}
 
 #: The same resource as before; only its entity tag is answered.
 _NOT_MODIFIED = {304: ""}
@@ -191,6 +194,7 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
     ),
     ("GET", "/v1/documents"): Outcome({200: answers.DocumentPage}, (errors.InvalidCursor,)),
     ("GET", "/v1/documents/{document_id}"): Outcome({200: shapes.DocumentShape, **_NOT_MODIFIED}),
+    ("GET", "/v1/documents/{document_id}/provenance"): Outcome({200: answers.ProvenanceResource}),
     ("POST", "/v1/documents/{document_id}/download-url"): Outcome(
         {200: answers.SignedUrl}, (errors.DocumentWithdrawn,)
     ),
@@ -334,7 +338,7 @@ def _responses(route: Described, outcome: Outcome) -> Iterator[tuple[str, dict[s
         if isinstance(answer, str):
             content |= {answer: {}} if answer else {}
         elif answer is not None:
-            content[_JSON] = {"schema": {"$ref": f"#/components/schemas/{answer.__name__}"}}
+            content[_OWN_FORMS.get(answer, _JSON)] = {"schema": {"$ref": f"#/components/schemas/{answer.__name__}"}}
             if route.path.endswith(("/generate", "/preview")):
                 content[_PDF] = {}
             if answer in _OTHER_FORMS:

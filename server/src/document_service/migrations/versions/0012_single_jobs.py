@@ -1,0 +1,10 @@
+"""A tenant's only job goes before the rest of its lane."""
+
+from document_service.migrations import run_sql_beside
+
+revision = "0012"
+down_revision = "0011"
+
+
+def upgrade() -> None:
+    run_sql_beside(__file__)
