@@ -34,12 +34,12 @@ def void(api: Api, document: str, key: str | None = None, reason: str = "wrong p
 
 
 def changes_after(api: Api, cursor: str) -> dict[str, Any]:
-    """Everything that changed since a cursor, pages joined."""
+    """Everything that changed since a cursor, pages joined; each page repeats the revocations that it must know."""
     seen: dict[str, Any] = {"documents": [], "revocations": []}
     while True:
         page = api.get("/v1/documents/changes", params={"cursor": cursor}).json()
         seen["documents"] += page["documents"]
-        seen["revocations"] += page["revocations"]
+        seen["revocations"] += [entry for entry in page["revocations"] if entry not in seen["revocations"]]
         cursor = page["cursor"]
         if not page["more"]:
             return {**seen, "cursor": cursor}

@@ -34,6 +34,16 @@ class Drill:
 
 
 @pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of its own: a backup takes everything along, and other tests damage objects on purpose."""
+    running = Service(tmp_path_factory.mktemp("service") / "data").start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
 def drill(service: Service, fhir_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     root = tmp_path_factory.mktemp("drill")
     folder = root / "backup"
