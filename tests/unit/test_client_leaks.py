@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
 import traceback
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from client_device import SERVER, Device, made_device, portal, problem
+from client_device import DEFINITION, FORM, SERVER, Device, made_device, portal, problem
+from document_client import DocumentClient
 from document_client.errors import ClientError
-from document_client.model import Fault
+from document_client.model import Fault, Model, serve
+from planted_markers import readable
 
 PATIENT = "marker-patient-7731"
 REASON = "marker-reason-acute-pain"
 BIRTH = "1961-07-31"
-
-
-def readable(folder: Path, *markers: str) -> list[str]:
-    """Return which markers are readable in which file below ``folder``, in UTF-8, UTF-16 and hexadecimal."""
-    found = []
-    for path in folder.rglob("*"):
-        content = path.read_bytes() if path.is_file() else b""
-        for marker in markers:
-            forms = (marker.encode(), marker.encode("utf-16-le"), marker.encode().hex().encode())
-            if any(form in content for form in forms) or marker in str(path):
-                found.append(f"{marker} in {path}")
-    return found
 
 
 def work(device: Device) -> str:
@@ -121,3 +117,47 @@ def test_the_token_goes_to_the_server_only(tmp_path: Path) -> None:
         assert [str(request.url.host) for request in sent] == ["files.elsewhere.test"]
         assert "authorization" not in sent[0].headers
         assert SERVER not in str(sent[0].url)
+
+
+def test_nothing_leaks_while_a_viewer_is_open_nor_when_the_program_crashes(tmp_path: Path) -> None:
+    model = Model(time.time)
+    model.publish(FORM, DEFINITION)
+    home, empty = tmp_path / "home", tmp_path / "empty"
+    empty.mkdir()
+    with serve(model) as url, DocumentClient(home, passphrase="correct horse") as client:
+        token = model.token("clinic", "dr.a")
+        client.login(url, token)
+        client.request(FORM, PATIENT, inputs={"reason": REASON})
+        assert client.sync().success
+        (document,) = client.documents.list()
+        content = model.state.contents[str(document["id"])].decode()
+        # A viewer that has been started and does not ask yet: the bytes wait for it in the program's memory.
+        viewer = f"{sys.executable} -c 'import time; print(1, flush=True); time.sleep(60)'"
+        opening = subprocess.Popen(
+            [sys.executable, "-m", "document_client", "open", str(document["id"]), "--viewer", viewer],
+            cwd=empty,
+            env={
+                **os.environ,
+                "DOCUMENTS_HOME": str(home),
+                "DOCUMENTS_PASSPHRASE": "correct horse",
+                "TMPDIR": str(empty),
+            },
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2
+            ),
+        )
+        try:
+            assert opening.stdout is not None
+            assert opening.stdout.readline() == b"1\n"
+            markers = (PATIENT, REASON, BIRTH, token, "signature=model", content[:40])
+            assert readable(tmp_path, *markers) == []
+            # A crash of the program must not write its memory into a file either.
+            opening.send_signal(signal.SIGABRT)
+            assert opening.wait(30) == -signal.SIGABRT
+            assert list(empty.iterdir()) == []
+            assert readable(tmp_path, *markers) == []
+        finally:
+            os.killpg(opening.pid, signal.SIGKILL)
+            opening.communicate()

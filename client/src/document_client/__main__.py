@@ -69,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .cli.argv import options_behind_verb
     from .cli.frame import fail
     from .errors import ClientError, StorageProblem
+    from .processes import keep_memory_off_the_disk
 
+    keep_memory_off_the_disk()
     root = build()
     arguments = options_behind_verb(root, list(sys.argv[1:] if argv is None else argv))
     as_json = "--json" in arguments
