@@ -4,6 +4,7 @@ python -m tests.simulation --seed 4711            what happened in one seed, and
 python -m tests.simulation --seed 4711 --files    the same on the real driver and real tables
 python -m tests.simulation --planted              how many seeds each planted bug takes
 python -m tests.simulation --soak                 everything (``make soak``)
+python -m tests.simulation --ledger F --minutes 60   seeds in several sittings; F says where to go on
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 from .arena import arena
 from .memory_home import MemoryHome
@@ -20,7 +22,7 @@ from .planted import BUGS
 from .real_home import RealHome, hooked
 from .search import MOST_SEEDS, find
 from .seed import run_seed
-from .soak import Tally, report, run_many
+from .soak import Tally, read_ledger, report, run_many, write_ledger
 
 
 def main() -> int:
@@ -32,11 +34,15 @@ def main() -> int:
     parser.add_argument("--soak", action="store_true", help="seeds, planted bugs, schedules, kills")
     parser.add_argument("--seeds", type=int, default=10_000_000)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--ledger", type=Path, help="go on where the last sitting with this file ended")
     parser.add_argument("--minutes", type=float, help="stop the seeds after this long")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--once", action="store_true", help="run each seed once, not twice")
     parser.add_argument("--schedules", type=int, default=2_000, help="schedules on the real service")
     parser.add_argument("--kills", type=int, default=5_000, help="kill -9 cycles on real processes")
+    parser.add_argument(
+        "--contention", type=float, default=10, help="minutes of two programs and a watcher on one home"
+    )
     options = parser.parse_args()
     if options.seed is not None:
         return show(options.seed, files=options.files)
@@ -75,18 +81,25 @@ def search() -> bool:
 
 def seeds(options: argparse.Namespace) -> bool:
     """Run the seeds; True when one failed."""
-    tally, shown = Tally(), time.monotonic()
+    ledger: Path | None = options.ledger
+    before = read_ledger(ledger) if ledger is not None else Tally()
+    tally, shown = before, time.monotonic()
     running = run_many(
-        options.seeds,
-        first=options.first,
+        options.seeds - before.seeds,
+        first=options.first + before.seeds,
         minutes=options.minutes,
         workers=options.workers,
         twice=not options.once,
     )
-    for tally in running:
+    for done in running:
+        tally = before.plus(done)
         if time.monotonic() - shown > 60:
             shown = time.monotonic()
+            if ledger is not None:
+                write_ledger(ledger, tally)
             print(f"{tally.seeds} seeds, {len(tally.broken)} failures, {tally.per_core:.0f}/s per core", flush=True)
+    if ledger is not None:
+        write_ledger(ledger, tally)
     print(report(tally))
     return bool(tally.broken)
 
@@ -95,8 +108,18 @@ def beyond(options: argparse.Namespace) -> bool:
     """Run what needs the real service and real processes; True when anything failed."""
     import subprocess
 
-    environment = {**os.environ, "SOAK_SCHEDULES": str(options.schedules), "SOAK_KILLS": str(options.kills)}
-    tests = ["tests/contract/test_model_and_service.py", "tests/flows/test_client_kill.py"]
+    environment = {
+        **os.environ,
+        "SOAK_SCHEDULES": str(options.schedules),
+        "SOAK_KILLS": str(options.kills),
+        "SOAK_CONTENTION_MINUTES": str(options.contention),
+    }
+    tests = [
+        "tests/contract/test_model_and_service.py",
+        "tests/flows/test_client_kill.py",
+        "tests/flows/test_client_contention.py",
+        "tests/flows/test_client_over_bad_networks.py",
+    ]
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", *tests], env=environment, check=False)
     return done.returncode != 0
 

@@ -6,11 +6,17 @@ the same in another process, with other hash seeds, is a test of its own.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import document_client
 
 from .arena import arena
 from .seed import LEAST_FAULTS, LEAST_STEPS, run_seed
@@ -40,6 +46,13 @@ class Tally:
         self.cpu += other.cpu
         self.stats.update(other.stats)
         self.broken += other.broken
+
+    def plus(self, other: Tally) -> Tally:
+        """Return the sum of two."""
+        total = Tally()
+        total.add(self)
+        total.add(other)
+        return total
 
     @property
     def per_core(self) -> float:
@@ -88,12 +101,42 @@ def run_many(
                 return
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for tally in pool.imap_unordered(run_chunk, bounds):
+        # In order, so that what was done when the time is over is one range without holes.
+        for tally in pool.imap(run_chunk, bounds):
             total.add(tally)
             yield total
             if (deadline and time.monotonic() > deadline) or len(total.broken) >= MOST_SHOWN:
                 pool.terminate()
                 return
+
+
+def code_digest() -> str:
+    """Return a digest of the sources of engine and simulation: seeds of other sources are other seeds."""
+    digest = hashlib.sha256()
+    for folder in (Path(document_client.__file__).parent, Path(__file__).parent):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def read_ledger(path: Path) -> Tally:
+    """Return what earlier sittings came to with the same sources; an empty tally when there is nothing of them."""
+    if not path.exists():
+        return Tally()
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if kept.pop("code") != code_digest():
+        return Tally()
+    broken = [(int(seed), str(text)) for seed, text in kept.pop("broken")]
+    return Tally(**{**kept, "stats": Counter(kept["stats"]), "broken": broken})
+
+
+def write_ledger(path: Path, tally: Tally) -> None:
+    """Keep what was done, whole or not at all; seeds 0 to ``tally.seeds`` are in it."""
+    kept: dict[str, Any] = {"seeds": tally.seeds, "steps": tally.steps, "faults": tally.faults, "cpu": tally.cpu}
+    kept |= {"stats": dict(tally.stats), "broken": tally.broken}
+    waiting = path.with_suffix(".new")
+    waiting.write_text(json.dumps({"code": code_digest(), **kept}), encoding="utf-8")
+    waiting.replace(path)
 
 
 def report(tally: Tally) -> str:

@@ -22,7 +22,7 @@ from simulation.server import Server
 from simulation.soak import run_many
 
 #: A quarter of a minute on two cores that do nothing else; each seed runs twice.
-SEEDS = 5_000
+SEEDS = 3_000
 #: The real driver takes about sixty times as long as its double.
 SEEDS_ON_TABLES = 100
 REPOSITORY = Path(__file__).parents[2]
