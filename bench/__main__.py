@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-#: In the order of the road: the typesetter alone, our pool and other engines, the whole way over HTTP, the bytes back.
+#: In the order of the road: the typesetter alone, our pool and other engines, over HTTP, the bytes back, the device.
 PARTS: dict[str, list[str]] = {
     "bare_typst": [],
     "typesetting": [],
@@ -29,6 +29,7 @@ PARTS: dict[str, list[str]] = {
     "fairness": [],
     "download_store": [],
     "fhirpath": [],
+    "device": [],
 }
 
 
