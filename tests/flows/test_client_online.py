@@ -7,6 +7,7 @@ import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pikepdf
 import pytest
@@ -15,8 +16,9 @@ from PIL import Image
 import hostile_files
 from clamav import EICAR, running_clamd
 from cups_server import CupsServer
-from document_client import DocumentClient, Wish
-from document_client.errors import OnlineOnly, ServerRefused
+from document_client import DocumentClient, Wish, audit, printing
+from document_client.errors import OnlineOnly, ServerRefused, StampFailed
+from document_client.stamping import stamp
 from document_service.fault_proxy import FaultProxy, Faults, problem
 from engines import EngineRequirement
 from service import Service
@@ -162,3 +164,54 @@ def test_a_document_is_printed_from_memory_and_the_service_hears_of_it(
     assert actions == sorted(
         ["device.print.intent"] * 3 + ["device.print.submitted"] * 3 + ["device.document.exported"] * 2
     )
+
+
+def test_copies_are_stamped_and_numbered_when_the_policy_asks(
+    service: Service,
+    fhir_url: str,
+    require_engine: EngineRequirement,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    require_engine("cups")
+    tenant = service.create_tenant(fhir_url, "--stamp-prints")
+    with CupsServer() as cups, DocumentClient(tmp_path / "home", passphrase="p") as client:
+        monkeypatch.setenv("CUPS_SERVER", str(cups.socket))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        client.login(service.url, service.token(tenant))
+        assert client.sync().success
+        document = client.generate(Wish(FORM, PATIENT, ENCOUNTER, locale="fa-AF"))
+        before = client.documents.read(document["id"]).content
+        handed: list[bytes] = []
+        hand_over = printing.print_document
+
+        def watched(pdf: bytes, **details: Any) -> printing.PrintOutcome:
+            handed.append(pdf)
+            return hand_over(pdf, **details)
+
+        monkeypatch.setattr(printing, "print_document", watched)
+        printed = client.documents.print(document["id"], copies=2)
+        assert (printed.state, printed.copies) == ("completed", [1, 2])
+        # One job for each copy, for each has its own number.
+        assert len(cups.printed()) == len(handed) == 2
+        expected = [stamp(before, copy=n, as_of=document["dataAsOf"]) for n in (1, 2)]
+        assert handed == expected
+        # The stored bytes are the document, unstamped; the trail names their hash.
+        assert client.documents.read(document["id"]).content == before
+        chain = audit.read_all(client.account().audit)
+        prints = [(e["action"], e["copy"], e["documentSha256"]) for e in chain if e["action"].startswith("print.")]
+        sha256 = document["sha256"]
+        assert prints == [
+            *[("print.intent", n, sha256) for n in (1, 2)],
+            *[("print.submitted", n, sha256) for n in (1, 2)],
+        ]
+        handed.clear()
+        monkeypatch.setattr("document_client.stamping.stamp", _no_stamp)
+        with pytest.raises(StampFailed):
+            client.documents.print(document["id"])
+        assert handed == []
+        assert audit.read_all(client.account().audit)[-1]["action"] == "print.failed"
+
+
+def _no_stamp(pdf: bytes, **details: Any) -> bytes:
+    raise StampFailed("PdfError")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import audit, cache
+from . import audit, cache, requests
 from .account import Account
 from .audit import Happening
 from .cache import Entry
@@ -37,6 +38,9 @@ MOST_COPIES = 99
 # Named here because ``Documents.list`` hides the built-in name inside the class.
 _Shown = list[dict[str, Any]]
 _Numbers = list[int]
+_Parts = list[tuple[Callable[[], bytes], list[int]]]
+# What the trail says for each state of a print job.
+_OUTCOMES = {"submitted": "submitted", "completed": "submitted", "failed": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +148,44 @@ class Documents:
                 record(account, Happening("document.exported", account.session.user, *_named(opened), printer=printer))
             with transaction(account.cache):
                 cache.mark_opened(account.cache, opened.document["id"], reading.now)
+        parts = self._print_parts(opened, numbers)
         # The spooler's job list is readable by others: the title is the document's number, no name.
         title = str(opened.document.get("number") or opened.document["id"])
+        left = [*numbers]
         try:
             if refusal is not None:
                 raise refusal
-            outcome = print_document(
-                opened.content, title=title, printer=printer, copies=copies, timeout_seconds=timeout_seconds
-            )
+            for content, some in parts:
+                outcome = print_document(
+                    content(), title=title, printer=printer, copies=len(some), timeout_seconds=timeout_seconds
+                )
+                action = _OUTCOMES.get(outcome.state, "unknown")
+                self._write_print(f"print.{action}", opened, some, outcome.printer)
+                left = left[len(some) :]
+                if action != "submitted":
+                    break
         except ClientError:
-            self._write_print("print.failed", opened, numbers, printer)
+            self._write_print("print.failed", opened, left, printer)
             raise
         except BaseException:
-            self._write_print("print.unknown", opened, numbers, printer)
+            self._write_print("print.unknown", opened, left, printer)
             raise
-        action = {"submitted": "submitted", "completed": "submitted", "failed": "failed"}.get(outcome.state, "unknown")
-        self._write_print(f"print.{action}", opened, numbers, outcome.printer)
+        if left:
+            # A copy before these failed, so they were never handed over.
+            self._write_print("print.failed", opened, left, printer)
         return Printed(outcome.state, outcome.printer, str(outcome.job_id), outcome.detail, numbers)
+
+    def _print_parts(self, opened: Opened, numbers: _Numbers) -> _Parts:
+        """Return what goes to the spooler, and for which copies: all in one job, or one job for each stamped copy."""
+        account = self._account()
+        if not account.policy().stamp_prints:
+            return [(lambda: opened.content, numbers)]
+        from .stamping import stamp
+
+        document = opened.document
+        as_of = document.get("dataAsOf") or document.get("fetchedAt")
+        locale = requests.read_locale(account.queue, document["id"])
+        return [(partial(stamp, opened.content, copy=n, as_of=as_of, locale=locale), [n]) for n in numbers]
 
     def pin(self, document_id: str, *, pinned: bool = True) -> None:
         """Keep a copy when room is needed, or stop keeping it."""

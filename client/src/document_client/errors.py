@@ -141,6 +141,11 @@ class PrinterUnavailable(Unavailable):
     title = "No printer took the document; the attempt is recorded."
 
 
+class StampFailed(Unavailable):
+    code = "STAMP_FAILED"
+    title = "The copy could not be stamped as the policy asks, so it was not printed; the attempt is recorded."
+
+
 class ViewerUnavailable(Unavailable):
     code = "VIEWER_UNAVAILABLE"
     title = "No program to show PDF files was found; use `documents save` or name one with --viewer."

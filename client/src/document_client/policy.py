@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Contract §4: the defaults until the first policy arrives.
@@ -23,7 +23,8 @@ DEFAULT_QUOTA_BYTES = 512 * 1024 * 1024
 class CachePolicy:
     """The limits in force. Times in seconds, sizes in bytes.
 
-    ``on_expiry``: "hide" keeps the hidden bytes for the grace time, "delete" does not.
+    ``on_expiry``: "hide" keeps the hidden bytes for the grace time, "delete" does not. ``stamp_prints``: printed copies
+    carry "printed offline, copy n, as of …".
     """
 
     version: int = 0
@@ -32,12 +33,13 @@ class CachePolicy:
     window_days: float = DEFAULT_WINDOW_DAYS
     quota: int = DEFAULT_QUOTA_BYTES
     on_expiry: str = "hide"
+    stamp_prints: bool = False
 
     def shortened(self, ttl: float | None) -> CachePolicy:
         """Return the policy with a local time to live, which may only shorten."""
         if ttl is None or ttl >= self.ttl:
             return self
-        return CachePolicy(self.version, ttl, self.lease, self.window_days, self.quota, self.on_expiry)
+        return replace(self, ttl=ttl)
 
 
 def parse_policy(wire: Mapping[str, Any]) -> CachePolicy:
@@ -50,6 +52,7 @@ def parse_policy(wire: Mapping[str, Any]) -> CachePolicy:
             window_days=float(wire.get("dedupWindowDays") or DEFAULT_WINDOW_DAYS),
             quota=int(wire.get("quotaBytes") or DEFAULT_QUOTA_BYTES),
             on_expiry=str(wire.get("onExpiry") or "hide"),
+            stamp_prints=bool(wire.get("stampPrints")),
         )
     except (KeyError, TypeError) as failure:
         raise ValueError("the cache policy lacks a member") from failure

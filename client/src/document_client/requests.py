@@ -343,6 +343,12 @@ def count_states(conn: apsw.Connection) -> dict[str, int]:
     return {str(state): int(n) for state, n in conn.execute("SELECT state, count(*) FROM requests GROUP BY state")}
 
 
+def read_locale(conn: apsw.Connection, document_id: str) -> str | None:
+    """Return the language in which a document was asked for here, or None when it was not."""
+    row = conn.execute("SELECT body FROM requests WHERE document_id = ?", (document_id,)).fetchone()
+    return None if row is None else json.loads(row[0]).get("locale")
+
+
 def count_awaiting(conn: apsw.Connection, document_ids: Sequence[str]) -> int:
     """Return how many acknowledged requests wait for one of these documents."""
     return int(

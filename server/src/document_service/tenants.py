@@ -45,6 +45,7 @@ class Profile:
     lease_seconds: int | None = None
     quota_bytes: int | None = None
     on_expiry: str = "hide"
+    stamp_prints: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -77,6 +78,7 @@ class Tenant:
             "dedupWindowDays": settings.dedup_window.days,
             "quotaBytes": self.profile.quota_bytes or DEFAULT_QUOTA_BYTES,
             "onExpiry": self.profile.on_expiry,
+            "stampPrints": self.profile.stamp_prints,
         }
 
 

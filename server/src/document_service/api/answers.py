@@ -185,6 +185,7 @@ class CachePolicy(Shape):
     dedup_window_days: int
     quota_bytes: int
     on_expiry: str
+    stamp_prints: bool
     signature: str
 
 

@@ -82,6 +82,11 @@ def tenant() -> None:
 @click.option("--cache-ttl", help="How long a device may show a cached document, such as 7d.")
 @click.option("--lease", help="How long a device works without contact, such as 14d.")
 @click.option("--cache-quota", type=int, help="Bytes of a device's document cache.")
+@click.option(
+    "--stamp-prints/--no-stamp-prints",
+    default=None,
+    help='Devices put "printed offline, copy n, as of ..." on the copies that they print.',
+)
 @click.option("--allow-reprint/--no-reprint", default=None, help="Render versions past their effectiveTo.")
 @click.option(
     "--require-reviewed-translations/--allow-unreviewed-translations",
@@ -121,6 +126,7 @@ def create(
         "cache_ttl_seconds": _seconds(given["cache_ttl"], "--cache-ttl"),
         "lease_seconds": _seconds(given["lease"], "--lease"),
         "quota_bytes": given["cache_quota"],
+        "stamp_prints": given["stamp_prints"],
     }
     settings = options.settings()
 
