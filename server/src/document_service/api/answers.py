@@ -1,7 +1,4 @@
-"""What answers hold besides single records: pages, versions, links, and the sums of a device's requests.
-
-These describe the answers in the OpenAPI document; ``shapes`` builds the bodies.
-"""
+"""What answers hold besides single records: pages, versions, links, and the sums of a device's requests."""
 
 from __future__ import annotations
 
