@@ -250,8 +250,11 @@ class Play:
 
     def _job(self, job: dict[str, Any]) -> Any:
         error = job["error"]["code"] if job["error"] else None
-        kept = ("clientMutationId", "status", "patientId", "encounterId", "locale", "attempts")
-        return (self._name(job["id"]), self._name(job["documentId"]), error, *(job[name] for name in kept))
+        kept = ("clientMutationId", "status", "patientId", "encounterId", "locale")
+        # An attempt that a slow machine cost (a FHIR server that did not answer in time) is none of the schedule's.
+        lost = sum(cause["code"] != error for cause in job.get("attemptCauses") or ())
+        attempts = job["attempts"] - lost
+        return (self._name(job["id"]), self._name(job["documentId"]), error, attempts, *(job[name] for name in kept))
 
     def _name(self, identifier: str | None) -> str | None:
         if identifier is None:
