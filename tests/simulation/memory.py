@@ -138,6 +138,7 @@ class CacheFile:
         self.generation = 1
         self.sweeping = False
         self.policy = DEFAULT_POLICY
+        self.mark = ""
         self.contact: Contact | None = None
         self.highest = 0.0
         self.read_at = -1

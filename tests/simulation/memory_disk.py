@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from document_client import effects as fx
 from document_client.answers import Answer, Transfer
+from document_client.feed import MARK_CHARACTERS, ROUTE
 from document_client.http import PART_BYTES
 from document_client.requests import LONGEST_WAIT_SECONDS
 
@@ -236,7 +237,7 @@ class MemoryDisk:
             cache.read_at = -1
             cache.highest = cache.contact.highest
         if policy is not None:
-            cache.policy = policy
+            cache.policy, cache.mark = policy, wire["signature"][-MARK_CHARACTERS:]
         m.revoke(cache, page["revocations"])
         now = self.now()
         self.fence()
@@ -352,7 +353,10 @@ class MemoryDisk:
 
     def get(self, effect: fx.Get) -> Answer:
         self.keep_lease()
-        return exchange(self.process, "GET", effect.path, b"", None, False)
+        path, cache = effect.path, self.cache
+        if cache.mark and cache.cursor and path.startswith(ROUTE):
+            path += f"&policy={cache.mark}"
+        return exchange(self.process, "GET", path, b"", None, False)
 
     def refresh_token(self, effect: fx.RefreshToken) -> bool:
         return self.process.refresh_token()

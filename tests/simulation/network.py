@@ -59,6 +59,7 @@ INSTEAD: dict[str, Make] = {
     "empty 202": _fixed(Answer("answer", 202, {"content-type": "application/json"}, None, True)),
     "no code 500": _fixed(Answer("answer", 500, {}, {"error": "oops"}, True)),
     "other json 200": _fixed(Answer("answer", 200, {}, {"status": "queued", "welcome": True}, True)),
+    "portal 204": _fixed(Answer("answer", 204)),
     "cut json 200": _fixed(Answer("answer", 200, {"content-type": "application/json"}, None, False)),
     "401": ours(401, "NOT_AUTHENTICATED"),
     "403": ours(403, "FORBIDDEN"),
@@ -156,7 +157,7 @@ def _deliver(process: Process, method: str, path: str, content: bytes, cmid: str
     if given.headers:
         for name, value in given.headers.items():
             headers[name.lower()] = value
-    return Answer("answer", given.status, headers, given.body, True)
+    return Answer("answer", given.status, headers, given.body, given.status != 204)
 
 
 def _json(content: bytes) -> Any:
@@ -180,7 +181,14 @@ def _mangle(world: World, process: Process, kind: str, path: str, given: Answer)
         changed = {**body, "items": body["items"][:-1]}
     elif "revocations" in body:
         if kind == "stuck page":
-            changed = {**body, "cursor": unquote(path[29:]), "more": True, "documents": [], "jobs": [], "templates": []}
+            changed = {
+                **body,
+                "cursor": unquote(path[29:].partition("&policy=")[0]),
+                "more": True,
+                "documents": [],
+                "jobs": [],
+                "templates": [],
+            }
         elif kind == "bad page":
             changed = {key: value for key, value in body.items() if key != "more"}
         elif kind == "forged policy":

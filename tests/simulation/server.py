@@ -17,7 +17,7 @@ from document_client.audit import FIRST_HASH
 from document_client.model import Caller, Model, ModelAnswer
 from document_client.model.batch import submit_batch
 from document_client.model.rules import JOBS, POLICY, State
-from document_client.model.wire import problem, public
+from document_client.model.wire import problem, public, unless_known
 
 BATCH = f"{JOBS}/batch"
 DEFINITION: dict[str, Any] = {"language": 1, "locales": ["en"]}
@@ -133,7 +133,8 @@ class Server(Model):
 
     def _read(self, caller: Caller, path: str) -> ModelAnswer:
         if path.startswith("/v1/documents/changes?cursor="):
-            return self.changes(caller, path[29:].replace("%3A", ":"))
+            cursor, _, mark = path[29:].replace("%3A", ":").partition("&policy=")
+            return unless_known(self.changes(caller, cursor), cursor, mark)
         if path.startswith("/v1/document-templates?"):
             items = [public(t) for t in self.state.templates.values()]
             return ModelAnswer(200, {"items": items, "nextCursor": None}, {"cache-control": "max-age=300"})

@@ -315,7 +315,7 @@ class Driver:
 
     def _on_Complete(self, effect: fx.Complete) -> bool:
         account = self._account
-        policy, fetched_at = account.policy(), account.clock().estimate
+        policy, fetched_at = account.policy(), account.clock().birth
         with transaction(account.cache):
             if not cache.complete(account.cache, effect.document_id, policy, fetched_at):
                 return False
@@ -323,7 +323,7 @@ class Driver:
         return True
 
     def _on_Renew(self, effect: fx.Renew) -> None:
-        policy, fetched_at = self._account.policy(), self._account.clock().estimate
+        policy, fetched_at = self._account.policy(), self._account.clock().birth
         with transaction(self._account.cache):
             cache.renew(self._account.cache, effect.document_id, policy, fetched_at)
 

@@ -25,7 +25,7 @@ from ..clock import to_text
 from ..policy import decode
 from .batch import submit_batch
 from .rules import JOBS, Model
-from .wire import Caller, ModelAnswer, base64url, problem
+from .wire import Caller, ModelAnswer, base64url, problem, unless_known
 
 
 def answer(model: Model, method: str, target: str, headers: dict[str, str], body: bytes) -> ModelAnswer:
@@ -72,7 +72,8 @@ def _route(
     if (method, path) == ("POST", f"{JOBS}/lookup"):
         return model.lookup(caller, body)
     if (method, path) == ("GET", "/v1/documents/changes"):
-        return model.changes(caller, query.get("cursor", [""])[0])
+        cursor = query.get("cursor", [""])[0]
+        return unless_known(model.changes(caller, cursor), cursor, query.get("policy", [None])[0])
     if (method, path) == ("POST", "/v1/documents/audit-events"):
         return model.take_events(body)
     if (method, path) == ("GET", "/v1/document-templates"):
