@@ -17,8 +17,7 @@ from typing import Any
 
 import httpx2
 
-from end_to_end import inputs_of
-from stand import PROGRAM, Stand, figure, line_of, now, running, start
+from stand import INPUTS, PROGRAM, Stand, figure, line_of, now, prepare_page, running, start
 
 #: What one bulk request may hold.
 BULK = 1000
@@ -29,13 +28,12 @@ def _caller(stand: Stand, tenant: str) -> httpx2.Client:
     return httpx2.Client(base_url=stand.url, headers={"Authorization": f"Bearer {token}"}, timeout=120, trust_env=False)
 
 
-def _request(version: dict[str, Any]) -> dict[str, Any]:
+def _request(version: str) -> dict[str, Any]:
     at = datetime.now(UTC).isoformat()
-    inputs = inputs_of(version["definition"]["inputs"])
-    return {"templateVersionId": version["id"], "locale": "en", "inputs": inputs, "requestedAt": at}
+    return {"templateVersionId": version, "locale": "en", "inputs": INPUTS, "requestedAt": at}
 
 
-def _queue(api: httpx2.Client, version: dict[str, Any], count: int) -> None:
+def _queue(api: httpx2.Client, version: str, count: int) -> None:
     for begun in range(0, count, BULK):
         items = [
             {
@@ -51,7 +49,7 @@ def _queue(api: httpx2.Client, version: dict[str, Any], count: int) -> None:
             raise SystemExit(f"{answer.status_code}: {refused[:1] or answer.text}")
 
 
-def _wait_of_one(api: httpx2.Client, version: dict[str, Any]) -> float:
+def _wait_of_one(api: httpx2.Client, version: str) -> float:
     """Seconds from the acceptance of a job to its start."""
     whom = {"patientId": "bench-patient-0", "encounterId": "bench-encounter-0"}
     body = _request(version) | {"clientMutationId": str(uuid.uuid4())} | whom
@@ -72,16 +70,14 @@ def main() -> None:
     chosen = arguments.parse_args()
     with running(1, "--no-worker") as stand, contextlib.ExitStack() as started:
         big, small = _caller(stand, "big"), _caller(stand, "small")
-        forms = big.get("/v1/document-templates", params={"platformFormKey": "general-test-requisition"})
-        form = forms.json()["items"][0]
-        version = big.get(f"/v1/document-templates/{form['id']}/versions/{form['currentVersionId']}").json()
+        version, other = prepare_page(big), prepare_page(small)
         began = now()
         _queue(big, version, chosen.queued)
         queued_in = now() - began
         worker = start(started, [*PROGRAM, "worker", *stand.data])
         line_of(worker)
         time.sleep(3)
-        waits = sorted(_wait_of_one(small, version) for _ in range(chosen.singles))
+        waits = sorted(_wait_of_one(small, other) for _ in range(chosen.singles))
         # The worker ends before PostgreSQL does; what is left in the queue goes with the folder.
     figure(
         f"a single job of one tenant starts while another has {chosen.queued:,} queued",

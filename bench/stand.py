@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
+import typst
+
 HERE = Path(__file__).parent
 PROGRAM = [sys.executable, "-m", "document_service"]
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -37,10 +40,10 @@ class Stand:
     fhir_url: str
 
     def tenant(self, name: str) -> str:
-        """Make a tenant; a token of one of its clinicians and administrators."""
+        """Make a tenant; a token of somebody who may do everything there."""
         create = [*PROGRAM, "tenant", "create", name, "--fhir-url", self.fhir_url, *self.data]
         subprocess.run(create, check=True, stdout=subprocess.DEVNULL)
-        roles = ["--role", "CLINICIAN", "--role", "TENANT_ADMIN"]
+        roles = [f"--role={role}" for role in ("CLINICIAN", "DOCUMENT_AUTHOR", "TENANT_ADMIN")]
         asked = [*PROGRAM, "token", "--tenant", name, "--user", "u", *roles, *self.data]
         return subprocess.run(asked, check=True, text=True, capture_output=True).stdout.strip()
 
@@ -57,6 +60,49 @@ class Stand:
         return parts | {"FHIR machine": _seconds(self.fhir.pid), "load": _seconds(os.getpid())}
 
 
+#: What a clinician types for the page; the rest is read from the FHIR machine.
+INPUTS = {
+    "requester": "Dr. Farid Rahimi",
+    "priority": "urgent",
+    "fasting": "Yes, at least 8 hours",
+    "reason": "Type 2 diabetes, follow-up after a change of metformin 500 mg to 850 mg twice daily.",
+}
+
+
+def prepare_page(api: httpx2.Client) -> str:
+    """Make the tenant's page what the bare typesetter prints: its form, letterhead and logo; the version to render.
+
+    The form is bench/content/requisition.json: section by section the page of bench/content/en.json.
+    """
+    brand = {
+        "name": "Kabul Central Clinic",
+        "address": ["Karte Seh, District 6, Kabul, Afghanistan"],
+        "phone": "0700914319",
+        "footer": "Kabul Central Clinic · Licence 2041",
+    }
+    api.put("/v1/tenant/branding", json=brand, headers={"If-Match": "*"}).raise_for_status()
+    api.put("/v1/tenant/branding/logo", content=_logo(), headers={"If-Match": "*"}).raise_for_status()
+    named = {"name": "General Test Requisition", "category": "lab_requisition"}
+    form = api.post("/v1/document-templates", json=named).raise_for_status()
+    path, etag = f"/v1/document-templates/{form.json()['id']}", form.headers["etag"]
+    definition = (HERE / "content" / "requisition.json").read_bytes()
+    api.put(f"{path}/draft", content=definition, headers=_JSON | {"If-Match": etag}).raise_for_status()
+    published = api.post(f"{path}/publish", json={}, headers={"Idempotency-Key": "bench"})
+    return str(published.raise_for_status().json()["id"])
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def _logo() -> bytes:
+    """The logo of bench/content/logo.svg as PNG, in which a tenant's logo is given."""
+    source = '#set page(width: auto, height: auto, margin: 0pt, fill: none)\n#image("logo.svg", height: 40pt)'
+    files = {"main.typ": source.encode(), "logo.svg": (HERE / "content" / "logo.svg").read_bytes()}
+    picture = typst.compile(files, format="png", ppi=144)  # type: ignore[type-var]  # As in bare_typst.
+    assert isinstance(picture, bytes)
+    return picture
+
+
 @contextlib.contextmanager
 def running(workers: int, *arguments: str) -> Iterator[Stand]:
     """Start the FHIR machine and the service with ``workers`` typesetting processes; end both afterwards."""
@@ -64,7 +110,9 @@ def running(workers: int, *arguments: str) -> Iterator[Stand]:
         data = ["--data-dir", f"{folder}/data"]
         fhir = start(started, [sys.executable, str(HERE / "static_fhir.py")])
         fhir_url = line_of(fhir)
-        service = start(started, [*PROGRAM, "serve", "--port", "0", "--workers", str(workers), *arguments, *data])
+        # With a public address the page carries its QR code.
+        options = ["--port", "0", "--workers", str(workers), "--public-url", "https://documents.kabul-central.example"]
+        service = start(started, [*PROGRAM, "serve", *options, *arguments, *data])
         yield Stand(line_of(service).removeprefix("listening on "), data, service, fhir, fhir_url)
 
 

@@ -11,14 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
-TESTS = (
-    "CBC panel - Blood by Automated count",
-    "Hemoglobin A1c/Hemoglobin.total in Blood",
-    "Comprehensive metabolic 2000 panel - Serum or Plasma",
-    "Lipid 1996 panel - Serum or Plasma",
-)
+#: The twelve tests of the page that the bare typesetter prints: code, name, specimen, reference range, priority.
+TESTS = json.loads((Path(__file__).parent / "content" / "en.json").read_text(encoding="utf-8"))["sections"][3]["rows"]
 
 
 def _patient(patient: str) -> dict[str, Any]:
@@ -54,13 +51,15 @@ def _orders(patient: str, encounter: str) -> list[dict[str, Any]]:
             "id": f"order-{number}",
             "status": "active",
             "intent": "order",
-            "priority": "routine",
-            "code": {"text": text},
+            "priority": priority.lower(),
+            "code": {"coding": [{"system": "http://loinc.org", "code": code}], "text": text},
+            "specimen": [{"display": specimen}],
+            "note": [{"text": reference.replace("\u2060", "")}],
             "subject": {"reference": f"Patient/{patient}"},
             "encounter": {"reference": f"Encounter/{encounter}"},
             "authoredOn": "2025-11-09T08:30:00+04:30",
         }
-        for number, text in enumerate(TESTS)
+        for number, (code, text, specimen, reference, priority) in enumerate(TESTS)
     ]
 
 
