@@ -30,6 +30,7 @@ PARTS: dict[str, list[str]] = {
     "download_store": [],
     "fhirpath": [],
     "device": [],
+    "documents": [],
 }
 
 

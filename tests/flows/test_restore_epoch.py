@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -111,6 +112,47 @@ def test_a_copy_of_the_cluster_put_back_is_noticed_without_a_command(tmp_path: P
             assert len(found) == 2 + 1 + 3
             # A number on paper that the service has forgotten is not given to another document.
             assert numbers.isdisjoint(document["number"] for document in found)
+        device.close()
+    finally:
+        service.stop()
+
+
+def test_a_whole_folder_put_back_is_noticed_by_what_a_device_has_seen(tmp_path: Path, fhir_url: str) -> None:
+    """Database, store and keys go back together, so nothing on the server can tell; the devices can."""
+    service = Service(tmp_path / "data")
+    port = ("--port", free_port())
+    service.start(*port)
+    try:
+        tenant = service.create_tenant(fhir_url)
+        device = DocumentClient(tmp_path / "device", passphrase="correct horse")
+        device.login(service.url, service.token(tenant, "doctor"))
+        device.templates()
+        device.sync()
+        first = epoch_of(service)
+        service.stop()
+        # As a snapshot of the disk would: with owners and modes.
+        subprocess.run(["cp", "-a", str(service.data_dir), str(tmp_path / "aside")], check=True)
+        service.start(*port)
+        lost = str(device.request(FORM, "demo-patient-noorzai")["clientMutationId"])
+        sync_until_done(device, lost)
+        service.stop()
+
+        shutil.move(service.data_dir, tmp_path / "lost")
+        shutil.move(tmp_path / "aside", service.data_dir)
+        service.start(*port)
+        assert epoch_of(service) == first, "nothing on the server can tell"
+        with service.caller(tenant) as api:
+            # Work goes on, so that transactions and numbers of the lost ones are used again.
+            job = api.render(request_for(api.platform_version()))
+            assert not known(api, [lost])[lost]
+        device.sync()
+        assert epoch_of(service) != first
+        deadline = time.monotonic() + RENDER_SECONDS
+        with service.caller(tenant) as api:
+            while not known(api, [lost])[lost]:
+                assert time.monotonic() < deadline, "the device offers again what it was promised"
+                device.sync()
+            assert api.content(job["documentId"]).status_code == 200
         device.close()
     finally:
         service.stop()

@@ -11,7 +11,9 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from document_service import access
 from document_service.database import Connection
@@ -20,6 +22,9 @@ from document_service.tokens import Caller
 
 #: Entities on one page; a page stays below 100 KB, which is 13 s on a 64 kbit/s line.
 PAGE_SIZE = 100
+
+#: A keyed hash of a tenant: tenant, purpose and data (``KeyStore.mac``).
+Mac = Callable[[str, str, bytes], bytes]
 
 #: Sequence numbers are bigint; transaction ids have one bit more and will not reach it.
 _MOST = 2**63 - 1
@@ -93,30 +98,53 @@ def rights(caller: Caller) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def encode_cursor(epoch: str, caller: Caller, position: Position) -> str:
-    """The opaque cursor of a page."""
-    text = json.dumps([epoch, rights(caller), position.xid, position.seq], separators=(",", ":"))
+async def row_at(connection: Connection, tenant_id: str, position: Position) -> str:
+    """A short hash of the change at a position, "" when there is none (always at the beginning)."""
+    entity = await connection.fetchval(
+        "SELECT entity_id FROM changes WHERE tenant_id = $1 AND xid = $2::text::xid8 AND seq = $3",
+        tenant_id,
+        str(position.xid),
+        position.seq,
+    )
+    return "" if entity is None else hashlib.sha256(entity.encode()).hexdigest()[:8]
+
+
+def encode_cursor(epoch: str, caller: Caller, position: Position, row: str, mac: Mac) -> str:
+    """The opaque cursor of a page that ended at ``position``, whose change has the short hash ``row``."""
+    parts = [epoch, rights(caller), position.xid, position.seq, row]
+    text = json.dumps([*parts, _proof(parts, caller, mac)], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, epoch: str, caller: Caller) -> Position:
-    """Read a cursor back; an empty one is the beginning.
+def _proof(parts: list[Any], caller: Caller, mac: Mac) -> str:
+    # 64 bits: a wrong guess costs a request of a signed-in user, and a right one a needless look-up.
+    return mac(caller.tenant, "feed-cursor", json.dumps(parts).encode())[:8].hex()
+
+
+def decode_cursor(cursor: str, epoch: str, caller: Caller, mac: Mac) -> tuple[Position, str]:
+    """Read a cursor back: its position and the short hash of the change there; an empty one is the beginning.
+
+    A cursor that passes was made by this service in this epoch, so the change that it names was committed.
 
     Raises:
         InvalidCursor: it is not one of ours.
         FeedReset: it was made before a restore, or under other rights.
     """
     if not cursor:
-        return Position(0, 0)
+        return Position(0, 0), ""
     try:
-        made_in, made_for, xid, seq = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        made_in, made_for, xid, seq, row, proof = json.loads(
+            base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        )
     except (ValueError, TypeError, RecursionError, binascii.Error) as reason:
         raise InvalidCursor() from reason
     if not all(type(number) is int and 0 <= number <= _MOST for number in (xid, seq)):
         raise InvalidCursor()
     if made_in != epoch or made_for != rights(caller):
         raise FeedReset()
-    return Position(xid, seq)
+    if proof != _proof([made_in, made_for, xid, seq, row], caller, mac):
+        raise InvalidCursor()
+    return Position(xid, seq), row
 
 
 _VISIBLE = """tenant_id = $1 AND (xid, seq) > ($2::text::xid8, $3) AND xid < $6::text::xid8

@@ -13,7 +13,9 @@ Tokens, not numbers: a restored database that has gone on since may have passed 
 never draws the same token. A crash loses no commit, so it changes nothing. A look at every start, one every few
 seconds while running (the database may be exchanged under a running service) and one at the end. What this cannot
 see: a copy that was made in the last seconds before the loss, after the last mark, and a folder whose store was put
-back together with its database; `epoch renew` is for those (docs/runbooks/restore.md).
+back together with its database. There devices bear witness: a cursor of the feed is signed, and one that names a change
+which the database does not hold proves a loss (``refute``). `epoch renew` is for what nobody saw
+(docs/runbooks/restore.md).
 """
 
 from __future__ import annotations
@@ -141,6 +143,23 @@ class EpochWatch:
     def heard(self, epoch: str) -> None:
         """Take over the epoch that another process announced."""
         self.value = epoch
+
+    async def refute(self, reason: str) -> None:
+        """Renew on evidence from outside that commits are lost; at most once in ten minutes, as for any evidence.
+
+        Raises:
+            DatabaseUnavailable: nothing was renewed.
+        """
+        known = self.value
+        async with system_transaction(self._database) as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            self.value = await current(connection)
+            if self.value != known:
+                return
+            if not self._may_renew(starting=False):
+                log.warning("epoch.contested", meaning="evidence of lost commits again, soon after the last")
+                return
+            self.value = await renew(connection, reason)
 
     async def finish(self) -> None:
         """Leave a mark of the last commit before a stop, as far as store and database answer."""

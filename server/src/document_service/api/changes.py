@@ -15,6 +15,7 @@ from document_service.api import shapes
 from document_service.api.callers import Opened, Reader
 from document_service.changes import Page, Position
 from document_service.database import tenant_transaction
+from document_service.errors import FeedReset
 from document_service.runtime import Runtime
 from document_service.tenants import Tenant
 from document_service.tenants import show as show_tenant
@@ -53,12 +54,19 @@ async def read(
     wait: Annotated[int, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for something new.")] = 0,
     policy: Annotated[str | None, Query(max_length=200, description=_POLICY_HELP)] = None,
 ) -> Response:
-    after = changes.decode_cursor(cursor, runtime.epoch, caller)
+    after, row = changes.decode_cursor(cursor, runtime.epoch, caller, runtime.keys.mac)
     deadline = time.monotonic() + wait
     device_id = getattr(request.state, "device_id", None)
-    if device_id is not None and cursor:
+    if cursor:
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-            await devices.note_applied(connection, caller, device_id, after)
+            is_there = await changes.row_at(connection, caller.tenant, after) == row
+            if is_there and device_id is not None:
+                await devices.note_applied(connection, caller, device_id, after)
+        if not is_there:
+            # This service gave the cursor out for a change that the database does not hold: commits are lost, although
+            # the store says nothing of it, because it was put back together with the database.
+            await runtime.epochs.refute("a device has seen a change that the database does not hold")
+            raise FeedReset()
     while True:
         page, answer = await _page(runtime, caller, after)
         left = deadline - time.monotonic()
@@ -74,12 +82,13 @@ async def read(
 async def _page(runtime: Runtime, caller: Caller, after: Position) -> tuple[Page, dict[str, Any]]:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         page = await changes.read(connection, caller, after)
+        row = await changes.row_at(connection, caller.tenant, page.position)
         tenant = await show_tenant(connection, caller.tenant)
         changed_templates = await templates.list_by_ids(connection, caller, page.templates)
         changed_jobs = await render_jobs.list_by_ids(connection, caller, page.jobs)
         changed_documents = await documents.list_by_ids(connection, caller, page.documents, runtime.keys)
     return page, {
-        "cursor": changes.encode_cursor(runtime.epoch, caller, page.position),
+        "cursor": changes.encode_cursor(runtime.epoch, caller, page.position, row, runtime.keys.mac),
         "more": page.more,
         "revocations": [{"documentId": entity, "reason": reason} for entity, reason in page.revocations],
         "templates": [shapes.template(template) for template in changed_templates],
