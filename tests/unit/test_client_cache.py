@@ -187,6 +187,8 @@ def test_a_policy_signed_by_another_key_changes_nothing(device: Device, document
         return {**signed(tenant), "cacheTtlSeconds": 900 * 86_400}
 
     device.model.signed_policy = forged  # type: ignore[method-assign]
+    # With nothing new the service would not send a policy at all.
+    device.ask()
     device.client.sync()
     cache = device.client.status().cache
     assert cache["ttlSeconds"] == 7 * DAY
