@@ -17,11 +17,12 @@ import hostile_files
 from clamav import EICAR, running_clamd
 from cups_server import CupsServer
 from document_client import DocumentClient, Wish, audit, printing
+from document_client.driver import Progress
 from document_client.errors import OnlineOnly, ServerRefused, StampFailed
 from document_client.stamping import stamp
 from document_service.fault_proxy import FaultProxy, Faults, problem
 from engines import EngineRequirement
-from service import Service
+from service import Service, request_for
 
 FORM = "General Test Requisition"
 PATIENT = "demo-patient-noorzai"
@@ -53,6 +54,31 @@ def test_a_document_is_generated_and_can_be_read_offline(client: DocumentClient)
     # The next sync sends what was done here and leaves the copy alone.
     report = client.sync()
     assert (report.success, report.events_sent, report.downloaded) == (True, 1, 0)
+
+
+def test_the_documents_of_a_list_of_patients_are_fetched_before_a_round(
+    client: DocumentClient, service: Service, tenant: str, tmp_path: Path
+) -> None:
+    with service.caller(tenant, "another-doctor") as other:
+        version = other.platform_version()
+        for _ in range(2):
+            assert other.render(request_for(version))["status"] == "completed"
+    assert client.sync().success
+    assert client.documents.list() == []
+    planned: list[tuple[int, int | None]] = []
+
+    def observe(step: Progress) -> None:
+        if step.stage == "plan":
+            planned.append((step.done, step.total))
+
+    assert client.prefetch([PATIENT], budget=10, observe=observe).downloaded == 0
+    report = client.prefetch([f"Patient/{PATIENT}"], observe=observe)
+    assert (report.downloaded, report.stopped) == (2, None)
+    sizes = sum(int(d["size"]) for d in client.documents.list())
+    assert planned == [(2, sizes), (2, sizes)]
+    assert {d["state"] for d in client.documents.list()} == {"available"}
+    assert client.sync().success
+    assert {d["state"] for d in client.documents.list()} == {"available"}
 
 
 def test_what_the_service_refuses_to_generate_is_said(client: DocumentClient) -> None:

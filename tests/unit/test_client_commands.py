@@ -275,7 +275,7 @@ def test_the_same_person_signs_in_again_without_a_connection(clinic: Clinic) -> 
 def test_a_service_with_other_signing_keys_is_not_trusted_silently(clinic: Clinic) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    clinic.model._key = Ed25519PrivateKey.generate()
+    clinic.model.key = Ed25519PrivateKey.generate()
     arguments = ("login", "--server", clinic.url, "--token", clinic.model.token("clinic", "dr.a"))
     code, _, err = clinic.run(*arguments)
     assert code == 78

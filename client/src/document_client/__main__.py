@@ -20,6 +20,7 @@ VERBS = {
     "request": "work_commands:request",
     "queue": "queue_commands:queue",
     "sync": "work_commands:sync",
+    "prefetch": "work_commands:prefetch",
     "list": "document_commands:list_",
     "open": "document_commands:open_",
     "save": "document_commands:save",

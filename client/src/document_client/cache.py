@@ -224,7 +224,8 @@ def mark_server_lost(conn: apsw.Connection, document_id: str) -> None:
 
 
 def read_wanted(conn: apsw.Connection, policy: CachePolicy, now: float) -> list[Entry]:
-    """Return what should be fetched or refreshed: missing before old, then smallest first."""
+    """Return what should be fetched or refreshed: missing before old, own before others, then smallest first."""
+    own = {str(row[0]) for row in conn.execute("SELECT job_id FROM jobs")}
     chosen = []
     for entry in _entries(conn, "WHERE d.wanted AND NOT d.evicted AND NOT d.server_lost AND d.sha256 <> ''"):
         expires = entry.expires_at(policy)
@@ -232,7 +233,7 @@ def read_wanted(conn: apsw.Connection, policy: CachePolicy, now: float) -> list[
         old = expires is not None and expires - now < life * REFRESH_SHARE
         if entry.size <= policy.quota and (not entry.here or old):
             chosen.append(entry)
-    return sorted(chosen, key=lambda entry: (entry.here, entry.size, entry.document_id))
+    return sorted(chosen, key=lambda e: (e.here, e.body.get("renderJobId") not in own, e.size, e.document_id))
 
 
 def read_received(conn: apsw.Connection, document_id: str) -> int:

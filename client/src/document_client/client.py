@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from . import requests
 from .account import Account, open_account, read_session
 from .clock import TimeSource, system_time
-from .errors import LocalFileUnreadable, SignInNeeded, TemplateUnknown
+from .errors import LocalFileUnreadable, Misconfigured, SignInNeeded, TemplateUnknown
 from .templates import Catalogue, read_catalogue
 from .vault import AskPassphrase, Unlocking, Vault, open_vault
 
@@ -51,6 +51,21 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "documents"
 
 
+def _named_passphrase() -> str | None:
+    """Return the passphrase of the environment, or of the file that it names (a credential of a service manager).
+
+    Raises Misconfigured when the file cannot be read.
+    """
+    given = os.environ.get("DOCUMENTS_PASSPHRASE")
+    named = os.environ.get("DOCUMENTS_PASSPHRASE_FILE")
+    if given or not named:
+        return given or None
+    try:
+        return Path(named).read_text(encoding="utf-8").rstrip("\r\n") or None
+    except (OSError, UnicodeDecodeError) as failure:
+        raise Misconfigured(f"DOCUMENTS_PASSPHRASE_FILE cannot be read: {type(failure).__name__}") from failure
+
+
 class DocumentClient:
     """One installation of the client. ``queue`` and ``documents`` hold what concerns requests and documents."""
 
@@ -65,7 +80,7 @@ class DocumentClient:
     ) -> None:
         """Use the home folder ``home``. ``transport`` and ``clock`` are the seams for tests; nothing is opened yet."""
         self.home = Path(home) if home is not None else default_home()
-        self._unlocking = Unlocking(passphrase or os.environ.get("DOCUMENTS_PASSPHRASE") or None, ask_passphrase)
+        self._unlocking = Unlocking(passphrase or _named_passphrase(), ask_passphrase)
         self._transport = transport
         self._time = clock or system_time()
         self._vault: Vault | None = None
@@ -278,6 +293,16 @@ class DocumentClient:
         account = self.account()
         with account.watched(), self._connected(account) as connection:
             return generate(account, connection, wish)
+
+    def prefetch(
+        self, patients: Sequence[str], *, budget: int | None = None, observe: Observer | None = None
+    ) -> Report:
+        """Bring the current documents of these patients here (online only), before a round without a connection."""
+        from .online import prefetch
+
+        account = self.account()
+        with account.watched(), self._connected(account) as connection:
+            return prefetch(account, connection, patients, budget=budget, observe=observe)
 
     def save_draft(self, template_id: str, path: str | os.PathLike[str]) -> dict[str, Any]:
         """Save a template's draft definition from a JSON file (online only); returns it with its ``problems``."""

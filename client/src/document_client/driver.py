@@ -36,7 +36,7 @@ HEARD_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Something to show: a ``stage`` (send, receive, audit), how far in bytes or items, and of how many."""
+    """Something to show: a ``stage`` (send, changes, plan, receive, audit), how much is done, and of how much."""
 
     stage: str
     label: str
@@ -308,10 +308,13 @@ class Driver:
 
     def _on_ReadWanted(self, effect: fx.ReadWanted) -> list[fx.Wanted]:
         db = self._account.cache
-        return [
+        wanted = [
             fx.Wanted(e.document_id, e.size, e.sha256, e.here, cache.read_received(db, e.document_id))
             for e in cache.read_wanted(db, self._account.policy(), self._account.clock().estimate)
         ]
+        left = [document.size - document.received for document in wanted if not document.here]
+        self._observe(Progress("plan", "", len(left), sum(left)))
+        return wanted
 
     def _on_Complete(self, effect: fx.Complete) -> bool:
         account = self._account

@@ -10,7 +10,7 @@ import hashlib
 import json
 import mimetypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from urllib.parse import quote
 from . import cache
 from .account import Account
 from .answers import Answer
-from .cycle import Cycle
+from .cycle import Cycle, Report
 from .documents import Documents
 from .driver import Driver, Observer, Progress
 from .errors import (
@@ -74,6 +74,44 @@ def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, 
     driver = Driver(account, connection)
     driver.run(Cycle(clock=driver.now, random=lambda: 0.5), run_downloads)
     return Documents(lambda: account).show(document["id"])
+
+
+def prefetch(
+    account: Account,
+    connection: Connection,
+    patients: Sequence[str],
+    *,
+    budget: int | None = None,
+    observe: Observer | None = None,
+) -> Report:
+    """Want the current documents of these patients here, and fetch them: own requests first, then the smallest.
+
+    ``budget`` limits the bytes of this call; what it leaves comes with the next syncs. Raises OnlineOnly,
+    ServerRefused, ServerBusy, TokenRefused or NotTheService.
+    """
+    for patient in patients:
+        reference, cursor = check_reference(patient, "Patient"), ""
+        while True:
+            route = f"/v1/documents?patientId={quote(reference, safe='')}&limit=100{cursor}"
+            page = _good(connection.send("GET", route))
+            listed = page.get("items")
+            if not isinstance(listed, list):
+                raise NotTheService()
+            _want_current(account, listed)
+            if not page.get("nextCursor"):
+                break
+            cursor = f"&cursor={quote(str(page['nextCursor']), safe='')}"
+    driver = Driver(account, connection, observe=observe)
+    return driver.run(Cycle(clock=driver.now, random=lambda: 0.5, budget=budget), run_downloads)
+
+
+def _want_current(account: Account, documents: Sequence[dict[str, Any]]) -> None:
+    with transaction(account.cache):
+        generation = int(account.cache.execute("SELECT generation FROM feed").get)
+        for document in documents:
+            if document.get("status") == "current":
+                cache.save_document(account.cache, document, generation)
+                cache.want(account.cache, str(document["id"]))
 
 
 def save_draft(connection: Connection, template_id: str, definition: bytes) -> dict[str, Any]:

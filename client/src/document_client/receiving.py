@@ -83,9 +83,15 @@ def run_downloads(cycle: Cycle) -> Steps:
     """Fetch the wanted documents, and nothing else."""
     wanted: list[Wanted] = yield ReadWanted()
     for document in wanted:
-        yield from _fetch(cycle, document)
+        if _fits_budget(cycle, document):
+            yield from _fetch(cycle, document)
         if cycle.stopped:
             return
+
+
+def _fits_budget(cycle: Cycle, document: Wanted) -> bool:
+    cost = 0 if document.here else document.size - document.received
+    return cycle.budget is None or cost <= cycle.budget
 
 
 def pull_templates(cycle: Cycle) -> Steps:
@@ -135,10 +141,8 @@ def _is_version(body: Any, version_id: str) -> bool:
 def download(cycle: Cycle) -> Steps:
     wanted: list[Wanted] = yield ReadWanted()
     for document in wanted:
-        cost = 0 if document.here else document.size - document.received
-        if cycle.budget is not None and cost > cycle.budget:
-            continue
-        yield from _fetch(cycle, document)
+        if _fits_budget(cycle, document):
+            yield from _fetch(cycle, document)
         if cycle.stopped:
             return
     cycle.report.done += yield Reconcile()

@@ -12,6 +12,7 @@ import click
 
 from ..client import DocumentClient
 from ..errors import ClientError
+from ..words import choose_language, error_title
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -65,12 +66,21 @@ def fail(failure: ClientError, as_json: bool) -> int:
         click.echo(json.dumps({"error": failure.as_json()}, ensure_ascii=False, indent=1))
         return failure.exit_code
     click.echo(f"documents: {failure.title}", err=True)
+    also(lambda language: error_title(failure.code, language), err=True)
     if failure.errors:
         for pointer, title in failure.errors:
             click.echo(f"  {pointer}: {title}", err=True)
     elif failure.detail and failure.detail != failure.title:
         click.echo(f"  {failure.detail}", err=True)
     return failure.exit_code
+
+
+def also(say: Callable[[str], str | None], *, err: bool = False) -> None:
+    """Say the same once more in the person's language, where that is not English."""
+    language = choose_language()
+    text = say(language) if language else None
+    if text:
+        click.echo(f"  {text}", err=err)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -97,6 +107,13 @@ def age(seconds: float | None) -> str:
             count = int(seconds // size)
             return f"{count} {name}{'s' if count > 1 else ''} ago"
     return "just now"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in words, rounded up."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {round(seconds / 60)} min"
 
 
 def size(count: int) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from ..client import DocumentClient
-from .frame import Screen, shared, table
+from ..clock import from_text
+from .frame import Screen, age, shared, table
 
 
 class QueueGroup(click.Group):
@@ -29,6 +30,7 @@ def queue() -> None:
 def list_(client: DocumentClient, screen: Screen, everything: bool) -> None:
     """Show what is waiting, refused or failed, with one thing to do about each."""
     items = client.queue.list()
+    now = client.account().clock().now
 
     def words() -> None:
         shown = [i for i in items if everything or i["status"] != "done"]
@@ -38,7 +40,7 @@ def list_(client: DocumentClient, screen: Screen, everything: bool) -> None:
                 i["status"],
                 i["template"],
                 i["patientId"],
-                i["requestedAt"],
+                age(now - from_text(i["requestedAt"])),
                 (i["reason"] or {}).get("title") or "",
                 _advice(i),
             ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import click
 
 from ..client import DocumentClient
 from ..errors import UsageProblem
-from .frame import Screen, shared, size
+from ..words import sentence
+from .frame import Screen, also, shared, size
 
 
 @click.command()
@@ -98,6 +100,10 @@ def status(client: DocumentClient, screen: Screen) -> None:
     screen.answer(shown, lambda: _print_status(shown))
 
 
+def _translated(name: str, values: dict[str, Any], language: str) -> str:
+    return sentence(name, language, **{key: value for key, value in values.items() if isinstance(value, int)})
+
+
 def _not_sent(shown: dict[str, Any]) -> str:
     parts = []
     if shown["pending"]:
@@ -118,8 +124,11 @@ def _not_received(shown: dict[str, Any]) -> str:
 
 
 def _print_status(shown: dict[str, Any]) -> None:
-    for sentence in shown["sentences"]:
-        click.echo(sentence)
+    for number, text in enumerate(shown["sentences"]):
+        click.echo(text)
+        holds = (shown["everythingSent"], shown["everythingReceived"])[number]
+        name = ("sent", "received")[number] if holds else ("not sent", "not received")[number]
+        also(partial(_translated, name, shown))
     click.echo(
         f"pending {shown['pending']}, quarantined {shown['quarantined']}, failed {shown['failed']};"
         f" last attempt {shown['lastAttempt'] or 'never'}, last success {shown['lastSuccess'] or 'never'}"
@@ -131,10 +140,12 @@ def _print_status(shown: dict[str, Any]) -> None:
     click.echo(line + (f", {cache['expired']} expired: connect to refresh" if cache["expired"] else ""))
     if cache["locked"]:
         click.echo("The documents are locked: this device was without contact for too long. Connect and sync.")
+        also(partial(sentence, "locked"))
     if cache["policyProblem"]:
         click.echo(f"Warning: {cache['policyProblem']}")
     if shown["clock"]["confidence"] == "suspect":
         click.echo("Warning: the clock of this device was set back. Check date and time.")
+        also(partial(sentence, "clock"))
     if shown["audit"]["pending"]:
         click.echo(f"{shown['audit']['pending']} records of opening and printing wait to be sent.")
     if shown["audit"]["refused"]:

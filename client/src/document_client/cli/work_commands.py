@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,8 @@ import click
 from ..client import DocumentClient, raise_stop
 from ..errors import ClientError
 from ..queueing import Wish
-from .frame import Screen, age, shared, size, table
+from ..words import error_title, sentence
+from .frame import Screen, age, also, duration, shared, size, table
 
 if TYPE_CHECKING:
     from ..cycle import Report
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 # A background refresh may hold the prompt for this long; then the list shown before was all of it.
 _REFRESH_SECONDS = 2.0
+# What the slowest links that clinics have carry, in bytes a second; the bar shows what this one does.
+SLOW_LINK = 8000.0
 _WAIT_HELP = "Wait this long for the documents of requests just sent."
 
 
@@ -78,6 +82,8 @@ def request(client: DocumentClient, screen: Screen, template: str, patient: str,
     )
     screen.answer(queued, lambda: click.echo(queued["clientMutationId"]))
     screen.note(f"Queued: {queued['template']}. `documents sync` sends it when there is a connection.")
+    if not screen.as_json:
+        also(partial(sentence, "queued"), err=True)
 
 
 @click.command()
@@ -106,16 +112,19 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
         if failure is not None:
             screen.note(f"{failure.title}")
         return failure.exit_code if failure else 0
-    code = 0 if report.success else 75
-    message = "Done." if report.success else "Not everything could be done; it stays queued and is tried again."
+    code, said = (0, "done") if report.success else (75, "not done")
+    message = sentence(said)
+    translated: Callable[[str], str | None] = partial(sentence, said)
     try:
         if report.stopped:
             raise_stop(report)
     except ClientError as stop:
         code, message = stop.exit_code, stop.title
+        translated = partial(error_title, stop.code)
     facts = client.status()
     if report.stopped == "SIGN_IN":
-        message = f"Sign in to send {facts.pending} requests: `documents login`."
+        message = sentence("sign in", pending=facts.pending)
+        translated = partial(sentence, "sign in", pending=facts.pending)
     shown = {**report.as_json(), "message": message}
 
     def words() -> None:
@@ -129,6 +138,7 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
         if report.offered_again:
             click.echo(f"the service was restored from a backup: {report.offered_again} requests are sent again")
         click.echo(message)
+        also(translated)
 
     screen.answer(shown, words)
     return code
@@ -141,18 +151,39 @@ def _bars(screen: Screen) -> Iterator[Observer | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, Any] = {}
+        tasks: list[Any] = []
+        here: dict[str, int] = {}
 
         def observe(step: Progress_) -> None:
-            if step.stage == "receive":
-                task = tasks.get(step.label)
-                if task is None:
-                    task = tasks[step.label] = progress.add_task(f"receiving {step.label}", total=step.total)
-                progress.update(task, completed=step.done)
+            if step.stage == "plan" and step.done:
+                # Said once, with how much and how long, before the first byte is spent.
+                much = f"{step.done} documents to receive, {size(step.total or 0)}"
+                progress.console.print(f"{much}: {duration((step.total or 0) / SLOW_LINK)} on a link of 64 kbit/s")
+                tasks[:] = [progress.add_task("receiving", total=step.total)]
+            elif step.stage == "receive":
+                here[step.label] = step.done
+                if not tasks:
+                    tasks.append(progress.add_task("receiving", total=step.total))
+                progress.update(tasks[0], completed=sum(here.values()))
             elif step.stage == "send":
                 progress.console.print(f"sending {step.label}")
 
@@ -181,6 +212,35 @@ def generate(client: DocumentClient, screen: Screen, template: str, patient: str
     screen.answer(document, lambda: click.echo(f"{document.get('number')} {document['id']}"))
     if document["state"] != "available":
         screen.note("It was made, and is not on this device yet; `documents sync` fetches it.")
+
+
+@click.command()
+@click.argument("patients", nargs=-1, metavar="PATIENT...")
+@click.option(
+    "--from", "listed", type=click.File(), metavar="FILE", help="A list of patient ids, one a line; - reads it."
+)
+@click.option("--budget", type=click.IntRange(min=0), metavar="BYTES", help="Download at most this much.")
+@shared
+def prefetch(client: DocumentClient, screen: Screen, patients: tuple[str, ...], listed: Any, budget: int | None) -> int:
+    """Bring the current documents of these patients here before going offline; needs the service."""
+    named = [*patients, *(line.strip() for line in listed or () if line.strip())]
+    if not named:
+        raise click.UsageError("name patients, or give a list with --from")
+    with _bars(screen) as observe:
+        report = client.prefetch(named, budget=budget, observe=observe)
+    if report.stopped:
+        raise_stop(report)
+    waiting = client.status().cache["waiting"]
+
+    def words() -> None:
+        click.echo(
+            f"{report.downloaded} documents of {len(named)} patients are here now ({size(report.bytes_received)})"
+        )
+        if waiting:
+            click.echo(f"{waiting} more come with the next `documents sync`")
+
+    screen.answer({**report.as_json(), "patients": len(named), "waiting": waiting}, words)
+    return 0
 
 
 @click.command(name="edit-template")
