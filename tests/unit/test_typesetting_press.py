@@ -19,11 +19,14 @@ import typst
 import zxingcpp
 from PIL import Image
 
+from document_service import definitions
+from document_service.bindings import lay_out
 from document_service.errors import RenderFailed, RenderTooLarge
 from document_service.typesetting.fit import STRONG, load_advances
 from document_service.typesetting.fonts import font_files
 from document_service.typesetting.press import Press, Printed, layout_sources
 from pages import CONTENT, ISSUED_AT, LOCALES, LOGO, fields, full_page, paragraphs, small_page, table
+from platform_pages import FORMS, full_job
 
 STEERING = re.compile("[\u200b-\u200f\u2060\u2066-\u2069]")
 
@@ -146,6 +149,43 @@ def test_page_break_does_not_part_a_row_or_a_signature(press: Press) -> None:
         with pdfplumber.open(io.BytesIO(result.sheets[0])) as document:
             texts = [page.extract_text() for page in document.pages]
         assert sum("Clinician" in text and "Dr. Rahimi" in text for text in texts) == 1
+
+
+@pytest.mark.parametrize("strong", [False, True])
+def test_a_table_without_rows_keeps_its_heading(press: Press, strong: bool) -> None:
+    """Or "none recorded" stands under the rows of the table before it, and denies what they say."""
+    problems = table([["Diabetes mellitus type 2"]], title="Current problems")
+    medicines = table([], title="Current medicines", empty="None recorded")
+    medicines["columns"][0]["strong"] = strong
+    text = text_of(printed(press, small_page(problems, medicines)).sheets[0])
+    found = [text.find(words) for words in ("Current problems", "Diabetes", "Current medicines", "None recorded")]
+    assert -1 not in found, text
+    assert found == sorted(found), text
+
+
+@pytest.mark.parametrize("key", FORMS)
+@pytest.mark.parametrize("kind", ["full", "without rows"])
+def test_no_heading_of_a_platform_form_is_left_out(press: Press, key: str, kind: str) -> None:
+    """The layout may drop nothing that the page model says; headings are what a reader finds values by."""
+    job = full_job(key, "en")
+    model = lay_out(
+        *(definitions.read_json(part) for part in (job.definition_json, job.resources_json, job.request_json))
+    )
+    if kind == "without rows":
+        for section in model["sections"]:
+            section |= {"rows": [], "missing": [], "empty": "None recorded"} if section["type"] == "table" else {}
+    text = _letters(text_of(printed(press, model).sheets[0]))
+    said = [
+        words
+        for section in model["sections"]
+        for words in (section.get("title"), section.get("empty") if not section.get("rows", True) else None)
+        if words
+    ]
+    assert [words for words in said if _letters(words) not in text] == []
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text))
 
 
 def test_sections_without_a_header_are_still_accessible(press: Press) -> None:
