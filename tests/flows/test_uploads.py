@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import io
 import random
 import time
 import uuid
@@ -15,13 +17,16 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pikepdf
 import pytest
+from PIL import Image
 
 import hostile_files
 from clamav import EICAR, RunningClamd, running_clamd
 from document_service.keys import KeyStore
 from document_service.scanner import MAX_BYTES
 from document_service.signing import UrlSigner
+from document_service.store import open_store
 from engines import EngineRequirement
+from raw_database import connected
 from service import Api, Service
 from upload_acts import PIECE, announce, finalize, judged, send, verdict
 
@@ -73,6 +78,41 @@ def test_an_image_is_served_as_pdf_and_names_its_original(sender: Api) -> None:
     assert document["originalSha256"] == hashlib.sha256(content).hexdigest()
     assert document["contentType"] == "application/pdf"
     assert sender.content(document["id"]).content.startswith(b"%PDF-")
+
+
+async def _original_of(service: Service, document: str) -> bytes:
+    async with connected(service, role=None) as owner:
+        row = await owner.fetchrow("SELECT tenant_id, original_name FROM documents WHERE id = $1", document)
+    store = open_store(service.data_dir / "objects", KeyStore.open(service.data_dir / "keys"))
+    return b"".join([piece async for piece in store.read(row["tenant_id"], row["original_name"])])
+
+
+def test_a_photograph_loses_where_it_was_taken_and_its_original_is_kept(sender: Api, scanning: Service) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "taken at the home of Gul Makai"
+    exif.get_ifd(0x8825).update({1: "N", 2: (34.0, 31.0, 41.5), 3: "E", 4: (69.0, 10.0, 33.1), 29: "2026:11:22"})
+    content = hostile_files.image("JPEG", (800, 600), exif=exif)
+    assert b"2026:11:22" in content
+    shown = judged(sender, content, name="photo.jpg", kind="image/jpeg")
+    served = sender.content(shown["documentId"]).content
+    assert b"Gul Makai" not in served
+    assert b"2026:11:22" not in served
+    assert b"Exif" not in served
+    with pikepdf.open(io.BytesIO(served)) as pdf:
+        drawn = pikepdf.PdfImage(pdf.pages[0].Resources.XObject.P).as_pil_image()
+    assert not drawn.getexif()
+    assert asyncio.run(_original_of(scanning, shown["documentId"])) == content
+
+
+def test_a_fax_of_three_pages_is_a_pdf_of_three_pages(sender: Api, scanning: Service) -> None:
+    content, kind, name, pages = hostile_files.HONEST["TIFF of three pages"]
+    shown = judged(sender, content, name=name, kind=kind)
+    document = sender.get(f"/v1/documents/{shown['documentId']}").json()
+    assert (document["pages"], document["originalSha256"]) == (pages, hashlib.sha256(content).hexdigest())
+    with pikepdf.open(io.BytesIO(sender.content(document["id"]).content)) as pdf:
+        assert len(pdf.pages) == pages
+        assert pdf.Root.OutputIntents[0].S == pikepdf.Name.GTS_PDFA1
+    assert asyncio.run(_original_of(scanning, document["id"])) == content
 
 
 def test_a_cut_transfer_goes_on_where_it_ended(sender: Api) -> None:
