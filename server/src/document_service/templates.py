@@ -93,6 +93,20 @@ class Version:
     withdrawn_reason_sealed: bytes | None
 
 
+def _prefixed(noun: type[Version] | type[Template], alias: str) -> str:
+    return ", ".join(f"{alias}.{name} AS {alias}_{name}" for name in noun.__dataclass_fields__)
+
+
+_IN_USE = f"""SELECT {_prefixed(Version, "v")}, {_prefixed(Template, "t")}, {tenants.COLUMNS}
+    FROM template_versions v JOIN templates t ON t.tenant_id = v.tenant_id AND t.id = v.template_id
+    JOIN tenants tenant ON tenant.tenant_id = current_tenant() WHERE v.id = $1"""
+_IN_USE_BY_JOB = (
+    _IN_USE.removesuffix("$1")
+    + """(SELECT j.template_version_id FROM document_render_jobs j
+    WHERE j.tenant_id = current_tenant() AND j.id = $1)"""
+)
+
+
 def text_checksum(definition: str) -> str:
     """SHA-256 (hex) of the stored text, which is canonical JSON when it was published."""
     return hashlib.sha256(definition.encode()).hexdigest()
@@ -413,15 +427,8 @@ async def show_in_use(
     Raises:
         NotFound, TemplateStateConflict: as ``show_version``. NotFound too when the tenant is no more.
     """
-    row = await connection.fetchrow(
-        f"""SELECT {_prefixed(Version, "v")}, {_prefixed(Template, "t")}, {tenants.COLUMNS}
-            FROM template_versions v JOIN templates t ON t.tenant_id = v.tenant_id AND t.id = v.template_id
-            JOIN tenants tenant ON tenant.tenant_id = current_tenant()
-            WHERE v.id = coalesce($1, (SELECT j.template_version_id FROM document_render_jobs j
-                WHERE j.tenant_id = current_tenant() AND j.id = $2))""",
-        version_id,
-        job_id,
-    )
+    # Two statements and not one with a choice in it: PostgreSQL would plan that anew at every render.
+    row = await connection.fetchrow(_IN_USE if job_id is None else _IN_USE_BY_JOB, job_id or version_id)
     if row is None:
         raise NotFound("There is no published template version with this id that you may see.")
     version = Version(**{name: row[f"v_{name}"] for name in Version.__dataclass_fields__})
@@ -429,10 +436,6 @@ async def show_in_use(
         raise TemplateStateConflict("The stored definition differs from its checksum; the operator restores it.")
     template = Template(**{name: row[f"t_{name}"] for name in Template.__dataclass_fields__})
     return version, template, tenants.from_joined(row)
-
-
-def _prefixed(noun: type[Version] | type[Template], alias: str) -> str:
-    return ", ".join(f"{alias}.{name} AS {alias}_{name}" for name in noun.__dataclass_fields__)
 
 
 async def list_versions(connection: Connection, template: Template) -> list[Version]:
