@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .account import find_set_aside, read_session
 from .errors import ClientError
-from .vault import read_unlock_method
+from .vault import read_failures, read_unlock_method
 
 if TYPE_CHECKING:
     from .client import DocumentClient
@@ -26,6 +26,13 @@ def examine(client: DocumentClient) -> list[dict[str, Any]]:
     try:
         method = read_unlock_method(client.home)
         find("keys", "ok" if method else "broken", f"held by the {method}" if method else "no keys yet: sign in first")
+        wrong = read_failures(client.home) if method == "passphrase" else 0
+        if wrong:
+            find(
+                "keys",
+                "attention",
+                f"{wrong} wrong passphrases since the last right one; each further one waits longer",
+            )
         session = read_session(client.home)
         if session is None:
             find("session", "broken", "nobody is signed in: `documents login --server URL --token T`")
@@ -55,7 +62,36 @@ def _examine_account(client: DocumentClient, find: Any) -> None:
     clock = status.clock
     text = f"{clock['confidence']}; the device says {clock['device']}, last contact {clock['lastContact'] or 'never'}"
     find("clock", "attention" if clock["confidence"] == "suspect" else "ok", text)
+    _examine_cache(status.cache, find)
+    _examine_evidence(status.audit, find)
+    _examine_token(client.whoami()["tokenExpiresAt"], clock["now"], find)
+    if status.last_stop == "DEVICE_REVOKED":
+        find("session", "broken", "the service revoked this device; its copies were removed: ask your administrator")
     _examine_server(client, find)
+
+
+def _examine_cache(cache: dict[str, Any], find: Any) -> None:
+    if cache["locked"]:
+        find("documents", "attention", f"locked since {cache['locksAt']}: no contact for too long; connect and sync")
+        return
+    text = f"{cache['documents']} here, {cache['bytes'] // 1024} KB of {cache['quotaBytes'] // 1024} KB"
+    waiting = f"; {cache['waiting']} not here yet: `documents sync`" if cache["waiting"] else ""
+    expired = f"; {cache['expired']} expired: connect to refresh" if cache["expired"] else ""
+    find("documents", "attention" if expired else "ok", text + waiting + expired)
+
+
+def _examine_evidence(events: dict[str, Any], find: Any) -> None:
+    if events["refused"]:
+        text = f"the service could not read {events['refused']} records; they are kept here, tell your administrator"
+        find("records", "attention", text)
+    else:
+        find("records", "ok", f"{events['pending']} of opening and printing wait to be sent")
+
+
+def _examine_token(expires: str | None, now: str, find: Any) -> None:
+    # Both are RFC 3339 in UTC with milliseconds, which sort as text.
+    if expires is not None and expires <= now:
+        find("session", "attention", f"the token has expired ({expires}): `documents login`; the queue is untouched")
 
 
 def _examine_server(client: DocumentClient, find: Any) -> None:
@@ -100,5 +136,7 @@ def _examine_spooler(find: Any) -> None:
     except ClientError as failure:
         find("printing", "attention", failure.detail or failure.title)
         return
-    names = ", ".join(printer.name for printer in known) or "no printer"
-    find("printing", "ok" if known else "attention", f"{names}; {report}")
+    names = ", ".join(f"{p.name} (makes a file)" if p.is_virtual else p.name for p in known) or "no printer"
+    # A spooler that keeps what it printed has a patient's pages on its disk.
+    state = "ok" if known and not report.keeps_files else "attention"
+    find("printing", state, f"{names}. {report.detail}")

@@ -127,6 +127,11 @@ def read_unlock_method(home: Path) -> str | None:
     return str(_load(home / "vault.json")["unlock"]["method"]) if vault_exists(home) else None
 
 
+def read_failures(home: Path) -> int:
+    """Return how many wrong passphrases were given since the last right one."""
+    return int(_load(home / "vault.json")["failures"]["count"]) if vault_exists(home) else 0
+
+
 def create_vault(home: Path, device_id: str, unlocking: Unlocking) -> Vault:
     """Make the vault of a new installation, held by the keyring or, when there is none or a passphrase is given, by it.
 
