@@ -102,6 +102,18 @@ def test_an_event_is_taken_once_however_often_it_is_sent(service: Service, clini
     assert [row["action"] for row in asyncio.run(_rows(service, device.id))] == ["device.document.open"] * 2
 
 
+def test_an_auditor_who_asks_for_failures_finds_the_print_that_failed(
+    service: Service, clinic: str, nurse: Api
+) -> None:
+    device = Device()
+    events = [device.event(action=action) for action in ("print.intent", "print.failed")]
+    assert [item["result"] for item in _send(nurse, *events)] == ["accepted", "accepted"]
+    with service.caller(clinic, roles=("AUDITOR",)) as auditor:
+        for outcome, action in (("success", "device.print.intent"), ("failure", "device.print.failed")):
+            wanted = {"outcome": outcome, "action": action}
+            assert auditor.get("/v1/audit-events", params=wanted).json()["items"], wanted
+
+
 def test_twenty_at_once_are_one_row(service: Service, nurse: Api) -> None:
     device = Device()
     event = device.event()

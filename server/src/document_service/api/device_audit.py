@@ -59,6 +59,8 @@ async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, re
                 audit.Event(
                     f"device.{event['action']}",
                     event["userId"],
+                    # An auditor who asks for failures must find the print that failed; the name alone is not searched.
+                    outcome="failure" if event["action"].endswith(".failed") else "success",
                     device_id=event["deviceId"],
                     document_id=event.get("documentId"),
                     patient_id=await documents.patient_of(connection, event.get("documentId")),

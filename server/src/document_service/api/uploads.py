@@ -73,7 +73,10 @@ async def create(body: shapes.UploadCreate, caller: Clinician, runtime: Opened) 
     if body.size > MAX_BYTES:
         raise FileTooLarge()
     if not body.file_name.lower().endswith(_TYPES.get(body.content_type, ())):
-        raise FileTypeRefused(errors=(Problem("/contentType", "FILE_TYPE_MISMATCH", "See the title."),))
+        known = _TYPES.get(body.content_type)
+        remedy = f"The file name must end in {' or '.join(known)}." if known else f"Send one of {', '.join(_TYPES)}."
+        pointer = "/fileName" if known else "/contentType"
+        raise FileTypeRefused(errors=(Problem(pointer, "FILE_TYPE_MISMATCH", remedy),))
     await _require_scanner(runtime)
     new = NewUpload(**body.model_dump())
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
