@@ -137,6 +137,8 @@ class Drill:
         assert self.zygote.stdout is not None
         self.exchanges, self.last = 0, "no exchange yet"
         out = self.home.parent / "output"
+        # A command that dies before it opens its output must not seem to have said what the one before it said.
+        out.unlink(missing_ok=True)
         began = time.monotonic()
         print(json.dumps({"argv": argv, "out": str(out)}), file=self.zygote.stdin, flush=True)
         self.pid = int(self.zygote.stdout.readline())

@@ -48,6 +48,7 @@ class MemoryDisk:
         self.queue, self.cache, self.audit = account.queue, account.cache, account.audit
         self.hook = process.hook
         self.token = 0
+        self.asked: float | None = None
 
     def perform(self, effect: Any) -> Any:
         """Carry out one effect and return its outcome."""
@@ -233,7 +234,7 @@ class MemoryDisk:
         policy = m.policy_of(wire) if wire else None
         self.hook()
         if effect.server_time is not None:
-            cache.contact = m.make_contact(self.account.time, effect.server_time)
+            cache.contact = m.make_contact(self.account.time, effect.server_time, cache.contact, self.asked)
             cache.read_at = -1
             cache.highest = cache.contact.highest
         if policy is not None:
@@ -354,6 +355,8 @@ class MemoryDisk:
     def get(self, effect: fx.Get) -> Answer:
         self.keep_lease()
         path, cache = effect.path, self.cache
+        if path.startswith(ROUTE):
+            self.asked = self.account.time.monotonic()
         if cache.mark and cache.cursor and path.startswith(ROUTE):
             path += f"&policy={cache.mark}"
         return exchange(self.process, "GET", path, b"", None, False)

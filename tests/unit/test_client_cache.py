@@ -122,6 +122,19 @@ def test_now_never_runs_behind_what_was_seen_since_the_contact(steps: list[tuple
         highest = reading.now
 
 
+def test_an_answer_from_before_a_sleep_does_not_take_the_sleep_out_of_the_time() -> None:
+    clocks = Clocks()
+    first = make_contact(clocks.source(), clocks.server)
+    asked, said = clocks.monotonic, clocks.server
+    clocks.pass_time(15 * DAY)
+    clocks.wall -= 400 * DAY
+    late = make_contact(clocks.source(), said, first, asked)
+    assert read_clock(clocks.source(), late).now == pytest.approx(said + 15 * DAY)
+    # A server whose clock was wrong and is right again is believed: its answer took no time.
+    prompt = make_contact(clocks.source(), said, first, clocks.monotonic)
+    assert read_clock(clocks.source(), prompt).now == pytest.approx(said)
+
+
 # --- expiry, lease, policy --------------------------------------------------------------------------------------
 
 

@@ -144,9 +144,10 @@ class Account:
         contact, _ = feed.read_contact(self.cache)
         return contact is not None and reading.now - contact.server_time > policy.lease
 
-    def note_contact(self, server_time: float) -> None:
-        """Record an authenticated server time; call it inside a transaction of the cache."""
-        feed.save_contact(self.cache, make_contact(self.time, server_time))
+    def note_contact(self, server_time: float, asked: float | None) -> None:
+        """Record an authenticated server time, asked for at a monotonic reading; inside a transaction of the cache."""
+        before, _ = feed.read_contact(self.cache)
+        feed.save_contact(self.cache, make_contact(self.time, server_time, before, asked))
 
     @contextmanager
     def watched(self) -> Iterator[None]:

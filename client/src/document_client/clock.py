@@ -7,6 +7,7 @@ and never extends a life. All instants here are seconds since 1970 (UTC) as floa
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,9 +91,21 @@ def read_clock(source: TimeSource, contact: Contact | None, highest: float = 0.0
     return Reading(now, contact.server_time, confidence, estimate if same_boot else now, estimate)
 
 
-def make_contact(source: TimeSource, server_time: float) -> Contact:
-    """Return the contact for a server time just received; the highest starts again from it."""
-    return Contact(server_time, source.monotonic(), source.boot, server_time)
+def make_contact(
+    source: TimeSource, server_time: float, before: Contact | None = None, asked: float | None = None
+) -> Contact:
+    """Return the contact for a server time received; the highest starts again from it.
+
+    ``asked`` is the monotonic reading when the question left (None: unknown), ``before`` the contact so far. A device
+    that slept between the question and now has an answer from before its sleep: as far as the time since the question
+    allows, the time counted so far is then believed, for a contact must not take the sleep out of every life.
+    """
+    monotonic, counted = source.monotonic(), server_time
+    if before is not None and source.boot and before.boot == source.boot:
+        longest = monotonic - asked if asked is not None else math.inf
+        so_far = before.server_time + monotonic - before.monotonic
+        counted = min(max(server_time, so_far), server_time + max(longest, 0.0))
+    return Contact(server_time, monotonic - (counted - server_time), source.boot, counted)
 
 
 def to_text(seconds: float) -> str:

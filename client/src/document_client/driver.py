@@ -83,6 +83,8 @@ class Driver:
         self._eager = eager
         self._observe = observe or (lambda progress: None)
         self._lease = 0
+        # When the last page of changes was asked for, by the monotonic clock; None when that is not known.
+        self._asked: float | None = None
         self._owner = f"{os.getpid()}:{started(os.getpid())}:{id(self)}"
 
     def now(self) -> float:
@@ -255,7 +257,7 @@ class Driver:
         problem = self._check_policy(wire) if isinstance(wire, dict) else None
         with transaction(account.cache):
             if effect.server_time is not None:
-                account.note_contact(effect.server_time)
+                account.note_contact(effect.server_time, self._asked)
             if problem:
                 feed.note_policy_problem(account.cache, problem)
             elif isinstance(wire, dict):
@@ -389,7 +391,9 @@ class Driver:
         heard, self._account.heard = self._account.heard, None
         path += feed.policy_mark(self._account.cache)
         if heard is not None and heard[0] == path and time.monotonic() - heard[2] < HEARD_SECONDS:
+            self._asked = None
             return heard[1]
+        self._asked = self._account.time.monotonic()
         return self._connection.send("GET", path)
 
     def _on_Fetch(self, effect: fx.Fetch) -> Transfer:
