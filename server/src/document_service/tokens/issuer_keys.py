@@ -114,15 +114,27 @@ class IssuerKeys:
             await self._refresh(TTL_SECONDS)
         found = self._match(algorithm, kid)
         if found is None:
-            searched = self._keys
-            async with self._lock:
-                # Tasks that waited for the lock find the keys which the first one fetched.
-                unchanged = self._keys is searched
-                if unchanged and self._clock() - self._forced_at > FORCED_REFETCH_SECONDS:
-                    self._forced_at = self._clock()
-                    await self._fetch()
+            await self._force()
             found = self._match(algorithm, kid)
         return found
+
+    async def find_newer(self, than: VerificationKey) -> VerificationKey | None:
+        """Find the key that took the place of one with which a token without a key id does not verify.
+
+        Such a token names no key that could be missing, so a rotation shows in its signature only.
+        """
+        await self._force()
+        newer = self._match(than.algorithm, None)
+        return None if newer is None or newer.key.thumbprint() == than.key.thumbprint() else newer
+
+    async def _force(self) -> None:
+        searched = self._keys
+        async with self._lock:
+            # Tasks that waited for the lock find the keys which the first one fetched.
+            unchanged = self._keys is searched
+            if unchanged and self._clock() - self._forced_at > FORCED_REFETCH_SECONDS:
+                self._forced_at = self._clock()
+                await self._fetch()
 
     def _match(self, algorithm: str, kid: str | None) -> VerificationKey | None:
         fitting = [key for key in self._keys if key.algorithm == algorithm]

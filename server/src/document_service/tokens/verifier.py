@@ -108,13 +108,20 @@ class Verifier:
         header, claims = _read(bearer)
         algorithm, kid = _check_header(header)
         issuer, key = await self._key_for(claims.get("iss"), algorithm, kid)
-        try:
-            jws.deserialize_compact(bearer, key.key, registry=self._registry)
-        except (JoseError, ValueError, TypeError) as error:
-            raise refused(_BAD_SIGNATURE) from error
+        if not self._is_signed(bearer, key):
+            newer = None if kid is not None or issuer is LOCAL_ISSUER else await self._keys[issuer.url].find_newer(key)
+            if newer is None or not self._is_signed(bearer, newer):
+                raise refused(_BAD_SIGNATURE)
         check_audience(claims, issuer.audience)
         expires = check_time(claims, self._clock())
         return caller_from(claims, issuer.tenant_claim), expires
+
+    def _is_signed(self, bearer: str, key: VerificationKey) -> bool:
+        try:
+            jws.deserialize_compact(bearer, key.key, registry=self._registry)
+        except (JoseError, ValueError, TypeError):
+            return False
+        return True
 
     async def _key_for(self, named: object, algorithm: str, kid: str | None) -> tuple[Issuer, VerificationKey]:
         if self._local_key is not None and named == LOCAL_ISSUER.url:
