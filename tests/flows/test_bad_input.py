@@ -518,3 +518,12 @@ def test_an_unknown_patient_and_encounter_fail_the_job(service: Service, clinic:
         job = caller.render(request_for(version, patientCheck={"birthDate": "1900-01-01"}))
         assert (job["status"], job["attempts"], job["error"]["code"]) == ("failed", 1, "PATIENT_MISMATCH")
         assert caller.get("/v1/documents", params={"patientId": "nobody"}).json()["items"] == []
+
+
+def test_a_tenant_without_a_fhir_server_is_told_so(service: Service) -> None:
+    tenant = f"t-{uuid.uuid4().hex[:12]}"
+    assert "no FHIR server yet" in service.command("tenant", "create", tenant)
+    with service.caller(tenant) as caller:
+        job = caller.render(request_for(caller.platform_version()))
+    assert (job["status"], job["error"]["code"], job["attempts"]) == ("failed", "FHIR_NOT_CONFIGURED", 1)
+    assert "--fhir-url" in job["error"]["title"]

@@ -390,6 +390,11 @@ class FhirRefused(RenderFailed):
     title = "The FHIR server refused the read; the tenant's administrator checks its token and scopes."
 
 
+class FhirNotConfigured(RenderFailed):
+    code = "FHIR_NOT_CONFIGURED"
+    title = "This organisation has no FHIR server yet; the operator gives its address with `tenant create --fhir-url`."
+
+
 class FhirInvalid(RenderFailed):
     code = "FHIR_INVALID"
     title = "The FHIR server's answer is not FHIR R4 JSON; the tenant's administrator checks its address."

@@ -15,9 +15,9 @@ from document_service import audit, branding, definitions, patient_access, templ
 from document_service.branding import Branding
 from document_service.database import Connection, tenant_transaction
 from document_service.errors import (
+    FhirNotConfigured,
     LocaleUnsupported,
     Problem,
-    ServiceError,
     TemplateStateConflict,
 )
 from document_service.fhir import FhirSnapshot
@@ -137,7 +137,7 @@ async def _read(
 ) -> FhirSnapshot:
     tenant = shown.tenant
     if tenant.fhir_url is None:
-        raise ServiceError("The tenant has no FHIR server; the operator sets it with `tenant create --fhir-url`.")
+        raise FhirNotConfigured()
     return await runtime.fhir.read(
         tenant.fhir_url,
         tenant.fhir_token(runtime.keys),

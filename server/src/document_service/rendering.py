@@ -24,6 +24,7 @@ from document_service import (
 from document_service.database import Connection, tenant_transaction
 from document_service.errors import (
     ExpiredByRequester,
+    FhirNotConfigured,
     NotFound,
     RenderMemory,
     RenderTimeout,
@@ -261,7 +262,7 @@ async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
 async def _read_fhir(runtime: Runtime, work: Work, inputs: dict[str, Any]) -> FhirSnapshot:
     tenant, job = work.tenant, work.attempt.job
     if tenant.fhir_url is None:
-        raise ServiceError("The tenant has no FHIR server; the operator sets it with `tenant create --fhir-url`.")
+        raise FhirNotConfigured()
     return await runtime.fhir.read(
         tenant.fhir_url,
         tenant.fhir_token(runtime.keys),

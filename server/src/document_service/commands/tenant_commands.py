@@ -155,7 +155,8 @@ def create(
     if problem is not None:
         raise click.BadParameter(problem, param_hint="TENANT")
     shown = run(apply())
-    click.echo(json.dumps(shown) if as_json else f"tenant {tenant_id} is ready")
+    lacks = "" if shown["fhirUrl"] else "; it has no FHIR server yet: give --fhir-url before the first document"
+    click.echo(json.dumps(shown) if as_json else f"tenant {tenant_id} is ready{lacks}")
 
 
 def _looks(given: dict[str, Any]) -> dict[str, Any]:
