@@ -107,23 +107,28 @@ class Subject:
     fault: str | None
 
 
-def _subject(number: int) -> tuple[Subject, Record]:
-    patients, record = cohort(1, SEED + number)
-    disturb = DISTURBED.get(number % 20)
-    if disturb is not None:
-        disturb(record)
-    return Subject(patients[0], None if disturb is None else disturb.__name__.strip("_")), record
+def _cohort() -> tuple[list[Subject], Record]:
+    """Patients of every profile, and all of their records, some of them spoilt."""
+    patients, records = cohort(PATIENTS, SEED)
+    of_patient: dict[str, Record] = {patient.id: [] for patient in patients}
+    for one in records:
+        about = one["id"] if one["resourceType"] == "Patient" else one.get("subject", {}).get("reference", "")
+        of_patient.get(about.removeprefix("Patient/"), []).append(one)
+    subjects = []
+    for number, patient in enumerate(patients):
+        disturb = DISTURBED.get(number % 20)
+        if disturb is not None:
+            disturb(of_patient[patient.id])
+        subjects.append(Subject(patient, None if disturb is None else disturb.__name__.strip("_")))
+    return subjects, records
 
 
 @pytest.fixture(scope="module")
 def clinic() -> Iterator[tuple[str, list[Subject]]]:
     """A FHIR server of its own, filled with the cohort."""
+    subjects, records = _cohort()
     with SyntheticFhirServer(generated=0) as server:
-        subjects = []
-        for number in range(PATIENTS):
-            subject, record = _subject(number)
-            server.load(record)
-            subjects.append(subject)
+        server.load(records)
         yield server.base_url, subjects
 
 
