@@ -31,6 +31,7 @@ PARTS: dict[str, list[str]] = {
     "fhirpath": [],
     "device": [],
     "documents": [],
+    "catalogue": [],
 }
 
 

@@ -27,6 +27,7 @@ MAY_DELETE = {
     (SYSTEM_ROLE, "uploads"): "an upload that was abandoned",
     (SYSTEM_ROLE, "swept_objects"): "names that a row has after all",
     (APP_ROLE, "logos"): "a picture that no branding and no document names",
+    (APP_ROLE, "template_pins"): "a tenant that follows a platform form again",
 }
 
 #: Unique keys that hold across tenants, and why.

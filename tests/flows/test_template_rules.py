@@ -61,6 +61,7 @@ def _send(caller: Api, action: Action, template: str, version: str) -> str:
         "fork": {"name": f"Fork {uuid.uuid4()}"},
         "withdraw a version": {"reason": "wrong dose"},
         "accept a translation": {"locale": "fa-AF"},
+        "pin to a version": {"versionId": version},
         "request a render": request_for(version),
     }
     path = action.path.format(id=template, version=version)

@@ -410,3 +410,34 @@ def test_any_expression_is_parsed_or_refused(source: str) -> None:
     except ExpressionInvalid as refused:
         refusal = refused.code
     assert refusal == "" or refusal.startswith("FHIRPATH_")
+
+
+SEARCH = {"search": "Observation", "params": {"status": "final"}}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "code"),
+    [
+        ("_include", "Observation:subject", "PARAMETER_REFUSED"),
+        ("_count", "5", "PARAMETER_REFUSED"),
+        ("patient", "Patient/1", "PARAMETER_REFUSED"),
+        ("subject:Patient", "1", "PARAMETER_REFUSED"),
+        ("encounter", ["x"], "PARAMETER_REFUSED"),
+        ("date", "{inputs.nope}", "INPUT_UNKNOWN"),
+        ("date", ["ge{inputs.since}"], "INPUT_OPTIONAL"),
+        ("date", "{issuedAt}", "PLACEHOLDER_SYNTAX"),
+        ("date", "ge{inputs.until", "PLACEHOLDER_SYNTAX"),
+    ],
+)
+def test_what_the_reader_would_refuse_at_each_render_is_refused_in_the_form(
+    parameter: str, value: Any, code: str
+) -> None:
+    text = {"type": "string", "format": "date"}
+    inputs = {"type": "object", "additionalProperties": False, "properties": {"since": text, "until": text}}
+    form = changed(("inputs", {**inputs, "required": ["until"]}), ("context/results", copy.deepcopy(SEARCH)))
+    form["context"]["results"]["params"]["_sort"] = "-date"
+    form["context"]["results"]["params"]["code:in"] = "{patientId} {encounterId} {inputs.until}"
+    assert definitions.check(form) == []
+    form["context"]["results"]["params"][parameter] = value
+    found = [(problem.pointer, problem.code) for problem in definitions.check(form)]
+    assert found == [(f"/context/results/params/{parameter}", code)]

@@ -26,7 +26,7 @@ from . import requests
 from .account import Account, open_account, read_session
 from .clock import TimeSource, system_time
 from .errors import LocalFileUnreadable, Misconfigured, SignInNeeded, TemplateUnknown
-from .templates import Catalogue, read_catalogue
+from .templates import Catalogue, Search, read_catalogue
 from .vault import AskPassphrase, Unlocking, Vault, open_vault
 
 if TYPE_CHECKING:
@@ -192,16 +192,19 @@ class DocumentClient:
             "tokenExpiresAt": to_text(float(expires)) if isinstance(expires, int | float) else None,
         }
 
-    def templates(self, *, refresh: bool = False) -> Catalogue:
-        """Return the cached catalogue with its age; asks the server first when told to, or when there is none yet."""
+    def templates(self, search: Search | None = None, *, refresh: bool = False) -> Catalogue:
+        """Return the cached catalogue with its age; asks the server first when told to, or when there is none yet.
+
+        ``search`` narrows it; without one it holds the forms that can be requested.
+        """
         account = self.account()
         with account.watched():
-            catalogue = read_catalogue(account.cache, account.clock().now)
+            catalogue = read_catalogue(account.cache, account.clock().now, search)
             if refresh or catalogue.freshness == "never":
                 report = self._refresh()
                 if refresh and report.stopped:
                     raise_stop(report)
-                catalogue = read_catalogue(account.cache, account.clock().now)
+                catalogue = read_catalogue(account.cache, account.clock().now, search)
         return catalogue
 
     def refresh_in_background(self) -> threading.Thread:

@@ -50,16 +50,61 @@ class Chosen:
     version: dict[str, Any]
 
 
-def read_catalogue(conn: apsw.Connection, now: float) -> Catalogue:
-    """Return every known template with its current version's semver and locales."""
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What the catalogue is narrowed to; None = any.
+
+    ``name``: words that the name or the platform form's key has, in any order and case. ``everything``: also what
+    cannot be requested: drafts, retired forms, and those whose version was withdrawn.
+    """
+
+    name: str | None = None
+    category: str | None = None
+    locale: str | None = None
+    everything: bool = False
+
+    def finds(self, template: Mapping[str, Any]) -> bool:
+        """Whether a template of the catalogue (with its ``locales``) is looked for."""
+        names = f"{_fold(template.get('name'))} {_fold(template.get('platformFormKey'))}"
+        wanted = None if self.locale is None else self.locale.casefold()
+        # A language alone finds its regions: fa finds fa-AF.
+        locales = [locale.casefold() for locale in template["locales"]]
+        return (
+            (self.everything or _in_use(template))
+            and all(word in names for word in (self.name or "").casefold().split())
+            and self.category in (None, template.get("category"))
+            and (wanted is None or any(locale == wanted or locale.split("-")[0] == wanted for locale in locales))
+        )
+
+
+def _in_use(template: Mapping[str, Any]) -> bool:
+    return template.get("status") == "published" and not template.get("currentVersionWithdrawn", False)
+
+
+def read_catalogue(conn: apsw.Connection, now: float, search: Search | None = None) -> Catalogue:
+    """Return the templates that ``search`` finds (those that can be requested, when left out).
+
+    Each has its current version's ``semver``, ``locales``, and of a platform form the ``unreviewedLocales``: those
+    whose words nobody has reviewed.
+    """
+    search = search or Search()
     refreshed, max_age, stale = single_row(conn, "SELECT refreshed_at, max_age, stale FROM catalogue")
     items = []
     for (body,) in conn.execute("SELECT body FROM templates ORDER BY json_extract(body, '$.name'), template_id"):
         template = json.loads(body)
         version = read_version(conn, template.get("currentVersionId"))
         template["semver"] = version.get("semver") if version else None
-        template["locales"] = (version or {}).get("definition", {}).get("locales", [])
-        items.append(template)
+        definition = (version or {}).get("definition", {})
+        template["locales"] = definition.get("locales", [])
+        told = definition.get("translations") or {}
+        # The first locale is the language that the form was written in.
+        template["unreviewedLocales"] = [
+            locale
+            for locale in template["locales"][1:]
+            if template.get("origin") == "platform" and not (told.get(locale) or {}).get("reviewedBy")
+        ]
+        if search.finds(template):
+            items.append(template)
     if refreshed is None:
         return Catalogue(items, None, "never")
     age = max(now - refreshed, 0.0)
@@ -168,7 +213,8 @@ def choose(conn: apsw.Connection, wanted: str) -> Chosen:
 def _checked(template: dict[str, Any], version: dict[str, Any]) -> Chosen:
     if template.get("status") != "published":
         raise TemplateNotInUse(f"{template['id']} is {template.get('status')}")
-    if version.get("withdrawn"):
+    current = version.get("id") == template.get("currentVersionId")
+    if version.get("withdrawn") or (current and template.get("currentVersionWithdrawn", False)):
         raise TemplateNotInUse(f"version {version.get('semver')} was withdrawn")
     return Chosen(template, version)
 

@@ -43,6 +43,8 @@ _ACTS = {
     "template.publish": "U",
     "template.retire": "U",
     "template.withdraw": "U",
+    "template.pin": "U",
+    "template.follow": "U",
 }
 
 #: Acts that DICOM names better (PS3.16, CID 400): its code and display, and the action letter.

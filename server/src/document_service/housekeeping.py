@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from document_service import epoch, queue, render_jobs, sequencing, store_care, upload_scanning
+from document_service import epoch, queue, render_jobs, sequencing, store_care, templates, upload_scanning
 from document_service.database import system_transaction
 from document_service.errors import ServiceError
 from document_service.runtime import Runtime
@@ -62,8 +62,11 @@ async def make_round(runtime: Runtime) -> None:
         requeued = await queue.requeue_lost(connection, LOST_AFTER)
         purged = await render_jobs.purge_finished(connection, JOBS_KEPT)
         forgotten = await render_jobs.forget_tombstones(connection, runtime.settings.dedup_window)
+        promoted = await templates.promote_due(connection)
     abandoned = await upload_scanning.give_up_abandoned(runtime)
     if abandoned:
         log.info("housekeeping.uploads-abandoned", count=abandoned)
+    if promoted:
+        log.info("housekeeping.versions-promoted", count=promoted)
     if admitted or requeued or purged or forgotten:
         log.info("housekeeping.round", admitted=admitted, requeued=requeued, purged=purged, forgotten=forgotten)

@@ -114,10 +114,10 @@ async def _next_semver(connection: Any, template: Template, chosen: str | None) 
         return chosen
     if latest is None:
         return "1.0.0"
-    assert template.current_version_id is not None
     assert template.draft_definition is not None
-    current = await templates.show_version(connection, template.current_version_id)
-    return derive_semver(latest, json.loads(current.definition), json.loads(template.draft_definition))
+    # The newest and not the current one: a version may be waiting for its day.
+    newest = (await templates.list_versions(connection, template))[0]
+    return derive_semver(latest, json.loads(newest.definition), json.loads(template.draft_definition))
 
 
 def derive_semver(latest: tuple[int, int, int], before: Any, after: Any) -> str:

@@ -6,6 +6,9 @@ State chart of a template (the server is the authority; a device only reads):
                         │      ▲
                         └──────┘ save a next draft, publish it: the current version serves meanwhile
 
+A version published for a later day waits: until its ``effectiveFrom`` the one before it stays current. A tenant may pin
+a platform form to one of its versions (``template_pins``); that is then the current one for this tenant.
+
 A version never changes once published; it may be withdrawn, once, with a reason. Both are held by trigger and by
 grants as well as here. The checksum is verified whenever a version is loaded for a render.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -67,11 +70,16 @@ class Template:
     created_at: datetime
     updated_at: datetime
     created_by: str
+    #: The version of a platform form that this tenant stays with; then it is the current one too.
+    pinned_version_id: str | None = None
+    #: Whether the current version was taken out of use; then there is none to be requested.
+    current_version_withdrawn: bool = False
 
     @property
     def etag(self) -> str:
         """The strong entity tag of this state of the template."""
-        return f'"{self.id}.{self.revision}"'
+        pinned = f".{self.pinned_version_id}" if self.pinned_version_id else ""
+        return f'"{self.id}.{self.revision}{pinned}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +101,21 @@ class Version:
     withdrawn_reason_sealed: bytes | None
 
 
-def _prefixed(noun: type[Version] | type[Template], alias: str) -> str:
-    return ", ".join(f"{alias}.{name} AS {alias}_{name}" for name in noun.__dataclass_fields__)
+def _columns(noun: type[Template] | type[Version], alias: str, prefix: str = "") -> str:
+    own = {
+        "current_version_id": f"coalesce(p.version_id, {alias}.current_version_id)",
+        "pinned_version_id": "p.version_id",
+        "current_version_withdrawn": f"""EXISTS (SELECT FROM template_versions c WHERE c.tenant_id = {alias}.tenant_id
+            AND c.id = coalesce(p.version_id, {alias}.current_version_id) AND c.withdrawn_at IS NOT NULL)""",
+    }
+    return ", ".join(f"{own.get(name, f'{alias}.{name}')} AS {prefix}{name}" for name in noun.__dataclass_fields__)
 
 
-_IN_USE = f"""SELECT {_prefixed(Version, "v")}, {_prefixed(Template, "t")}, {tenants.COLUMNS}
-    FROM template_versions v JOIN templates t ON t.tenant_id = v.tenant_id AND t.id = v.template_id
+#: Templates as the tenant of the transaction sees them: with its pins of platform forms.
+_PINS = "LEFT JOIN template_pins p ON p.tenant_id = current_tenant() AND p.template_id = t.id"
+_SEEN = f"SELECT {_columns(Template, 't')} FROM templates t {_PINS}"
+_IN_USE = f"""SELECT {_columns(Version, "v", "v_")}, {_columns(Template, "t", "t_")}, {tenants.COLUMNS}
+    FROM template_versions v JOIN templates t ON t.tenant_id = v.tenant_id AND t.id = v.template_id {_PINS}
     JOIN tenants tenant ON tenant.tenant_id = current_tenant() WHERE v.id = $1"""
 _IN_USE_BY_JOB = (
     _IN_USE.removesuffix("$1")
@@ -165,10 +182,10 @@ async def show(connection: Connection, caller: Caller, template_id: str, *, for_
     Raises:
         NotFound: there is none such.
     """
-    row = await connection.fetchrow("SELECT * FROM templates WHERE id = $1", template_id)
+    row = await connection.fetchrow(f"{_SEEN} WHERE t.id = $1", template_id)
     if row is not None and for_update and row["tenant_id"] == caller.tenant:
         row = await connection.fetchrow(
-            "SELECT * FROM templates WHERE tenant_id = $1 AND id = $2 FOR UPDATE", caller.tenant, template_id
+            f"{_SEEN} WHERE t.tenant_id = $1 AND t.id = $2 FOR UPDATE OF t", caller.tenant, template_id
         )
     if row is None or not caller.may_see_facility(row["facility_id"]):
         raise NotFound()
@@ -210,13 +227,13 @@ async def list_page(
     """Templates that the caller may see, newest first, at most ``limit`` after ``after_id``."""
     facilities = None if caller.facilities is None else sorted(caller.facilities)
     rows = await connection.fetch(
-        """SELECT * FROM templates
-           WHERE ($1::text IS NULL OR category = $1) AND ($2::text IS NULL OR status = $2)
-             AND ($3::text IS NULL OR facility_id = $3) AND ($4::text IS NULL OR origin = $4)
-             AND ($5::text IS NULL OR platform_form_key = $5)
-             AND ($6::text[] IS NULL OR facility_id IS NULL OR facility_id = ANY ($6))
-             AND ($7::text IS NULL OR id < $7)
-           ORDER BY id DESC LIMIT $8""",
+        f"""{_SEEN}
+           WHERE ($1::text IS NULL OR t.category = $1) AND ($2::text IS NULL OR t.status = $2)
+             AND ($3::text IS NULL OR t.facility_id = $3) AND ($4::text IS NULL OR t.origin = $4)
+             AND ($5::text IS NULL OR t.platform_form_key = $5)
+             AND ($6::text[] IS NULL OR t.facility_id IS NULL OR t.facility_id = ANY ($6))
+             AND ($7::text IS NULL OR t.id < $7)
+           ORDER BY t.id DESC LIMIT $8""",
         wanted.category,
         wanted.status,
         wanted.facility_id,
@@ -232,7 +249,8 @@ async def list_page(
 async def list_state(connection: Connection) -> str:
     """A short text that changes whenever any template that this tenant can read changes."""
     state: str = await connection.fetchval(
-        """SELECT count(*) || '.' || coalesce(sum(revision), 0) || '.' || coalesce(max(updated_at)::text, '')
+        """SELECT count(*) || '.' || coalesce(sum(revision), 0) || '.' || coalesce(max(updated_at)::text, '') || '.' ||
+               coalesce((SELECT string_agg(version_id, ' ' ORDER BY version_id) FROM template_pins), '')
            FROM templates"""
     )
     return hashlib.sha256(state.encode()).hexdigest()[:32]
@@ -240,7 +258,7 @@ async def list_state(connection: Connection) -> str:
 
 async def list_by_ids(connection: Connection, caller: Caller, ids: list[str]) -> list[Template]:
     """The templates of these ids that the caller may see."""
-    rows = await connection.fetch("SELECT * FROM templates WHERE id = ANY ($1)", ids)
+    rows = await connection.fetch(f"{_SEEN} WHERE t.id = ANY ($1)", ids)
     return [Template(**row) for row in rows if caller.may_see_facility(row["facility_id"])]
 
 
@@ -300,6 +318,18 @@ async def find_publish(connection: Connection, template: Template, idempotency_k
     return Version(**row) if row else None
 
 
+async def show_platform_form(connection: Connection, key: str) -> Template:
+    """A platform form as the product ships it, whatever the tenant pinned.
+
+    Raises:
+        NotFound: there is none with this key.
+    """
+    row = await connection.fetchrow("SELECT * FROM templates WHERE platform_form_key = $1", key)
+    if row is None:
+        raise NotFound("The product ships no form with this key.")
+    return Template(**row)
+
+
 async def latest_semver(connection: Connection, template: Template) -> tuple[int, int, int] | None:
     """The highest published version number of a template."""
     rows = await connection.fetch(
@@ -334,6 +364,8 @@ async def publish(
 ) -> Version:
     """Freeze a checked definition (canonical JSON text) as the current version of a locked template.
 
+    One for a later day waits while the version before it serves; ``promote_due`` makes it current on its day.
+
     Raises:
         TemplateStateConflict: the template is retired, or the number is taken.
     """
@@ -357,9 +389,19 @@ async def publish(
     if row is None:
         raise TemplateStateConflict(f"Version {semver} exists already; publish under the next number.")
     version = Version(**row)
+    waits = (
+        template.current_version_id is not None and effective_from is not None and effective_from > datetime.now(UTC)
+    )
+    current = template.current_version_id if waits else version.id
     frozen = {"draft_definition": None, "draft_saved_by": None}
-    await _update(connection, template, status="published", current_version_id=version.id, **frozen)
+    await _update(connection, template, status="published", current_version_id=current, **frozen)
     return version
+
+
+async def promote_due(connection: Connection) -> int:
+    """Make waiting versions current whose ``effectiveFrom`` has come, in every tenant; how many. System role only."""
+    count: int = await connection.fetchval("SELECT document.promote_due_versions()")
+    return count
 
 
 async def retire(connection: Connection, template: Template) -> Template:
@@ -509,7 +551,8 @@ async def _update(connection: Connection, template: Template, **values: Any) -> 
         template.id,
         *values.values(),
     )
-    updated = Template(**row)
+    same = row["current_version_id"] == template.current_version_id
+    updated = Template(**row, current_version_withdrawn=same and template.current_version_withdrawn)
     await _announce(connection, updated)
     return updated
 

@@ -28,25 +28,47 @@ _WAIT_HELP = "Wait this long for the documents of requests just sent."
 
 
 @click.command()
+@click.argument("name", required=False, default="")
+@click.option("--category", metavar="C", help="Only of this category, such as lab_requisition.")
+@click.option("--locale", metavar="L", help="Only in this language: fa-AF, or fa for all of its regions.")
+@click.option("--all", "everything", is_flag=True, help="Also drafts, retired forms and withdrawn versions.")
 @click.option("--refresh", is_flag=True, help="Ask the service first.")
 @shared
-def templates(client: DocumentClient, screen: Screen, refresh: bool) -> None:
-    """Show the catalogue on this device, with its age."""
-    catalogue = client.templates(refresh=refresh)
+def templates(
+    client: DocumentClient,
+    screen: Screen,
+    name: str,
+    category: str | None,
+    locale: str | None,
+    everything: bool,
+    refresh: bool,
+) -> None:
+    """Show the catalogue on this device, with its age: all forms in use, or those whose name has the words of NAME."""
+    from ..templates import Search
+
+    catalogue = client.templates(Search(name or None, category, locale, everything), refresh=refresh)
     thread = client.refresh_in_background() if catalogue.freshness in ("stale", "expired") else None
     shown = {"items": catalogue.items, "ageSeconds": catalogue.age, "freshness": catalogue.freshness}
 
     def words() -> None:
         rows = [
-            [t["name"], t.get("semver") or "", t["status"], t["category"], ", ".join(t["locales"]), t["id"]]
+            [t["name"], t.get("semver") or "", t["status"], t["category"], _languages(t), t["id"]]
             for t in catalogue.items
         ]
         table("", ["name", "version", "status", "category", "languages", "id"], rows)
         click.echo(f"as of {age(catalogue.age)} ({catalogue.freshness})")
+        if any(t["unreviewedLocales"] for t in catalogue.items):
+            click.echo("* nobody has reviewed this translation")
 
     screen.answer(shown, words)
     if thread is not None:
         thread.join(_REFRESH_SECONDS)
+
+
+def _languages(template: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{locale}*" if locale in template["unreviewedLocales"] else locale for locale in template["locales"]
+    )
 
 
 def _wish_options(command: Any) -> Any:

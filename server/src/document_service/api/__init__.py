@@ -22,6 +22,7 @@ from document_service.api import (
     holders,
     operations,
     outcomes,
+    platform_forms,
     problems,
     refusals,
     render_jobs,
@@ -42,6 +43,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         operations,
+        platform_forms,
         templates,
         branding,
         changes,

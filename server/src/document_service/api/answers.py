@@ -103,6 +103,34 @@ class TemplateDetail(TemplateShape):
     draft: Any = None
 
 
+class NumberedVersion(Shape):
+    """A version by its id and number."""
+
+    version_id: str
+    semver: str
+
+
+class OriginDifference(Shape):
+    """One difference of a fork: what it and the newest platform version say there, and who made the difference."""
+
+    pointer: str
+    kind: Literal["missing", "additional", "different"]
+    by: Literal["platform", "tenant", "both"]
+    fork: Any
+    platform: Any
+
+
+class OriginShape(Shape):
+    """Where a fork came from; ``upToDate`` when everything that the platform changed since is in it."""
+
+    template_id: str
+    platform_form_key: str
+    forked_from: NumberedVersion
+    newest: NumberedVersion
+    up_to_date: bool
+    differences: list[OriginDifference]
+
+
 class SavedDraft(TemplateShape):
     """A template whose draft was saved, and everything that keeps the draft from being published."""
 

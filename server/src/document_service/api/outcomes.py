@@ -108,6 +108,11 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
     ("POST", _TEMPLATES + "/{template_id}/fork"): Outcome(
         {201: shapes.TemplateShape}, (errors.TemplateStateConflict, errors.TemplateNameConflict)
     ),
+    ("GET", _TEMPLATES + "/{template_id}/origin"): Outcome({200: answers.OriginShape}, (errors.TemplateStateConflict,)),
+    ("PUT", _TEMPLATES + "/{template_id}/pin"): Outcome({200: shapes.TemplateShape}, (errors.TemplateStateConflict,)),
+    ("DELETE", _TEMPLATES + "/{template_id}/pin"): Outcome(
+        {200: shapes.TemplateShape}, (errors.TemplateStateConflict,)
+    ),
     ("POST", _TEMPLATES + "/{template_id}/retire"): Outcome({200: shapes.TemplateShape}, _EDIT),
     ("GET", _TEMPLATES + "/{template_id}/versions/{version_id}"): Outcome(
         {200: answers.NamedVersion, **_NOT_MODIFIED}, (errors.TemplateStateConflict,)

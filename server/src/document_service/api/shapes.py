@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
@@ -20,9 +21,11 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
+from starlette.responses import JSONResponse, Response
 
-from document_service import identifiers, templates
+from document_service import definitions, identifiers, templates
 from document_service.documents import Document
+from document_service.origins import Origin
 from document_service.render_jobs import Job
 from document_service.templates import Template, Version
 from document_service.tenants import Sealer
@@ -232,6 +235,12 @@ class ForkRequest(Shape):
     name: Name | None = None
 
 
+class PinRequest(Shape):
+    """PUT …/pin: the version of the platform form that the tenant stays with."""
+
+    version_id: Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class ReasonRequest(Shape):
     """An action that needs a reason."""
 
@@ -334,6 +343,8 @@ class TemplateShape(Shape):
     forked_from_platform_form_key: str | None
     facility_id: str | None
     current_version_id: str | None
+    pinned_version_id: str | None
+    current_version_withdrawn: bool
     created_at: Instant
     updated_at: Instant
 
@@ -408,6 +419,8 @@ def template(template: Template) -> dict[str, Any]:
         "forkedFromPlatformFormKey": template.forked_from_platform_form_key,
         "facilityId": template.facility_id,
         "currentVersionId": template.current_version_id,
+        "pinnedVersionId": template.pinned_version_id,
+        "currentVersionWithdrawn": template.current_version_withdrawn,
         "createdAt": instant(template.created_at),
         "updatedAt": instant(template.updated_at),
     }
@@ -428,6 +441,43 @@ def version(version: Version, definition: Any, sealer: Sealer) -> dict[str, Any]
         "effectiveTo": _optional(version.effective_to),
         "publishedAt": instant(version.published_at),
         "withdrawn": withdrawn,
+    }
+
+
+def template_answer(shown: Template, status: int = 200, **more: Any) -> Response:
+    """A template as an answer, with the entity tag of this state of it."""
+    return JSONResponse({**template(shown), **more}, status, {"ETag": shown.etag})
+
+
+def detailed_version(shown: Version, answered: frozenset[tuple[str, str]], sealer: Sealer) -> dict[str, Any]:
+    """A version with who reviewed each locale, and which unreviewed ones the tenant has answered for."""
+    definition = json.loads(shown.definition)
+    told = definition.get("translations") or {}
+    unreviewed = definitions.unreviewed(definition)
+    states = [
+        {
+            "locale": locale,
+            "reviewed": locale not in unreviewed,
+            "reviewedBy": (told.get(locale) or {}).get("reviewedBy"),
+            "accepted": (locale, definitions.words_digest(definition, locale)) in answered,
+        }
+        for locale in definition["locales"]
+    ]
+    return {**version(shown, definition, sealer), "translations": states}
+
+
+def origin(origin: Origin) -> dict[str, Any]:
+    """Where a fork came from and how it differs, as the wire shows it."""
+    return {
+        "templateId": origin.form.id,
+        "platformFormKey": origin.form.platform_form_key,
+        "forkedFrom": {"versionId": origin.forked.id, "semver": origin.forked.semver},
+        "newest": {"versionId": origin.newest.id, "semver": origin.newest.semver},
+        "upToDate": origin.up_to_date,
+        "differences": [
+            {"pointer": one.pointer, "kind": one.kind, "by": one.by, "fork": one.fork, "platform": one.platform}
+            for one in origin.differences
+        ],
     }
 
 

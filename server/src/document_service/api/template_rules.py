@@ -67,6 +67,15 @@ ACTIONS = (
         _in(_STATE, _STATE, _STATE, _STATE, "200"),
     ),
     Action(
+        "compare with its origin",
+        "GET",
+        "/{id}/origin",
+        (DOCUMENT_AUTHOR,),
+        _in(_STATE, _STATE, _STATE, _STATE, _STATE),
+    ),
+    Action("pin to a version", "PUT", "/{id}/pin", (TENANT_ADMIN,), _in(_STATE, _STATE, _STATE, _STATE, "200")),
+    Action("follow again", "DELETE", "/{id}/pin", (TENANT_ADMIN,), _in(_STATE, _STATE, _STATE, _STATE, "200")),
+    Action(
         "request a render",
         "POST",
         "/v1/documents/render-jobs",

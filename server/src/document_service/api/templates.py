@@ -20,15 +20,12 @@ from document_service.errors import (
     Forbidden,
     IdempotencyKeyRequired,
     InvalidRequest,
-    LocaleUnsupported,
     NotFound,
     PreconditionRequired,
     Problem,
-    TemplateStateConflict,
 )
 from document_service.exact_json import dumps_exact
-from document_service.templates import Filter, Template, Version
-from document_service.tenants import Sealer
+from document_service.templates import Filter
 from document_service.tokens import Caller
 
 router = APIRouter(prefix="/v1/document-templates", tags=["templates"], route_class=ExactRoute)
@@ -68,10 +65,6 @@ def _own_facility(caller: Caller, facility_id: str | None) -> None:
     """A form is given to a facility by somebody who is in it; nobody makes what they could not see again."""
     if not caller.may_see_facility(facility_id):
         raise Forbidden("facilityId names a facility that you are not in.")
-
-
-def _answer(template: Template, status: int = 200, **more: Any) -> Response:
-    return JSONResponse({**shapes.template(template), **more}, status, {"ETag": template.etag})
 
 
 @router.get("", summary="The catalogue")
@@ -115,7 +108,7 @@ async def create(body: shapes.TemplateCreate, caller: Author, runtime: Opened) -
         await audit.record(
             connection, caller.tenant, audit.Event("template.create", caller.user, template_id=template.id)
         )
-    response = _answer(template, 201)
+    response = shapes.template_answer(template, 201)
     response.headers["Location"] = f"/v1/document-templates/{template.id}"
     return response
 
@@ -130,30 +123,13 @@ async def show(template_id: str, caller: Reader, runtime: Opened, if_none_match:
         if shapes.etag_matches(if_none_match, etag):
             return Response(status_code=304, headers={"ETag": etag})
         versions = await templates.list_versions(connection, template)
-    shown = [_detailed(version, answered, runtime.keys) for version in versions]
+    shown = [shapes.detailed_version(version, answered, runtime.keys) for version in versions]
     draft = None
     if template.draft_definition is not None:
         draft = json.loads(template.draft_definition)
-    response = _answer(template, versions=shown, draft=draft)
+    response = shapes.template_answer(template, versions=shown, draft=draft)
     response.headers["ETag"] = etag
     return response
-
-
-def _detailed(version: Version, answered: frozenset[tuple[str, str]], sealer: Sealer) -> dict[str, Any]:
-    """A version with who reviewed each locale, and which unreviewed ones the tenant has answered for."""
-    definition = json.loads(version.definition)
-    told = definition.get("translations") or {}
-    unreviewed = definitions.unreviewed(definition)
-    states = [
-        {
-            "locale": locale,
-            "reviewed": locale not in unreviewed,
-            "reviewedBy": (told.get(locale) or {}).get("reviewedBy"),
-            "accepted": (locale, definitions.words_digest(definition, locale)) in answered,
-        }
-        for locale in definition["locales"]
-    ]
-    return {**shapes.version(version, definition, sealer), "translations": states}
 
 
 @router.patch("/{template_id}", response_model=shapes.TemplateShape, summary="Edit a template's metadata")
@@ -171,7 +147,7 @@ async def edit(
             category=body.category or template.category,
             facility_id=body.facility_id if "facility_id" in given else template.facility_id,
         )
-    return _answer(template)
+    return shapes.template_answer(template)
 
 
 @router.put("/{template_id}/draft", summary="Save the draft's definition; answers every problem in it")
@@ -187,7 +163,7 @@ async def save_draft(
             # Nobody overwrites a colleague's draft without having read it.
             raise PreconditionRequired("Another author saved this draft; read it and send its ETag as If-Match.")
         template = await templates.save_draft(connection, template, text, caller.user)
-    return _answer(template, problems=_listed(problems))
+    return shapes.template_answer(template, problems=_listed(problems))
 
 
 def _listed(problems: Iterable[Problem]) -> list[dict[str, str]]:
@@ -273,29 +249,6 @@ async def publish(
     )
 
 
-@router.post(
-    "/{template_id}/fork", status_code=201, response_model=shapes.TemplateShape, summary="Copy a platform form"
-)
-async def fork(template_id: str, caller: Author, runtime: Opened, body: shapes.ForkRequest | None = None) -> Response:
-    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        origin = await templates.show(connection, caller, template_id)
-        if origin.origin != "platform" or origin.current_version_id is None:
-            raise TemplateStateConflict("Only a platform form is forked; edit your own template instead.")
-        version = await templates.show_version(connection, origin.current_version_id)
-        template = await templates.create(
-            connection,
-            caller,
-            name=(body.name if body else None) or origin.name,
-            category=origin.category,
-            definition=version.definition,
-            forked_from=version,
-            forked_form_key=origin.platform_form_key,
-        )
-    response = _answer(template, 201)
-    response.headers["Location"] = f"/v1/document-templates/{template.id}"
-    return response
-
-
 @router.post("/{template_id}/retire", response_model=shapes.TemplateShape, summary="Take no new renders")
 async def retire(template_id: str, caller: TenantAdmin, runtime: Opened, if_match: IfMatch = None) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
@@ -304,41 +257,7 @@ async def retire(template_id: str, caller: TenantAdmin, runtime: Opened, if_matc
         await audit.record(
             connection, caller.tenant, audit.Event("template.retire", caller.user, template_id=template.id)
         )
-    return _answer(template)
-
-
-@router.post("/{template_id}/accept-translation", summary="Answer for a locale that nobody reviewed")
-async def accept_translation(
-    template_id: str, body: shapes.AcceptTranslation, caller: TenantAdmin, runtime: Opened
-) -> Response:
-    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        template = await templates.show(connection, caller, template_id)
-        if template.origin != "platform" or template.current_version_id is None:
-            raise TemplateStateConflict(
-                "Only the translations of platform forms are accepted; your own forms are yours."
-            )
-        version = await templates.show_version(connection, template.current_version_id)
-        definition = json.loads(version.definition)
-        if body.locale not in definition["locales"]:
-            raise LocaleUnsupported(f"/locale: the form has {', '.join(definition['locales'])}.")
-        new = await translations.accept(
-            connection,
-            caller.tenant,
-            template_id=template.id,
-            version_id=version.id,
-            locale=body.locale,
-            words_digest=definitions.words_digest(definition, body.locale),
-            accepted_by=caller.user,
-        )
-        if new:
-            detail = {"versionId": version.id, "locale": body.locale}
-            await audit.record(
-                connection,
-                caller.tenant,
-                audit.Event("template.accept-translation", caller.user, template_id=template.id, detail=detail),
-            )
-        answered = await translations.accepted(connection, template.id)
-    return JSONResponse(_detailed(version, answered, runtime.keys))
+    return shapes.template_answer(template)
 
 
 @router.get("/{template_id}/versions/{version_id}", summary="One frozen version")

@@ -7,6 +7,7 @@ a tenant's catalogue, as the owner role. Exit codes: 0 good, 64 usage, 65 the de
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -220,6 +221,37 @@ def export_(options: Options, template_id: str, tenant_id: str, semver: str | No
         click.echo(text, nl=False)
     else:
         output.write_text(text, encoding="utf-8")
+
+
+@template.command()
+@setting_options
+@click.argument("template_id", metavar="TEMPLATE_ID")
+@click.option("--tenant", "tenant_id", required=True, help="The tenant whose fork is compared.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON on standard output, with what either says.")
+@click.pass_obj
+def diff(options: Options, template_id: str, tenant_id: str, as_json: bool) -> None:
+    """How a fork differs from the newest version of its platform form, and who made each difference."""
+    from document_service import origins, templates
+    from document_service.errors import NotFound
+
+    async def read() -> origins.Origin:
+        async with owner_transaction(options.settings()) as connection:
+            found = await templates.show(connection, _operator(tenant_id), template_id)
+            if found.tenant_id != tenant_id:
+                raise NotFound()
+            three = await origins.read(connection, found)
+        return await origins.compare(three)
+
+    origin = run(read())
+    if as_json:
+        click.echo(json.dumps([asdict(found) for found in origin.differences], ensure_ascii=False))
+        return
+    for found in origin.differences:
+        click.echo(f"{found.pointer}: {found.kind} (by {found.by})")
+    told = "has everything of it" if origin.up_to_date else "lacks what is marked platform or both"
+    click.echo(
+        f"forked from {origin.form.name} {origin.forked.semver}; newest is {origin.newest.semver}: the fork {told}"
+    )
 
 
 @template.command("import")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from document_service.definitions.canonical import JsonInvalid, canonical_checksum, canonical_json, read_json
 from document_service.definitions.checks import check, parse
+from document_service.definitions.differences import Difference, compare
 from document_service.definitions.inputs import check_inputs
 from document_service.definitions.model import Binding, ContextEntry, Definition, Page
 from document_service.definitions.page_model import PAGE_MODEL_SCHEMA, PageModel
@@ -14,6 +15,7 @@ __all__ = [
     "Binding",
     "ContextEntry",
     "Definition",
+    "Difference",
     "JsonInvalid",
     "Page",
     "PageModel",
@@ -21,6 +23,7 @@ __all__ = [
     "canonical_json",
     "check",
     "check_inputs",
+    "compare",
     "parse",
     "read_json",
     "unreviewed",

@@ -22,6 +22,7 @@ from document_service.definitions.canonical import is_exact_number
 from document_service.definitions.expressions import ExpressionInvalid, parse_expression
 from document_service.definitions.inputs import check_schema, escape_pointer
 from document_service.definitions.model import PROVIDED_BINDINGS, PROVIDED_VARIABLES, Definition, from_json
+from document_service.definitions.searches import check_searches
 from document_service.definitions.sections import check_sections, placeholders
 from document_service.errors import DefinitionInvalid, Problem
 from document_service.formatting.isolation import UnprintableText, clean
@@ -261,7 +262,7 @@ def check(definition: object) -> list[Problem]:
     if isinstance(definition.get("inputs"), dict):
         problems.extend(check_schema(definition["inputs"]))
     if not any(problem.code != "INPUTS_SCHEMA" for problem in problems):
-        for part in (_name_problems, _label_problems, _path_problems, check_sections):
+        for part in (_name_problems, _label_problems, _path_problems, check_searches, check_sections):
             problems.extend(_first(part(definition)))
     return sorted(problems, key=lambda problem: _natural(problem.pointer))[:MOST_PROBLEMS]
 

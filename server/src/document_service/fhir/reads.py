@@ -22,6 +22,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
+from document_service.definitions import searches
 from document_service.errors import BindingFailed, ResourceUnknown
 from document_service.fhir.compartment import ADMINISTRATIVE, COMPARTMENT
 
@@ -31,12 +32,6 @@ PAGE_SIZE = 200
 
 # A form that needs more than this is several forms; the figure bounds one batch.
 MAX_CONTEXTS = 20
-
-# Results of these parameters are cut down, widened by other resources, or paged by the author instead of by us.
-_REFUSED_PARAMETERS = re.compile(r"_(?!sort$|lastUpdated$|id$).*|patient|subject|encounter|beneficiary")
-
-_PARAMETER_NAME = re.compile(r"_?[a-zA-Z][a-zA-Z-]{0,40}(:[a-zA-Z-]{1,40})?")
-_PLACEHOLDER = re.compile(r"\{(patientId|encounterId|inputs\.([A-Za-z_][A-Za-z0-9_]{0,63}))\}")
 
 PATIENT = "the patient"
 ENCOUNTER = "the encounter"
@@ -144,7 +139,7 @@ def _search(
         pairs.append((belonging.encounter_parameter, value))
     narrowing = []
     for parameter, template in (spec.get("params") or {}).items():
-        if not _PARAMETER_NAME.fullmatch(parameter) or _REFUSED_PARAMETERS.fullmatch(parameter.partition(":")[0]):
+        if not searches.may_be_set(parameter):
             raise BindingFailed(f"context.{name}.params: a parameter is not one that a template may set.")
         for one in template if isinstance(template, list) else [template]:
             pairs.append((parameter, _fill(str(one), f"context.{name}", patient_id, encounter_id, inputs)))
@@ -186,7 +181,7 @@ def _fill(template: str, what: str, patient_id: str, encounter_id: str | None, i
             raise BindingFailed(f"{what}.params: the input {match[2]} is not given.")
         return _escape(str(given).lower() if isinstance(given, bool) else str(given))
 
-    return _PLACEHOLDER.sub(value, template)
+    return searches.PLACEHOLDER.sub(value, template)
 
 
 def _escape(value: str) -> str:

@@ -1,0 +1,122 @@
+"""Routes of what a tenant does with the platform's forms: fork, compare, pin or follow, answer for translations."""
+
+from __future__ import annotations
+
+import json
+
+from fastapi import APIRouter, Response
+from starlette.responses import JSONResponse
+
+from document_service import audit, definitions, origins, template_pins, templates, translations
+from document_service.api import shapes
+from document_service.api.callers import Author, Opened, TenantAdmin
+from document_service.api.exact import ExactRoute
+from document_service.database import Connection, tenant_transaction
+from document_service.errors import LocaleUnsupported, NotFound, TemplateStateConflict
+from document_service.templates import Template
+from document_service.tokens import Caller
+
+router = APIRouter(prefix="/v1/document-templates", tags=["templates"], route_class=ExactRoute)
+
+
+@router.post(
+    "/{template_id}/fork", status_code=201, response_model=shapes.TemplateShape, summary="Copy a platform form"
+)
+async def fork(template_id: str, caller: Author, runtime: Opened, body: shapes.ForkRequest | None = None) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        origin = await templates.show(connection, caller, template_id)
+        if origin.origin != "platform" or origin.current_version_id is None:
+            raise TemplateStateConflict("Only a platform form is forked; edit your own template instead.")
+        version = await templates.show_version(connection, origin.current_version_id)
+        template = await templates.create(
+            connection,
+            caller,
+            name=(body.name if body else None) or origin.name,
+            category=origin.category,
+            definition=version.definition,
+            forked_from=version,
+            forked_form_key=origin.platform_form_key,
+        )
+    response = shapes.template_answer(template, 201)
+    response.headers["Location"] = f"/v1/document-templates/{template.id}"
+    return response
+
+
+@router.get("/{template_id}/origin", summary="How a fork differs from what the platform ships today")
+async def show_origin(template_id: str, caller: Author, runtime: Opened) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        three = await origins.read(connection, await templates.show(connection, caller, template_id))
+    return JSONResponse(shapes.origin(await origins.compare(three)))
+
+
+@router.put("/{template_id}/pin", response_model=shapes.TemplateShape, summary="Stay with a version of a platform form")
+async def pin(template_id: str, body: shapes.PinRequest, caller: TenantAdmin, runtime: Opened) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await _platform_form(connection, caller, template_id)
+        version = await templates.show_version(connection, body.version_id)
+        if version.template_id != template.id:
+            raise NotFound()
+        if version.withdrawn_at is not None:
+            raise TemplateStateConflict("This version was withdrawn; pin another one.")
+        if await template_pins.pin(connection, caller.tenant, template.id, version.id, caller.user):
+            await _record(connection, caller, "template.pin", template, versionId=version.id)
+        template = await templates.show(connection, caller, template_id)
+    return shapes.template_answer(template)
+
+
+@router.delete("/{template_id}/pin", response_model=shapes.TemplateShape, summary="Follow a platform form again")
+async def follow(template_id: str, caller: TenantAdmin, runtime: Opened) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await _platform_form(connection, caller, template_id)
+        if await template_pins.follow(connection, caller.tenant, template.id):
+            await _record(connection, caller, "template.follow", template)
+        template = await templates.show(connection, caller, template_id)
+    return shapes.template_answer(template)
+
+
+async def _platform_form(connection: Connection, caller: Caller, template_id: str) -> Template:
+    template = await templates.show(connection, caller, template_id)
+    if template.origin != "platform":
+        raise TemplateStateConflict(
+            "Only a platform form is pinned or followed; of your own forms you publish versions."
+        )
+    return template
+
+
+async def _record(connection: Connection, caller: Caller, action: str, template: Template, **detail: str) -> None:
+    event = audit.Event(action, caller.user, template_id=template.id, detail=detail)
+    await audit.record(connection, caller.tenant, event)
+
+
+@router.post("/{template_id}/accept-translation", summary="Answer for a locale that nobody reviewed")
+async def accept_translation(
+    template_id: str, body: shapes.AcceptTranslation, caller: TenantAdmin, runtime: Opened
+) -> Response:
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        template = await templates.show(connection, caller, template_id)
+        if template.origin != "platform" or template.current_version_id is None:
+            raise TemplateStateConflict(
+                "Only the translations of platform forms are accepted; your own forms are yours."
+            )
+        version = await templates.show_version(connection, template.current_version_id)
+        definition = json.loads(version.definition)
+        if body.locale not in definition["locales"]:
+            raise LocaleUnsupported(f"/locale: the form has {', '.join(definition['locales'])}.")
+        new = await translations.accept(
+            connection,
+            caller.tenant,
+            template_id=template.id,
+            version_id=version.id,
+            locale=body.locale,
+            words_digest=definitions.words_digest(definition, body.locale),
+            accepted_by=caller.user,
+        )
+        if new:
+            detail = {"versionId": version.id, "locale": body.locale}
+            await audit.record(
+                connection,
+                caller.tenant,
+                audit.Event("template.accept-translation", caller.user, template_id=template.id, detail=detail),
+            )
+        answered = await translations.accepted(connection, template.id)
+    return JSONResponse(shapes.detailed_version(version, answered, runtime.keys))
