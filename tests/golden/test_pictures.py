@@ -1,33 +1,20 @@
-"""Every platform form in every locale looks as it did when somebody last looked at it.
-
-The pictures are those of ``docs/pictures``. A change of layout, fonts or engine is looked at, then accepted by
-
-    ACCEPT_PICTURES=1 .venv/bin/python -m pytest tests/golden/test_pictures.py
-"""
+"""Every platform form in every locale looks as it did when somebody last looked at it (see ``tests/pictures.py``)."""
 
 from __future__ import annotations
 
 import io
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image
 
 from document_service.bindings import lay_out
 from document_service.definitions import read_json
 from document_service.exact_json import dumps_exact
 from document_service.typesetting.press import Press
 from pages import LOCALES, LOGO, full_page
+from pictures import PICTURES, require_accepted
 from platform_pages import FORMS, ISSUED_AT, full_inputs, full_resources, request
-
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-
-# Anti-aliasing differs by a shade between machines; a moved letter differs by more than this on more than that share
-# of the page.
-SHADE = 48
-SHARE = 0.0005
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +32,8 @@ def page_model(key: str, locale: str) -> dict[str, Any]:
 def compare(press: Press, model: dict[str, Any], name: str) -> None:
     sheets = press.print_page_model(model, {"logo": LOGO}, ISSUED_AT, "png").sheets
     for number, sheet in enumerate(sheets, 1):
-        path = PICTURES / f"{name}.{number}.png"
-        if os.environ.get("ACCEPT_PICTURES"):
-            # Sixteen greys and blues are all that the page has; this makes the files a quarter of the size.
-            Image.open(io.BytesIO(sheet)).convert("RGB").quantize(48).save(path, optimize=True)
-        assert path.exists(), f"look at page {number} of {name}, then accept it (see above)"
-        new, kept = Image.open(io.BytesIO(sheet)).convert("L"), Image.open(path).convert("L")
-        assert new.size == kept.size
-        changed = ImageChops.difference(new, kept).point(lambda shade: 255 if shade > SHADE else 0)
-        share = ImageStat.Stat(changed).mean[0] / 255
-        if share > SHARE:
-            new.save(Path(os.environ.get("TMPDIR", "/tmp")) / path.name)  # noqa: S108  # For whoever looks.
-        assert share <= SHARE, f"page {number} of {name} changed: {share:.2%} of it"
-    extra = PICTURES / f"{name}.{len(sheets) + 1}.png"
-    assert not extra.exists(), f"{name} has fewer pages than its pictures"
+        require_accepted(Image.open(io.BytesIO(sheet)), f"{name}.{number}")
+    assert not (PICTURES / f"{name}.{len(sheets) + 1}.png").exists(), f"{name} has fewer pages than its pictures"
 
 
 @pytest.mark.parametrize("locale", LOCALES)
