@@ -227,13 +227,16 @@ async def list_page(
     """Templates that the caller may see, newest first, at most ``limit`` after ``after_id``."""
     facilities = None if caller.facilities is None else sorted(caller.facilities)
     rows = await connection.fetch(
-        f"""{_SEEN}
-           WHERE ($1::text IS NULL OR t.category = $1) AND ($2::text IS NULL OR t.status = $2)
-             AND ($3::text IS NULL OR t.facility_id = $3) AND ($4::text IS NULL OR t.origin = $4)
-             AND ($5::text IS NULL OR t.platform_form_key = $5)
-             AND ($6::text[] IS NULL OR t.facility_id IS NULL OR t.facility_id = ANY ($6))
-             AND ($7::text IS NULL OR t.id < $7)
-           ORDER BY t.id DESC LIMIT $8""",
+        # The page first: pins and withdrawals are looked up for its rows alone.
+        f"""SELECT {_columns(Template, "t")} FROM (
+               SELECT * FROM templates
+               WHERE ($1::text IS NULL OR category = $1) AND ($2::text IS NULL OR status = $2)
+                 AND ($3::text IS NULL OR facility_id = $3) AND ($4::text IS NULL OR origin = $4)
+                 AND ($5::text IS NULL OR platform_form_key = $5)
+                 AND ($6::text[] IS NULL OR facility_id IS NULL OR facility_id = ANY ($6))
+                 AND ($7::text IS NULL OR id < $7)
+               ORDER BY id DESC LIMIT $8
+           ) t {_PINS} ORDER BY t.id DESC""",
         wanted.category,
         wanted.status,
         wanted.facility_id,
