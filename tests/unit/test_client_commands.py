@@ -210,6 +210,57 @@ def test_offline_commands_say_so_and_leave_nothing(clinic: Clinic, tmp_path: Pat
     assert clinic.json("templates")["items"], "a failed refresh empties nothing"
 
 
+def test_a_failed_request_says_what_is_missing_and_what_to_do(clinic: Clinic) -> None:
+    clinic.run("templates")
+    detail = "The binding admittedOn found nothing."
+    causes = {
+        "p1": {"code": "BINDING_REQUIRED", "title": "The patient's record lacks a value.", "detail": detail},
+        "p2": {"code": "PATIENT_UNKNOWN", "title": "Nobody knows this patient."},
+    }
+    for patient in causes:
+        clinic.run("request", FORM, "--patient", patient)
+    clinic.model.failing = lambda job: causes[job["patientId"]]
+    clinic.run("sync")
+    items = {item["patientId"]: item for item in clinic.json("queue")["items"]}
+    assert detail in items["p1"]["reason"]["title"]
+    assert detail in clinic.json("queue", "show", items["p1"]["clientMutationId"])["reason"]["title"]
+    told = " ".join(clinic.run("queue")[1].split())
+    assert "admittedOn" in told
+    assert "queue edit (another patient)" in told
+    clinic.model.failing = lambda job: None
+    assert clinic.run("queue", "retry")[0] == 64
+    assert len(clinic.json("queue", "retry", "--all")["items"]) == 2
+    assert clinic.json("sync", "--wait", "0")["acknowledged"] == 2
+    assert {item["status"] for item in clinic.json("queue")["items"]} == {"done"}
+
+
+def test_nothing_is_called_sent_before_the_service_took_it(clinic: Clinic) -> None:
+    clinic.run("templates")
+    clinic.run("request", FORM, "--patient", PATIENT)
+    session = (clinic.home / "session.json").read_text()
+    (clinic.home / "session.json").write_text(session.replace(clinic.url, "http://127.0.0.1:9"))
+    _, out, err = clinic.run("sync")
+    assert "sent 0 requests" in out
+    assert FORM not in err
+    (clinic.home / "session.json").write_text(session)
+    _, out, err = clinic.run("sync")
+    assert "sent 1 request, received 1 document " in out
+    assert f"sent {FORM}" in err
+
+
+def test_a_server_that_is_not_there_is_named_at_sign_in(clinic: Clinic) -> None:
+    code, _, err = clinic.run("login", "--server", "http://127.0.0.1:9", "--token", clinic.model.token("clinic", "x"))
+    assert code == 69
+    assert "http://127.0.0.1:9" in err
+    assert "queue" not in err
+
+
+def test_a_verb_that_is_not_there_gets_a_hint(clinic: Clinic) -> None:
+    code, _, err = clinic.run("docter")
+    assert code == 64
+    assert "Did you mean doctor?" in err
+
+
 def test_a_discard_needs_the_id_typed_and_is_recorded(clinic: Clinic) -> None:
     clinic.run("templates")
     cmid = clinic.json("request", FORM, "--patient", PATIENT)["clientMutationId"]

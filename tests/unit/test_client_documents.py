@@ -17,10 +17,12 @@ from client_device import Device, made_device, problem
 from document_client import audit
 from document_client.errors import (
     DocumentUnknown,
+    NotNow,
     OnlineOnly,
     PrinterUnavailable,
     StorageFull,
     UsageProblem,
+    ViewerSilent,
     ViewerUnavailable,
 )
 from document_client.viewing import feed_viewer, show_once
@@ -241,13 +243,24 @@ def test_a_viewer_gets_the_bytes_on_standard_input(tmp_path: Path) -> None:
 def test_a_viewer_that_does_not_come_is_said(tmp_path: Path) -> None:
     with pytest.raises(ViewerUnavailable):
         show_once(b"x", "D-1", "/no/such/viewer")
-    with pytest.raises(ViewerUnavailable):
+    with pytest.raises(ViewerSilent):
         show_once(b"x", "D-1", viewer(tmp_path, "pass"), wait_seconds=0.3)
     with pytest.raises(ViewerUnavailable):
         feed_viewer(b"x", viewer(tmp_path, "raise SystemExit(1)"))
 
 
 # --- online only ------------------------------------------------------------------------------------------------
+
+
+def test_what_the_service_cannot_do_now_is_said_in_its_own_words(device: Device, tmp_path: Path) -> None:
+    scan = tmp_path / "scan.pdf"
+    scan.write_bytes(b"%PDF")
+    body = {"code": "SCANNER_UNAVAILABLE", "title": "No scanner answers.", "detail": "It restarts."}
+    device.spoil("POST /v1/documents/uploads", httpx2.Response(503, json=body))
+    with pytest.raises(NotNow) as refusal:
+        device.client.upload(scan, "p1")
+    assert refusal.value.detail == "No scanner answers. It restarts."
+    assert "busy" not in refusal.value.title
 
 
 def test_uploading_offline_is_refused_and_leaves_nothing(device: Device, tmp_path: Path) -> None:

@@ -46,6 +46,18 @@ def build() -> click.Group:
         def list_commands(self, ctx: click.Context) -> list[str]:
             return list(VERBS)
 
+        def resolve_command(
+            self, ctx: click.Context, args: list[str]
+        ) -> tuple[str | None, click.Command | None, list[str]]:
+            if args and args[0] not in VERBS:
+                from difflib import get_close_matches
+
+                # A slip of one or two letters; a hint that is far off would only confuse.
+                near = get_close_matches(args[0], VERBS, n=1, cutoff=0.5)
+                hint = f"Did you mean {near[0]}?" if near else "The verbs are in `documents --help`."
+                raise click.UsageError(f"There is no verb {args[0]}. {hint}", ctx)
+            return super().resolve_command(ctx, args)
+
         def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command | None:
             if cmd_name not in VERBS:
                 return None

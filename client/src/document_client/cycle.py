@@ -104,9 +104,8 @@ def stop_for(cycle: Cycle, judged: Judged, answer: Answer) -> None:
         Verdict.REFUSED: "SERVER_REFUSED",
         Verdict.ACCEPTED: "NOT_THE_SERVICE",
     }
-    cycle.stop(
-        codes[judged.verdict], judged.code or answer.detail or (f"HTTP {answer.status}" if answer.status else "")
-    )
+    said = f"{judged.told} ({judged.code})" if judged.told else judged.code
+    cycle.stop(codes[judged.verdict], said or answer.detail or (f"HTTP {answer.status}" if answer.status else ""))
 
 
 def heed_epoch(cycle: Cycle) -> Steps:

@@ -53,7 +53,11 @@ def _examine_account(client: DocumentClient, find: Any) -> None:
     for notice in status.notices:
         find("files", "attention", notice)
     if status.quarantined or status.failed:
-        find("queue", "attention", f"{status.quarantined + status.failed} requests need a decision: `documents queue`")
+        find(
+            "queue",
+            "attention",
+            f"requests that need a decision: {status.quarantined + status.failed}; see `documents queue`",
+        )
     else:
         find("queue", "ok", f"{status.pending} waiting to be sent")
     problem = status.cache["policyProblem"]

@@ -85,6 +85,7 @@ class Driver:
         self._lease = 0
         # When the last page of changes was asked for, by the monotonic clock; None when that is not known.
         self._asked: float | None = None
+        self._names: dict[str, str] = {}
         self._owner = f"{os.getpid()}:{started(os.getpid())}:{id(self)}"
 
     def now(self) -> float:
@@ -148,12 +149,14 @@ class Driver:
             )
         if found is None:
             return None
-        self._observe(Progress("send", found.template_name, len(effect.skip), None))
+        self._names[found.client_mutation_id] = found.template_name
         return fx.Item(found.client_mutation_id, found.body, found.operation, found.job_id, found.tries, found.failures)
 
     def _on_Acknowledge(self, effect: fx.Acknowledge) -> None:
         with self._fenced() as queue:
             requests.acknowledge(queue, effect.cmid, dict(effect.job), effect.epoch, self.now())
+        # Not before the service's word: without a connection nothing was sent.
+        self._observe(Progress("send", self._names.pop(effect.cmid, ""), 1, None))
 
     def _on_Postpone(self, effect: fx.Postpone) -> None:
         with self._fenced() as queue:

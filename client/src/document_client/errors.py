@@ -116,6 +116,11 @@ class ServerUnreachable(Unavailable):
     title = "There is no connection to the service; what is queued stays queued and is sent when there is one."
 
 
+class ServiceNotThere(ServerUnreachable):
+    code = "SERVICE_NOT_THERE"
+    title = "Nothing answers at the address of the service; check the address and the network."
+
+
 class NotTheService(Unavailable):
     code = "NOT_THE_SERVICE"
     title = "This network or address is not the service; perhaps it wants you to sign in first."
@@ -136,6 +141,11 @@ class ServerRefused(Unavailable):
     title = "The service refused this."
 
 
+class DocumentRevoked(Unavailable):
+    code = "DOCUMENT_REVOKED"
+    title = "The document was withdrawn and its copy removed from this device; throw away printed copies."
+
+
 class PrinterUnavailable(Unavailable):
     code = "PRINTER_UNAVAILABLE"
     title = "No printer took the document; the attempt is recorded."
@@ -149,6 +159,11 @@ class StampFailed(Unavailable):
 class ViewerUnavailable(Unavailable):
     code = "VIEWER_UNAVAILABLE"
     title = "No program to show PDF files was found; use `documents save` or name one with --viewer."
+
+
+class ViewerSilent(ViewerUnavailable):
+    code = "VIEWER_SILENT"
+    title = "The program was started and did not ask for the document; it must open a URL. See also --stdin."
 
 
 # --- 73: this machine's storage -------------------------------------------------------------------------------
@@ -205,6 +220,11 @@ class ServerBusy(TryAgainLater):
     title = "The service is busy and asked to wait; what is queued stays queued."
 
 
+class NotNow(TryAgainLater):
+    code = "NOT_NOW"
+    title = "The service cannot do this now; try again later. Nothing was queued."
+
+
 class PendingRequests(TryAgainLater):
     code = "PENDING_REQUESTS"
     title = (
@@ -229,11 +249,6 @@ class CacheLocked(TryAgainLater):
 class DocumentNotHere(TryAgainLater):
     code = "DOCUMENT_NOT_HERE"
     title = "The document's bytes are not on this device; connect and sync to fetch them."
-
-
-class DocumentRevoked(TryAgainLater):
-    code = "DOCUMENT_REVOKED"
-    title = "The document was withdrawn and its copy removed from this device."
 
 
 # --- 77: who you are ------------------------------------------------------------------------------------------

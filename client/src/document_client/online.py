@@ -22,10 +22,11 @@ from .cycle import Cycle, Report
 from .documents import Documents
 from .driver import Driver, Observer, Progress
 from .errors import (
+    DeviceRevoked,
     FileUnreadable,
+    NotNow,
     NotTheService,
     OnlineOnly,
-    ServerBusy,
     ServerRefused,
     TlsFailed,
     TokenRefused,
@@ -51,7 +52,7 @@ def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, 
     """Render a document now and keep it on the device; returns what ``Documents.show`` returns.
 
     ``state`` says whether its bytes are here: a link that went away after the service had made the document leaves it
-    to the next sync. Raises OnlineOnly, ServerRefused, ServerBusy, TokenRefused, NotTheService or DocumentRevoked.
+    to the next sync. Raises OnlineOnly, ServerRefused, NotNow, TokenRefused, NotTheService or DocumentRevoked.
     """
     prepared = prepare(account, wish)
     key = new_mutation_id()
@@ -218,9 +219,11 @@ def _error_for(judged: Judged, answer: Answer) -> Exception:
     if judged.verdict is Verdict.TLS:
         return TlsFailed(answer.detail)
     if judged.verdict is Verdict.SIGN_IN:
-        return TokenRefused(judged.title, reason=judged.code)
+        return TokenRefused(judged.told, reason=judged.code)
     if judged.verdict is Verdict.WAIT:
-        return ServerBusy(judged.title, reason=judged.code)
+        return NotNow(judged.told or None, reason=judged.code)
+    if judged.verdict is Verdict.REVOKED:
+        return DeviceRevoked(judged.told, reason=judged.code)
     if judged.verdict in (Verdict.REFUSED, Verdict.SERVER_FAILED):
-        return ServerRefused(judged.title, reason=judged.code)
+        return ServerRefused(judged.told, reason=judged.code)
     return NotTheService()

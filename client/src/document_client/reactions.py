@@ -45,13 +45,22 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict with the server's code and title, and how long it asks to wait (seconds, or None)."""
+    """A verdict with the server's code and title, and how long it asks to wait (seconds, or None).
+
+    ``detail`` says where: the server's own detail, and the fields that a validation error names (no patient data).
+    """
 
     verdict: Verdict
     code: str = ""
     title: str = ""
     wait: float | None = None
     busy: bool = False
+    detail: str = ""
+
+    @property
+    def told(self) -> str:
+        """What a person should read: the title with its detail."""
+        return join_detail(self.title, self.detail)
 
 
 def judge(answer: Answer, now: float) -> Judged:
@@ -65,19 +74,19 @@ def judge(answer: Answer, now: float) -> Judged:
     if 200 <= answer.status < 300:
         return Judged(Verdict.ACCEPTED if answer.is_json else Verdict.NOT_OURS)
     body = answer.body if isinstance(answer.body, dict) else {}
-    code, title = body.get("code"), str(body.get("title") or "")
+    code, title, detail = body.get("code"), str(body.get("title") or ""), _detail_of(body)
     if not answer.is_json or not isinstance(code, str) or not code or answer.status < 400:
         return Judged(Verdict.NOT_OURS)
     if answer.status == 401:
-        return Judged(Verdict.SIGN_IN, code, title)
+        return Judged(Verdict.SIGN_IN, code, title, detail=detail)
     if answer.status == 403 and code == "DEVICE_REVOKED":
-        return Judged(Verdict.REVOKED, code, title)
+        return Judged(Verdict.REVOKED, code, title, detail=detail)
     if answer.status in (408, 425, 429, 503):
         wait = _retry_after(answer.headers.get("retry-after", ""), now)
-        return Judged(Verdict.WAIT, code, title, wait, busy=answer.status in (429, 503))
+        return Judged(Verdict.WAIT, code, title, wait, busy=answer.status in (429, 503), detail=detail)
     if answer.status >= 500:
-        return Judged(Verdict.SERVER_FAILED, code, title)
-    return Judged(Verdict.REFUSED, code, _with_fields(title, body))
+        return Judged(Verdict.SERVER_FAILED, code, title, detail=detail)
+    return Judged(Verdict.REFUSED, code, title, detail=detail)
 
 
 def judge_request(answer: Answer, cmid: str, now: float) -> Judged:
@@ -126,10 +135,15 @@ def _retry_after(text: str, now: float) -> float | None:
     return min(max(wait, 0.0), LONGEST_RETRY_AFTER)
 
 
-def _with_fields(title: str, body: dict[str, object]) -> str:
-    """Return the title with the fields that a validation error names: the person needs to know where."""
+def _detail_of(body: dict[str, object]) -> str:
+    """Return a problem's detail with the fields that a validation error names: the person needs to know where."""
     errors = body.get("errors")
-    if not isinstance(errors, list):
-        return title
-    named = [f"{e.get('pointer') or '/'}: {e.get('title')}" for e in errors if isinstance(e, dict)]
-    return " ".join([title, "; ".join(named)]).strip() if named else title
+    listed = errors if isinstance(errors, list) else []
+    named = [f"{e.get('pointer') or '/'}: {e.get('title')}" for e in listed if isinstance(e, dict)]
+    return join_detail(str(body.get("detail") or ""), "; ".join(named))
+
+
+def join_detail(title: object, detail: object) -> str:
+    """Return a problem's title followed by its detail, when that says more; either may be missing."""
+    first, more = str(title or ""), str(detail or "")
+    return first if not more or more in first else f"{first} {more}".strip()

@@ -158,7 +158,7 @@ def _fetch(cycle: Cycle, document: Wanted) -> Steps:
             answer = yield from exchange(cycle, Post(path, b"{}"))
             judged = judge(answer, cycle.clock())
             if judged.verdict is Verdict.REFUSED and answer.status in (404, 409, 410):
-                yield FailDelivery(document_id, judged.code, judged.title, judged.code == WITHDRAWN)
+                yield FailDelivery(document_id, judged.code, judged.told, judged.code == WITHDRAWN)
                 return
             body = answer.body if judged.verdict is Verdict.ACCEPTED and isinstance(answer.body, dict) else {}
             if not isinstance(body.get("url"), str):
@@ -201,7 +201,7 @@ def _without_bytes(document: Wanted, transfer: Transfer) -> Wanted:
 def _refused_bytes(cycle: Cycle, document_id: str, answer: Answer) -> Steps:
     judged = judge(answer, cycle.clock())
     if judged.verdict is Verdict.REFUSED and answer.status in (404, 410):
-        yield FailDelivery(document_id, judged.code, judged.title, judged.code == WITHDRAWN)
+        yield FailDelivery(document_id, judged.code, judged.told, judged.code == WITHDRAWN)
     elif judged.verdict is Verdict.REFUSED:
         cycle.report.errors.append(judged.code)
     else:

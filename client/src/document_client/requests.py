@@ -24,6 +24,8 @@ from typing import Any, Literal
 
 import apsw
 
+from .reactions import join_detail
+
 State = Literal["queued", "sending", "acknowledged", "done", "quarantined", "failed", "discarded"]
 PENDING: tuple[State, ...] = ("queued", "sending")
 ATTENTION: tuple[State, ...] = ("quarantined", "failed")
@@ -220,7 +222,7 @@ def put_back(conn: apsw.Connection, cmid: str) -> None:
 
 
 def quarantine(conn: apsw.Connection, cmid: str, code: str, title: str, now: float) -> None:
-    """Keep a refused request with the server's reason until a person decides."""
+    """Keep a refused request with the server's reason (``title`` with its detail) until a person decides."""
     conn.execute(
         "UPDATE requests SET state = 'quarantined', lease = NULL, reason_code = ?, reason_title = ?, changed_at = ?"
         " WHERE client_mutation_id = ? AND state IN ('queued','sending')",
@@ -249,10 +251,11 @@ def apply_job(conn: apsw.Connection, job: dict[str, Any], now: float, *, client_
         (job.get("id"), status, job.get("documentId"), json.dumps(job), cmid),
     )
     if status == "failed":
+        title = error.get("title") or "The document could not be made."
         conn.execute(
             "UPDATE requests SET state = 'failed', reason_code = ?, reason_title = ?, changed_at = ?"
             " WHERE client_mutation_id = ? AND state = 'acknowledged'",
-            (error.get("code") or "FAILED", error.get("title") or "The document could not be made.", now, cmid),
+            (error.get("code") or "FAILED", join_detail(title, error.get("detail")), now, cmid),
         )
 
 

@@ -25,6 +25,7 @@ from .errors import (
     PendingRequests,
     ServerRefused,
     ServerUnreachable,
+    ServiceNotThere,
     TlsFailed,
     TokenRefused,
     TokenUnreadable,
@@ -142,7 +143,7 @@ def _stop_drain(account: Account) -> None:
 def _ask_server(connection: Connection, known: dict[str, Any] | None, *, trust_new_keys: bool) -> dict[str, str]:
     """Return the server's policy keys after checking that it is the service and takes the token."""
     answer = connection.send("GET", "/.well-known/document-service", authenticated=False)
-    _need(answer)
+    _need(answer, connection.server)
     body = answer.body
     if not isinstance(body, dict) or body.get("service") != "document-service":
         raise NotTheService()
@@ -159,23 +160,23 @@ def _ask_server(connection: Connection, known: dict[str, Any] | None, *, trust_n
     probe = connection.send("GET", "/v1/documents/render-jobs?limit=1")
     judged = judge(probe, 0.0)
     if judged.verdict is Verdict.SIGN_IN:
-        raise TokenRefused(judged.title, reason=judged.code)
+        raise TokenRefused(judged.told, reason=judged.code)
     if judged.verdict not in (Verdict.ACCEPTED, Verdict.REFUSED, Verdict.WAIT, Verdict.SERVER_FAILED):
-        _need(probe)
+        _need(probe, connection.server)
     return keys
 
 
-def _need(answer: Answer) -> None:
+def _need(answer: Answer, address: str) -> None:
     """Raise the error for an answer that is not a good one of ours."""
     verdict = judge(answer, 0.0).verdict
     if verdict is Verdict.NO_CONNECTION:
-        raise ServerUnreachable(answer.detail)
+        raise ServiceNotThere(f"{address}: {answer.detail}" if answer.detail else address)
     if verdict is Verdict.TLS:
         raise TlsFailed(answer.detail)
     if verdict in (Verdict.NOT_OURS, Verdict.ELSEWHERE):
         raise NotTheService()
     if verdict is not Verdict.ACCEPTED:
-        raise ServerRefused(judge(answer, 0.0).title, reason=judge(answer, 0.0).code)
+        raise ServerRefused(judge(answer, 0.0).told, reason=judge(answer, 0.0).code)
 
 
 def _enrol(connection: Connection, vault: Vault, notices: list[str]) -> None:
@@ -185,7 +186,7 @@ def _enrol(connection: Connection, vault: Vault, notices: list[str]) -> None:
     judged = judge(answer, 0.0)
     without_enrolment = answer.status in (404, 405, 501)
     if judged.verdict is not Verdict.ACCEPTED and not without_enrolment:
-        notices.append(f"The service did not take this device's enrolment: {judged.title or judged.verdict.value}.")
+        notices.append(f"The service did not take this device's enrolment: {judged.told or judged.verdict.value}.")
 
 
 def _known_path(home: Path, session: Session) -> Path:

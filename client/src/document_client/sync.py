@@ -214,7 +214,7 @@ def _settle(cycle: Cycle, item: Item, answer: Answer, judged: Judged) -> Steps:
         )
         cycle.report.acknowledged += 1
     elif verdict is Verdict.REFUSED:
-        yield Quarantine(item.cmid, judged.code, judged.title)
+        yield Quarantine(item.cmid, judged.code, judged.told)
         cycle.report.quarantined += 1
     elif verdict is Verdict.NO_CONNECTION:
         yield from _postpone(cycle, item, counted=False, wait=None)
@@ -223,7 +223,7 @@ def _settle(cycle: Cycle, item: Item, answer: Answer, judged: Judged) -> Steps:
     elif verdict is Verdict.WAIT:
         yield from _postpone(cycle, item, counted=False, wait=judged.wait)
         if judged.busy:
-            cycle.stop("SERVER_BUSY", judged.title)
+            cycle.stop("SERVER_BUSY", judged.told)
     elif verdict is Verdict.SERVER_FAILED:
         yield from _count_failure(cycle, item)
     else:

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import threading
 
-from .errors import ViewerUnavailable
+from .errors import ViewerSilent, ViewerUnavailable
 
 # A browser that is not running yet takes some seconds to ask.
 WAIT_SECONDS = 30.0
@@ -53,7 +53,7 @@ def show_once(pdf: bytes, name: str, command: str | None, *, wait_seconds: float
     try:
         _start_viewer(f"http://127.0.0.1:{server.server_port}{path}", command)
         if not served.wait(wait_seconds):
-            raise ViewerUnavailable("the viewer did not ask for the document")
+            raise ViewerSilent(f"the viewer did not ask for the document within {wait_seconds:.0f} s")
     finally:
         # Shutting down waits for the answer that is being written.
         server.shutdown()

@@ -377,7 +377,7 @@ class WrongPatient(RenderFailed):
 
 class PatientMismatch(RenderFailed):
     code = "PATIENT_MISMATCH"
-    title = "The patient's record differs from the patientCheck of the request; check that it is the right patient."
+    title = "The birth date or identifier differs from the patient's record; check that it is the right patient."
 
 
 class ModifierUnknown(RenderFailed):

@@ -10,7 +10,7 @@ import click
 
 from ..client import DocumentClient
 from ..clock import from_text
-from .frame import Screen, age, shared, table
+from .frame import Screen, age, counted, shared, table
 
 
 class QueueGroup(click.Group):
@@ -49,18 +49,24 @@ def list_(client: DocumentClient, screen: Screen, everything: bool) -> None:
         table("", ["request", "status", "template", "patient", "asked", "reason", "what to do"], rows)
         hidden = len(items) - len(shown)
         if hidden:
-            click.echo(f"{hidden} finished requests are not shown (--all)")
+            click.echo(f"not shown: {counted(hidden, 'finished request')} (--all)")
 
     screen.answer({"items": items}, words)
 
 
+# Sent again as they are, these would be refused again: the request itself names the wrong person.
+_WRONG_PERSON = ("PATIENT_UNKNOWN", "PATIENT_MISMATCH")
+
+
 def _advice(item: dict[str, Any]) -> str:
+    if (item["reason"] or {}).get("code") in _WRONG_PERSON:
+        return "queue edit (another patient), or queue discard"
     return {
         "queued": "documents sync",
         "sending": "",
         "acknowledged": "documents sync (the document is being made)",
-        "quarantined": "queue edit, retry or discard",
-        "failed": "mend the cause, then queue retry",
+        "quarantined": "mend the cause, then queue retry; or queue edit, or queue discard",
+        "failed": "mend the cause, then queue retry; or queue discard",
     }.get(item["status"], "")
 
 
@@ -74,12 +80,23 @@ def show(client: DocumentClient, screen: Screen, id_: str) -> None:
 
 
 @queue.command()
-@click.argument("id_", metavar="ID")
+@click.argument("id_", metavar="ID", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every refused or failed request.")
 @shared
-def retry(client: DocumentClient, screen: Screen, id_: str) -> None:
+def retry(client: DocumentClient, screen: Screen, id_: str | None, everything: bool) -> None:
     """Send a request again under the same id at the next sync."""
-    shown = client.queue.retry(id_)
-    screen.answer(shown, lambda: click.echo(f"{shown['clientMutationId']} is queued again"))
+    if everything == (id_ is not None):
+        raise click.UsageError("name one request, or choose --all")
+    if id_ is not None:
+        shown = client.queue.retry(id_)
+        screen.answer(shown, lambda: click.echo(f"{shown['clientMutationId']} is queued again"))
+        return
+    items = [
+        client.queue.retry(item["clientMutationId"])
+        for item in client.queue.list()
+        if item["status"] in ("quarantined", "failed")
+    ]
+    screen.answer({"items": items}, lambda: click.echo(f"queued again: {counted(len(items), 'request')}"))
 
 
 @queue.command()

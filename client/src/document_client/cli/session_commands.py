@@ -11,7 +11,7 @@ import click
 from ..client import DocumentClient
 from ..errors import UsageProblem
 from ..words import sentence
-from .frame import Screen, also, shared, size
+from .frame import Screen, also, counted, shared, size
 
 
 @click.command()
@@ -68,7 +68,7 @@ def logout(client: DocumentClient, screen: Screen, keep_sealed: bool, discard_pe
     def words() -> None:
         click.echo("Signed out. The documents on this device were removed.")
         if count:
-            click.echo(f"{count} requests were {fate}.")
+            click.echo(f"{counted(count, 'request')}: {fate}.")
 
     screen.answer({"signedOut": True, "requests": count, "fate": fate if count else None}, words)
 
@@ -134,7 +134,7 @@ def _print_status(shown: dict[str, Any]) -> None:
         f" last attempt {shown['lastAttempt'] or 'never'}, last success {shown['lastSuccess'] or 'never'}"
     )
     cache = shown["cache"]
-    line = f"{cache['documents']} documents here ({size(cache['bytes'])} of {size(cache['quotaBytes'])})"
+    line = f"{counted(cache['documents'], 'document')} here ({size(cache['bytes'])} of {size(cache['quotaBytes'])})"
     if cache["nextExpiry"]:
         line += f", the next expires {cache['nextExpiry']}"
     click.echo(line + (f", {cache['expired']} expired: connect to refresh" if cache["expired"] else ""))

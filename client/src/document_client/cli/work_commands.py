@@ -14,7 +14,7 @@ from ..client import DocumentClient, raise_stop
 from ..errors import ClientError
 from ..queueing import Wish
 from ..words import error_title, sentence
-from .frame import Screen, age, also, duration, shared, size, table
+from .frame import Screen, age, also, counted, duration, shared, size, table
 
 if TYPE_CHECKING:
     from ..cycle import Report
@@ -132,7 +132,7 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
     """Print what a cycle did; returns the exit code of the reason it stopped for, if any."""
     if report is None:
         if failure is not None:
-            screen.note(f"{failure.title}")
+            screen.note(f"{failure.title} {failure.detail or ''}".strip())
         return failure.exit_code if failure else 0
     code, said = (0, "done") if report.success else (75, "not done")
     message = sentence(said)
@@ -143,6 +143,9 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
     except ClientError as stop:
         code, message = stop.exit_code, stop.title
         translated = partial(error_title, stop.code)
+        # What the service itself said; without a connection the title says it all.
+        if stop.detail and report.stopped not in ("NO_CONNECTION", "SIGN_IN"):
+            message += f" {stop.detail}"
     facts = client.status()
     if report.stopped == "SIGN_IN":
         message = sentence("sign in", pending=facts.pending)
@@ -151,14 +154,16 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
 
     def words() -> None:
         click.echo(
-            f"sent {report.acknowledged} requests, received {report.downloaded} documents"
-            f" ({size(report.bytes_received)}), sent {report.events_sent} audit records"
+            f"sent {counted(report.acknowledged, 'request')}, received {counted(report.downloaded, 'document')}"
+            f" ({size(report.bytes_received)}), sent {counted(report.events_sent, 'audit record')}"
         )
         if facts.quarantined or facts.failed:
             refused = f"{facts.quarantined} refused, {facts.failed} failed"
             click.echo(f"requests that need a decision: {refused}; see `documents queue`")
         if report.offered_again:
-            click.echo(f"the service was restored from a backup: {report.offered_again} requests are sent again")
+            click.echo(
+                f"the service was restored from a backup; sent again: {counted(report.offered_again, 'request')}"
+            )
         click.echo(message)
         also(translated)
 
@@ -198,7 +203,7 @@ def _bars(screen: Screen) -> Iterator[Observer | None]:
         def observe(step: Progress_) -> None:
             if step.stage == "plan" and step.done:
                 # Said once, with how much and how long, before the first byte is spent.
-                much = f"{step.done} documents to receive, {size(step.total or 0)}"
+                much = f"{counted(step.done, 'document')} to receive, {size(step.total or 0)}"
                 progress.console.print(f"{much}: {duration((step.total or 0) / SLOW_LINK)} on a link of 64 kbit/s")
                 tasks[:] = [progress.add_task("receiving", total=step.total)]
             elif step.stage == "receive":
@@ -207,7 +212,7 @@ def _bars(screen: Screen) -> Iterator[Observer | None]:
                     tasks.append(progress.add_task("receiving", total=step.total))
                 progress.update(tasks[0], completed=sum(here.values()))
             elif step.stage == "send":
-                progress.console.print(f"sending {step.label}")
+                progress.console.print(f"sent {step.label}")
 
         yield observe
 

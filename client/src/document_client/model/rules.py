@@ -219,7 +219,9 @@ class Model:
         job["startedAt"] = job["finishedAt"] = to_text(self.now())
         error = self.failing(job)
         if error is not None:
-            job.update(status="failed", error={"code": error["code"], "title": error["title"], "detail": None})
+            job.update(
+                status="failed", error={"code": error["code"], "title": error["title"], "detail": error.get("detail")}
+            )
         else:
             document = self._document(job)
             job.update(status="completed", documentId=document["id"], error=None)
