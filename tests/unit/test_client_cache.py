@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from client_device import Clocks, Device, made_device, problem
 from document_client.clock import Contact, from_text, make_contact, read_clock
+from document_client.doctor import examine
 from document_client.errors import CacheLocked, DocumentExpired, DocumentNotHere, DocumentRevoked, DocumentUnknown
 from document_client.model import Fault
 
@@ -242,8 +243,62 @@ def test_a_revoked_copy_is_gone_with_the_next_contact(device: Device, document: 
     device.client.sync()
     with pytest.raises(DocumentRevoked):
         device.client.documents.read(document)
-    assert device.client.documents.list() == []
     assert device.client.status().cache["bytes"] == 0
+
+
+def test_a_withdrawn_document_is_told_once_and_stays_listed_without_the_patient(device: Device, document: str) -> None:
+    number = device.client.documents.show(document)["number"]
+    device.model.revoke(document, "entered-in-error")
+    assert device.client.sync().withdrawn == [number]
+    assert device.client.sync().withdrawn == []
+    [left] = device.client.documents.list()
+    assert (left["id"], left["number"], left["state"], left["patientId"]) == (document, number, "withdrawn", None)
+    with pytest.raises(DocumentRevoked) as refusal:
+        device.client.documents.read(number)
+    assert refusal.value.exit_code == 69
+
+
+def test_doctor_and_sync_say_that_the_device_was_revoked_and_no_key_is_called_lost(
+    device: Device, document: str
+) -> None:
+    body = {"code": "DEVICE_REVOKED", "title": "This device was revoked.", "detail": "Enrol it again."}
+    device.transport.faults.append(Fault("/v1/", lambda request: httpx2.Response(403, json=body), times=99))
+    [found] = [finding for finding in examine(device.client) if finding["part"] == "server"]
+    assert found["state"] == "broken"
+    assert "revoked" in found["text"]
+    assert "Enrol it again." in found["text"]
+    report = device.client.sync()
+    assert report.stopped == "DEVICE_REVOKED"
+    assert "Enrol it again." in report.detail
+    device.client.close()
+    [notice] = device.client.status().notices
+    assert "revoked this device" in notice
+
+
+@pytest.mark.parametrize(("status", "state"), [(401, "attention"), (403, "broken"), (404, "broken")])
+def test_doctor_asks_under_the_session(device: Device, status: int, state: str) -> None:
+    body = {"code": "FORBIDDEN", "title": "Not here.", "detail": "needs the role DOCUMENT_AUTHOR"}
+    device.transport.faults.append(Fault("/v1/", lambda request: httpx2.Response(status, json=body), times=99))
+    [found] = [finding for finding in examine(device.client) if finding["part"] == "server"]
+    assert found["state"] == state
+    assert "DOCUMENT_AUTHOR" in found["text"]
+
+
+def test_the_end_of_its_retention_is_no_withdrawal(device: Device, document: str) -> None:
+    device.model.revoke(document, "purged")
+    # The model announces the document too, as the service does for a void; here only the revocation counts.
+    device.model.state.documents[document]["status"] = "current"
+    assert device.client.sync().withdrawn == []
+    assert device.client.documents.list() == []
+
+
+def test_a_cache_of_an_earlier_version_goes_on(device: Device, document: str) -> None:
+    db = device.client.account().cache
+    db.execute("DROP TABLE withdrawn")
+    db.pragma("user_version", 1)
+    device.client.close()
+    assert device.client.documents.read(document).content
+    assert device.client.sync().withdrawn == []
 
 
 def test_a_document_withdrawn_before_it_arrived_comes_to_attention(device: Device) -> None:

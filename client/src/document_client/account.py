@@ -186,7 +186,8 @@ def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -
     notices: list[str] = []
     queue = _open_kept(folder / "queue.db", vault, f"queue/{session.account_id}", requests.SCHEMA, notices)
     events = _open_kept(outbox / "audit.db", vault, f"audit/{session.outbox_id}", audit.SCHEMA, notices)
-    cache = _open_cache(folder / "cache.db", vault, f"cache/{session.account_id}", notices)
+    revoked = requests.read_fact(queue, "last_stop") == "DEVICE_REVOKED"
+    cache = _open_cache(folder / "cache.db", vault, f"cache/{session.account_id}", notices, revoked=revoked)
     return Account(home, vault, session, time, queue, cache, events, notices)
 
 
@@ -205,8 +206,11 @@ def _open_kept(path: Path, vault: Vault, key_name: str, schema: Any, notices: li
     return open_sealed(path, fresh, schema, durable=True)
 
 
-def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str]) -> apsw.Connection:
-    """Open the cache; what cannot be read is deleted, because it can be fetched again."""
+def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str], *, revoked: bool) -> apsw.Connection:
+    """Open the cache; what cannot be read is deleted, because it can be fetched again.
+
+    ``revoked``: the last sync ended with the service's word that this device was revoked.
+    """
     key = vault.key(key_name, create=False)
     if key is not None:
         try:
@@ -214,7 +218,9 @@ def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str]) -> 
         except LocalFileUnreadable:
             notices.append("The cache could not be read and was cleared; the next sync fills it again.")
     elif path.exists():
-        notices.append("The key of the cache is lost, so the cache was cleared; the next sync fills it again.")
+        # The word of the service destroyed the key (``purging``); otherwise it was lost.
+        cause = "The service revoked this device" if revoked else "The key of the cache is lost"
+        notices.append(f"{cause}, so the cache was cleared; the next sync that is taken fills it again.")
     remove_files(path)
     fresh = vault.key(key_name)
     assert fresh is not None

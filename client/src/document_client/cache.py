@@ -57,6 +57,16 @@ SCHEMA = """
     CREATE TABLE jobs (job_id TEXT PRIMARY KEY, document_id TEXT, status TEXT NOT NULL);
 """
 
+# Added to the files of earlier versions: what a person must still be told of a copy that was here. Number and category
+# only; nothing of the patient outlives the copy.
+SCHEMA_WITHDRAWN = """
+    CREATE TABLE withdrawn (
+        document_id TEXT PRIMARY KEY, number TEXT, category TEXT, told INTEGER NOT NULL DEFAULT 0
+    );
+"""
+# The end of a document's retention is no reason to throw away what was printed in its time.
+_NOT_WITHDRAWN = "purged"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -130,6 +140,26 @@ def read_revocation(conn: apsw.Connection, document_id: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def read_withdrawn(conn: apsw.Connection) -> list[dict[str, Any]]:
+    """Return the documents whose copy was here until they were withdrawn, as ``{id, number, category}``."""
+    rows = conn.execute("SELECT document_id, number, category FROM withdrawn ORDER BY number, document_id")
+    return [{"id": i, "number": number, "category": category} for i, number, category in rows]
+
+
+def is_withdrawn(conn: apsw.Connection, document_id: str) -> bool:
+    """Return whether an id or a number names a document that was withdrawn from this device."""
+    found = conn.execute("SELECT 1 FROM withdrawn WHERE document_id = ?1 OR number = ?1", (document_id,)).fetchone()
+    return found is not None or read_revocation(conn, document_id) is not None
+
+
+def take_withdrawn(conn: apsw.Connection) -> list[str]:
+    """Return the numbers of withdrawn documents that nobody was told of yet, and note that it is done now."""
+    rows = conn.execute("SELECT coalesce(number, document_id) FROM withdrawn WHERE NOT told ORDER BY 1").fetchall()
+    if rows:
+        conn.execute("UPDATE withdrawn SET told = 1")
+    return [str(row[0]) for row in rows]
+
+
 def read_revoked(conn: apsw.Connection) -> list[str]:
     """Return the ids of all documents known to be revoked."""
     return [str(row[0]) for row in conn.execute("SELECT document_id FROM revocations")]
@@ -160,6 +190,7 @@ def save_document(conn: apsw.Connection, body: Mapping[str, Any], generation: in
     if body.get("status") == "entered-in-error":
         revoke(conn, [{"documentId": document_id, "reason": "entered-in-error"}])
         return
+    conn.execute("DELETE FROM withdrawn WHERE document_id = ?", (document_id,))
     conn.execute(
         "DELETE FROM blobs WHERE document_id = ?1 AND (SELECT sha256 FROM documents WHERE document_id = ?1) <> ?2",
         (document_id, sha256),
@@ -203,6 +234,12 @@ def revoke(conn: apsw.Connection, revocations: Sequence[Mapping[str, Any]]) -> l
         document_id = str(revocation["documentId"])
         conn.execute(
             "INSERT OR REPLACE INTO revocations VALUES (?,?)", (document_id, str(revocation.get("reason") or ""))
+        )
+        conn.execute(
+            "INSERT OR IGNORE INTO withdrawn (document_id, number, category) SELECT document_id,"
+            " json_extract(body, '$.number'), json_extract(body, '$.category') FROM documents"
+            " WHERE document_id = ? AND fetched_at IS NOT NULL AND ? <> ?",
+            (document_id, str(revocation.get("reason") or ""), _NOT_WITHDRAWN),
         )
         conn.execute("DELETE FROM documents WHERE document_id = ?", (document_id,))
         if conn.changes():

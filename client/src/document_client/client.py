@@ -264,8 +264,10 @@ class DocumentClient:
 
         When it had requests accepted, wait up to ``wait_seconds`` for their documents too.
         """
+        from . import cache
         from .documents import settle_cut_off_prints
         from .driver import sync_once
+        from .localdb import transaction
 
         account = self.account()
         with account.watched(), self._connected(account) as connection:
@@ -277,6 +279,8 @@ class DocumentClient:
                     break
                 time.sleep(_DOCUMENT_POLL_SECONDS)
                 report.add(sync_once(account, connection, budget=budget, eager=eager, observe=observe))
+            with transaction(account.cache):
+                report.withdrawn = cache.take_withdrawn(account.cache)
             return report
 
     def status(self) -> Status:

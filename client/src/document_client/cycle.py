@@ -42,6 +42,7 @@ class Report:
     events_sent: int = 0
     events_refused: int = 0
     errors: list[str] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
 
     def add(self, other: Report) -> None:
         """Count another cycle's work in; the last cycle decides how it ended."""
@@ -50,6 +51,7 @@ class Report:
             if isinstance(mine, int) and not isinstance(mine, bool):
                 setattr(self, member.name, mine + more)
         self.errors += other.errors
+        self.withdrawn += other.withdrawn
         self.success, self.stopped, self.detail = other.success, other.stopped, other.detail
 
     def as_json(self) -> dict[str, Any]:

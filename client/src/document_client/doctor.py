@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from . import feed
 from .account import find_set_aside, read_session
 from .errors import ClientError
 from .vault import read_failures, read_unlock_method
@@ -101,14 +103,15 @@ def _examine_token(expires: str | None, now: str, find: Any) -> None:
 def _examine_server(client: DocumentClient, find: Any) -> None:
     from .client import Connected
     from .http import READ_SECONDS
-    from .reactions import Verdict, judge
+    from .reactions import Verdict, epoch_of, judge
 
     told = {
-        Verdict.ACCEPTED: ("ok", "reached"),
+        Verdict.ACCEPTED: ("ok", "reached, and takes your session"),
         Verdict.NO_CONNECTION: ("attention", "no connection; work goes on offline"),
         Verdict.TLS: ("attention", "no secure connection: check the date and time of this device"),
         Verdict.SIGN_IN: ("attention", "wants you to sign in again"),
-        Verdict.REVOKED: ("attention", "says that this device was revoked"),
+        Verdict.REVOKED: ("broken", "says that this device was revoked: ask your administrator"),
+        Verdict.REFUSED: ("broken", "refuses this device or person"),
         Verdict.WAIT: ("attention", "busy"),
         Verdict.SERVER_FAILED: ("attention", "has an error of its own"),
     }
@@ -116,9 +119,16 @@ def _examine_server(client: DocumentClient, find: Any) -> None:
     with Connected(account, client._transport) as connection:
         seconds = min(READ_SECONDS, 10.0)
         answer = connection.send("GET", "/.well-known/document-service", authenticated=False, read_seconds=seconds)
-    verdict = judge(answer, 0.0).verdict
+        if judge(answer, 0.0).verdict is Verdict.ACCEPTED:
+            # What a sync asks, under the session: the open page knows neither tenant nor person nor device.
+            path = feed.ROUTE + quote(feed.read_cursor(account.cache), safe="") + feed.policy_mark(account.cache)
+            answer = connection.send("GET", path, read_seconds=seconds)
+    judged = judge(answer, 0.0)
+    nothing_new = answer.status == 204 and epoch_of(answer)
+    verdict = Verdict.ACCEPTED if nothing_new else judged.verdict
     portal = ("attention", "this network or address is not the service; perhaps it wants you to sign in first")
-    find("server", *told.get(verdict, portal))
+    state, text = told.get(verdict, portal)
+    find("server", state, f"{text}: {judged.told}" if judged.told else text)
 
 
 def _examine_disk(client: DocumentClient, find: Any) -> None:

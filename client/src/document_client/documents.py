@@ -70,12 +70,16 @@ class Documents:
         self._account = account
 
     def list(self) -> _Shown:
-        """Return every document that is, was or should be here: its metadata with fetchedAt, expiresAt and state."""
+        """Return every document that is, was or should be here: its metadata with fetchedAt, expiresAt and state.
+
+        Last come those whose copy was here until they were *withdrawn*: id, number and category are all that is left.
+        """
         account = self._account()
         with account.watched():
             reading, policy = account.clock(), account.policy()
             locked = account.is_locked(reading, policy)
-            return [_shown(e, account, reading, locked=locked) for e in cache.read_entries(account.cache)]
+            entries = [_shown(e, account, reading, locked=locked) for e in cache.read_entries(account.cache)]
+            return entries + [_withdrawn(known) for known in cache.read_withdrawn(account.cache)]
 
     def show(self, document_id: str) -> dict[str, Any]:
         """Return one document's metadata by id or number; raises DocumentUnknown or DocumentRevoked."""
@@ -273,13 +277,18 @@ def _find(account: Account, document_id: str) -> Entry:
     entry = cache.read_entry(account.cache, document_id)
     if entry is not None:
         return entry
-    if cache.read_revocation(account.cache, document_id) is not None:
+    if cache.is_withdrawn(account.cache, document_id):
         raise DocumentRevoked()
     raise DocumentUnknown(f"{document_id} is not known here")
 
 
 # What stays visible of a document while the whole cache is locked: enough to ask for it again.
 _LOCKED_FIELDS = ("id", "number", "kind", "status", "category", "contentType", "size", "sha256", "pages")
+
+
+def _withdrawn(known: dict[str, Any]) -> dict[str, Any]:
+    rest = {"size": 0, "fetchedAt": None, "expiresAt": None, "state": "withdrawn", "serverLost": False}
+    return {**known, "patientId": None, **rest}
 
 
 def _shown(entry: Entry, account: Account, reading: Reading, *, locked: bool) -> dict[str, Any]:

@@ -39,6 +39,7 @@ SCHEMA = (
     );
     INSERT INTO contact VALUES (1, NULL, NULL, NULL, 0);
     """,
+    cache.SCHEMA_WITHDRAWN,
 )
 
 

@@ -17,7 +17,7 @@ def purge_caches(account: Account) -> int:
     """Destroy the keys and rows of all caches, the open one too; returns how many of its documents were readable."""
     with transaction(account.cache):
         held = int(account.cache.execute("SELECT count(*) FROM blobs").get)
-        for table in ("blobs", "parts", "documents"):
+        for table in ("blobs", "parts", "documents", "withdrawn"):
             account.cache.execute(f"DELETE FROM {table}")
     # The key is what counts: whatever the deleted rows leave on the disk can then never be read.
     own = account.session.account_id

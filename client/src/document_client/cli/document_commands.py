@@ -22,6 +22,7 @@ def list_(client: DocumentClient, screen: Screen) -> None:
             "expired": "expired, connect to refresh",
             "evicted": "removed for room, connect to refresh",
             "too large": "too large for the room on this device",
+            "withdrawn": "withdrawn, copy removed: throw away printed copies",
         }
         rows = [
             [
@@ -29,7 +30,7 @@ def list_(client: DocumentClient, screen: Screen) -> None:
                 d.get("title") or d.get("category") or "",
                 d.get("patientId") or "",
                 d.get("renderedAt") or "",
-                size(int(d.get("size") or 0)),
+                size(int(d["size"])) if d.get("size") else "",
                 str(told.get(d["state"], d["state"])) + (f", {d['status']}" if d.get("status") == "superseded" else ""),
                 d.get("expiresAt") or "",
                 d["id"],

@@ -157,6 +157,8 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
             f"sent {counted(report.acknowledged, 'request')}, received {counted(report.downloaded, 'document')}"
             f" ({size(report.bytes_received)}), sent {counted(report.events_sent, 'audit record')}"
         )
+        for number in report.withdrawn:
+            click.echo(f"{number} was withdrawn; its copy was removed here: throw away printed copies")
         if facts.quarantined or facts.failed:
             refused = f"{facts.quarantined} refused, {facts.failed} failed"
             click.echo(f"requests that need a decision: {refused}; see `documents queue`")
