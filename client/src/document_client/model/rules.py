@@ -219,9 +219,7 @@ class Model:
         job["startedAt"] = job["finishedAt"] = to_text(self.now())
         error = self.failing(job)
         if error is not None:
-            job.update(
-                status="failed", error={"code": error["code"], "title": error["title"], "detail": error.get("detail")}
-            )
+            job.update(status="failed", error={"detail": None, **error})
         else:
             document = self._document(job)
             job.update(status="completed", documentId=document["id"], error=None)
