@@ -47,7 +47,7 @@ def test_what_the_network_answers_is_told_apart(device: Device) -> None:
     device.spoil(where, portal())
     assert "sign in" in found(device)["server"][1]
     device.spoil(where, problem(503, "UNAVAILABLE"))
-    assert found(device)["server"] == ("attention", "busy")
+    assert found(device)["server"] == ("attention", "busy: title of UNAVAILABLE")
     device.transport.offline = True
     assert "no connection" in found(device)["server"][1]
 
