@@ -39,6 +39,7 @@ class Row:
         "failures",
         "job_id",
         "job_status",
+        "kept_from",
         "lease",
         "not_before",
         "operation",
@@ -58,7 +59,7 @@ class Row:
         self.tries = self.failures = 0
         self.not_before = 0.0
         self.server_said = False
-        self.lease = self.reason_code = self.epoch = self.job_id = None
+        self.lease = self.reason_code = self.epoch = self.job_id = self.kept_from = None
         self.job_status = self.document_id = self.replaced_by = None
 
     def shown(self) -> tuple[Any, ...]:
@@ -163,7 +164,7 @@ class CacheFile:
 
 
 class OutboxFile:
-    """The audit outbox of one tenant: events with their states, oldest first."""
+    """The audit outbox of one tenant: events with their states and from when they are kept, oldest first."""
 
     __slots__ = ("events", "pending")
 
@@ -401,7 +402,7 @@ def record(
     if cmid is not None:
         event["clientMutationId"] = cmid
     event["hash"] = hash_event(event)
-    outbox.events.append([event, "pending", reading.now])
+    outbox.events.append([event, "pending", None])
     outbox.pending += 1
 
 

@@ -12,7 +12,7 @@ from document_client.http import PART_BYTES
 from document_client.requests import LONGEST_WAIT_SECONDS
 
 from . import memory as m
-from .memory import MemoryAccount, QueueFile, Row
+from .memory import MemoryAccount, OutboxFile, QueueFile, Row
 from .network import download, exchange
 
 if TYPE_CHECKING:
@@ -37,6 +37,36 @@ def due(row: Row, now: float, eager: bool, skip: Any) -> bool:
     until = row.not_before
     waits = now < until <= now + LONGEST_WAIT_SECONDS and (row.server_said or not eager)
     return row.state == "queued" and not waits and row.cmid not in skip
+
+
+def purge_done(rows: dict[str, Row], now: float) -> None:
+    """``requests.purge_done``."""
+    old, before = [], now - m.KEEP_DONE_SECONDS
+    for row in rows.values():
+        if row.state in ("done", "discarded"):
+            if row.kept_from is None:
+                row.kept_from = now
+            elif row.kept_from < before:
+                old.append(row.cmid)
+    for cmid in old:
+        del rows[cmid]
+
+
+def purge_sent(outbox: OutboxFile, now: float) -> None:
+    """``audit.purge_sent``."""
+    old, before = False, now - m.KEEP_EVENTS
+    for entry in outbox.events:
+        if entry[1] == "sent":
+            if entry[2] is None:
+                entry[2] = now
+            old = old or entry[2] < before
+    if old:
+        last = outbox.events[-1]
+        outbox.events = [
+            e
+            for e in outbox.events
+            if e is last or e[1] != "sent" or e[2] >= before or e[0]["action"].startswith("print.")
+        ]
 
 
 class MemoryDisk:
@@ -160,14 +190,14 @@ class MemoryDisk:
             if row is not None and row.state in ("acknowledged", "done", "failed"):
                 row.state, row.operation, row.epoch, row.not_before = "queued", "submit", None, 0.0
                 row.server_said, row.job_id, row.job_status, row.document_id = False, None, None, None
-                row.reason_code, row.changed_at = None, now
+                row.reason_code, row.changed_at, row.kept_from = None, now, None
         return again
 
     def save_epoch(self, effect: fx.SaveEpoch) -> None:
         self.hook()
         for entry in self.audit.events:
             if entry[1] == "sent":
-                entry[1] = "pending"
+                entry[1:] = "pending", None
                 self.audit.pending += 1
         self.fence()
         self.queue.facts["epoch"] = effect.epoch
@@ -195,9 +225,7 @@ class MemoryDisk:
                 done += 1
         if reading.confirmed is None:
             return done
-        before = reading.confirmed - m.KEEP_DONE_SECONDS
-        for row in [r for r in rows.values() if r.changed_at < before and r.state in ("done", "discarded")]:
-            del rows[row.cmid]
+        purge_done(rows, reading.confirmed)
         return done
 
     def end_run(self, effect: fx.EndRun) -> bool:
@@ -206,13 +234,8 @@ class MemoryDisk:
         m.purge_expired(self.cache, reading.estimate, reading.confirmed)
         m.keep_quota(self.cache)
         self.hook()
-        events, before = self.audit.events, (reading.confirmed or 0.0) - m.KEEP_EVENTS
-        if events and events[0][2] < before:
-            self.audit.events = [
-                e
-                for e in events
-                if e is events[-1] or e[1] != "sent" or e[2] >= before or e[0]["action"].startswith("print.")
-            ]
+        if reading.confirmed is not None:
+            purge_sent(self.audit, reading.confirmed)
         self.fence()
         facts = self.queue.facts
         facts["last_stop"] = effect.stopped

@@ -185,11 +185,12 @@ class MemoryHome:
                     q.token,
                     q.owner,
                     {n: v for n, v in q.facts.items() if v is not None},
+                    [r.kept_from for r in q.rows.values()],
                 )
                 for key, q in self.queues.items()
             },
             {key: _dump_cache(c) for key, c in self.caches.items()},
-            {key: self.chain(key) for key in self.outboxes},
+            {key: [tuple(entry) for entry in outbox.events] for key, outbox in self.outboxes.items()},
         )
 
 

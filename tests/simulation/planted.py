@@ -14,7 +14,7 @@ from typing import Any
 from document_client import cycle, reactions, receiving, sync
 from document_client import effects as fx
 from document_client.answers import Transfer
-from document_client.clock import Reading
+from document_client.clock import Reading, to_text
 from document_client.reactions import Judged, Verdict
 
 from . import memory, memory_disk, memory_home, server
@@ -454,6 +454,25 @@ def done_is_purged_by_the_wall_clock() -> list[Patch]:
         return done
 
     return [handler(fx.Reconcile, reconcile)]
+
+
+@bug("what was done by a clock that is a year behind looks old, and is purged")
+def done_is_purged_by_its_own_clock() -> list[Patch]:
+    def purge_done(rows: Any, now: float) -> None:
+        before = now - memory.KEEP_DONE_SECONDS
+        for row in [r for r in rows.values() if r.state in ("done", "discarded") and r.changed_at < before]:
+            del rows[row.cmid]
+
+    return [(memory_disk, "purge_done", purge_done)]
+
+
+@bug("evidence of a clock that is a year behind looks old, and is purged")
+def evidence_is_purged_by_its_own_clock() -> list[Patch]:
+    def purge_sent(outbox: Any, now: float) -> None:
+        last, before = outbox.events[-1:], to_text(now - memory.KEEP_EVENTS)
+        outbox.events = [e for e in outbox.events[:-1] if e[1] != "sent" or e[0]["occurredAt"] >= before] + last
+
+    return [(memory_disk, "purge_sent", purge_sent)]
 
 
 @bug("a restored server never gets the evidence again that it had acknowledged")

@@ -50,6 +50,7 @@ MOVES: dict[str, float] = {
     "disaster": 0.05,
     "hand_over": 0.1,
     "recall": 0.12,
+    "astray": 0.05,
 }
 ALWAYS = (
     "ask",
@@ -71,6 +72,7 @@ THEMES: dict[str, dict[str, float]] = {
         "clock": 1.6,
         "slip": 0.4,
         "shorten": 0.3,
+        "astray": 0.2,
         "time": 2.0,
         "look": 2.5,
         "policy": 1.2,

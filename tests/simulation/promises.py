@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 GRAIN = 6.5
 # The longest time to live that the service of the simulation ever sends.
 LONGEST_TTL = 30 * 86_400.0
+# What the service has is kept for 60 days on the device, for a service that is restored may have lost it again.
+KEPT = 59 * 86_400.0
 
 
 # --- In the middle of a run -----------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ def look(world: World) -> None:
     live = [cmid for cmid, asked in world.asked.items() if asked.session == session and not asked.discarded]
     for cmid in live:
         state = states.get(cmid)
-        if state is None and not (cmid in world.delivered and world.now - world.delivered[cmid] > 59 * 86_400):
+        if state is None and not (cmid in world.delivered and world.now - world.delivered[cmid] > KEPT):
             world.break_promise(f"{cmid} is lost")
         if state == "discarded":
             world.break_promise(f"{cmid} was discarded, and nobody said so")
@@ -246,5 +248,9 @@ def evidence(world: World, tenant: str) -> None:
         if event["eventId"] not in world.server.state.events:
             world.break_promise(f"event {event['sequence']} counts as {state}, and the service does not have it")
     for event_id in world.evidence:
-        if event_id not in world.server.state.events:
+        # What arrived two months before a restore is on no device any more.
+        if (
+            event_id not in world.server.state.events
+            and world.now - world.server.arrived.get(event_id, world.now) <= KEPT
+        ):
             world.break_promise(f"{event_id} was written and never arrived")

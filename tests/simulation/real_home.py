@@ -329,7 +329,7 @@ class RealHome:
         return (
             {key: _dump_queue(conn) for key, conn in self.queues.items()},
             {key: _dump_cache(conn) for key, conn in self.caches.items()},
-            {key: self.chain(key) for key in self.outboxes},
+            {key: _dump_outbox(conn) for key, conn in self.outboxes.items()},
         )
 
 
@@ -365,7 +365,13 @@ def _dump_queue(conn: apsw.Connection) -> Any:
     for name in ("last_attempt", "last_success"):
         if name in facts:
             facts[name] = float(facts[name])
-    return rows, token, owner, facts
+    kept = [since for (since,) in conn.execute("SELECT kept_from FROM requests ORDER BY sequence").fetchall()]
+    return rows, token, owner, facts, kept
+
+
+def _dump_outbox(conn: apsw.Connection) -> Any:
+    rows = conn.execute("SELECT event, state, kept_from FROM events ORDER BY sequence")
+    return [(json.loads(event), state, kept_from) for event, state, kept_from in rows]
 
 
 def _dump_cache(conn: apsw.Connection) -> Any:

@@ -49,6 +49,7 @@ class Server(Model):
         self.takes_batches = True
         self.epochs = 1
         self.made: dict[str, str] = {}
+        self.arrived: dict[str, float] = {}
 
     def _fails(self, job: dict[str, Any]) -> dict[str, str] | None:
         if job["patientId"] in self.broken_patients:
@@ -102,6 +103,7 @@ class Server(Model):
                 result = "duplicate"
             else:
                 known[event_id] = event
+                self.arrived.setdefault(event_id, self.now())
                 result = "accepted"
             items.append({"eventId": event_id, "result": result})
         return ModelAnswer(200, {"items": items})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import promises
-from .moves import DAY, HOUR, MOVES, ask, backup, pick, print_document, restore, switch
+from .moves import DAY, HOUR, MOVES, ask, backup, lose_cache, pick, print_document, restore, switch
 
 if TYPE_CHECKING:
     from .world import Process, World
@@ -104,5 +104,38 @@ def recall(world: World) -> None:
     promises.look(world)
 
 
-MOVES.update(slip=slip, shorten=shorten, disaster=disaster, hand_over=hand_over, recall=recall)
+def astray(world: World) -> None:
+    """A device that has lost its cache, and with it every contact, works by a clock that is a year behind.
+
+    What was done by that clock looks old as soon as the right time is known, and must be kept all the same.
+    """
+    process = _idle(world)
+    if process is None:
+        return
+    backup(world)
+    world.set_clock(-400 * DAY)
+    lose_cache(world)
+    world.mode = "no date"
+    ask(world)
+    for _ in range(2):
+        give_up_half(world)
+    _sync(world, process)
+    world.mode = ""
+    _sync(world, process)
+    promises.look(world)
+    if world.draw() < 0.5:
+        restore(world)
+        _sync(world, process)
+    world.set_clock(0.0)
+
+
+def give_up_half(world: World) -> None:
+    """Somebody begins to discard a request, and the command dies between the event and the deed."""
+    if world.session is not None:
+        number = world.next_number()
+        world.home.record(world.open(), number, "request.discarded", client_mutation_id=f"c{number}")
+        world.wrote(number)
+
+
+MOVES.update(astray=astray, slip=slip, shorten=shorten, disaster=disaster, hand_over=hand_over, recall=recall)
 __all__ = ["MOVES"]

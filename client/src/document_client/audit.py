@@ -37,6 +37,8 @@ SCHEMA = (
     );
     CREATE INDEX events_by_state ON events (state, sequence);
     """,
+    # ``occurred`` is the device's own time, which may have been years behind; the server's time, once it is known.
+    "ALTER TABLE events ADD COLUMN kept_from REAL",
 )
 
 
@@ -106,7 +108,7 @@ def mark(conn: apsw.Connection, results: Sequence[tuple[str, str]]) -> None:
 
 def offer_again(conn: apsw.Connection) -> None:
     """Make what was sent pending again: a restored server may have lost it, and takes what it has only once."""
-    conn.execute("UPDATE events SET state = 'pending' WHERE state = 'sent'")
+    conn.execute("UPDATE events SET state = 'pending', kept_from = NULL WHERE state = 'sent'")
 
 
 def count_copies(conn: apsw.Connection, document_id: str) -> int:
@@ -133,9 +135,13 @@ def read_all(conn: apsw.Connection) -> list[dict[str, Any]]:
 
 
 def purge_sent(conn: apsw.Connection, now: float) -> None:
-    """Remove events sent long ago; never the last one, which the next event names, nor prints (copy numbers)."""
+    """Remove events sent long ago; never the last one, which the next event names, nor prints (copy numbers).
+
+    ``now`` is the server's time. How long an event is kept counts from when it is first seen here as sent.
+    """
+    conn.execute("UPDATE events SET kept_from = ? WHERE state = 'sent' AND kept_from IS NULL", (now,))
     conn.execute(
-        "DELETE FROM events WHERE state = 'sent' AND occurred < ? AND action NOT LIKE 'print.%'"
+        "DELETE FROM events WHERE state = 'sent' AND kept_from < ? AND action NOT LIKE 'print.%'"
         " AND sequence < (SELECT max(sequence) FROM events)",
         (now - KEEP_SENT_SECONDS,),
     )

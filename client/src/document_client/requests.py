@@ -72,6 +72,8 @@ SCHEMA = (
     INSERT INTO drain VALUES (1, 0, '', 0);
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
     """,
+    # ``changed_at`` is the device's own time, which may have been years behind; the server's time, once it is known.
+    "ALTER TABLE requests ADD COLUMN kept_from REAL",
 )
 
 
@@ -296,7 +298,7 @@ def offer_again(conn: apsw.Connection, cmid: str, now: float) -> str | None:
     conn.execute(
         "UPDATE requests SET state = 'queued', operation = 'submit', epoch = NULL, not_before = 0, server_said = 0,"
         " job_id = NULL, job_status = NULL, document_id = NULL, job = NULL, reason_code = NULL, reason_title = NULL,"
-        " changed_at = ? WHERE client_mutation_id = ? AND state IN ('acknowledged','done','failed')",
+        " changed_at = ?, kept_from = NULL WHERE client_mutation_id = ? AND state IN ('acknowledged','done','failed')",
         (now, cmid),
     )
     return row[0] if row else None
@@ -309,9 +311,13 @@ def confirm(conn: apsw.Connection, cmid: str, job: dict[str, Any], epoch: str, n
 
 
 def purge_done(conn: apsw.Connection, now: float) -> int:
-    """Remove requests that were done or discarded 60 days ago; returns how many. ``now`` is the server's time."""
+    """Remove requests that were done or discarded 60 days ago; returns how many. ``now`` is the server's time.
+
+    The 60 days count from when a request is first seen here as done.
+    """
+    conn.execute("UPDATE requests SET kept_from = ? WHERE state IN ('done','discarded') AND kept_from IS NULL", (now,))
     conn.execute(
-        "DELETE FROM requests WHERE state IN ('done','discarded') AND changed_at < ?", (now - KEEP_DONE_SECONDS,)
+        "DELETE FROM requests WHERE state IN ('done','discarded') AND kept_from < ?", (now - KEEP_DONE_SECONDS,)
     )
     return conn.changes()
 
