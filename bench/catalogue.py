@@ -1,4 +1,4 @@
-"""The catalogue of a tenant with 5,000 templates: a page of the list, a filtered page, and a refresh without news.
+"""The catalogue of a tenant with 5,000 templates: a page of the list, filtered pages, and a refresh without news.
 
     .venv/bin/python bench/catalogue.py [--templates N] [--rounds N]
 
@@ -79,11 +79,13 @@ def measure(count: int, rounds: int) -> dict[str, tuple[float, float]]:
             first = client.get(LIST, params={"limit": 100})
             cursor = first.json()["nextCursor"]
             filtered = {"limit": 100, "category": "letter", "facilityId": "ward-9"}
+            shipped = {"limit": 100, "origin": "platform"}
             news = {"If-None-Match": first.headers["etag"]}
             return {
                 "first page": _measure(client, rounds, 200, params={"limit": 100}),
                 "second page": _measure(client, rounds, 200, params={"limit": 100, "cursor": cursor}),
                 "category and facility": _measure(client, rounds, 200, params=filtered),
+                "the platform's forms": _measure(client, rounds, 200, params=shipped),
                 "refresh, nothing new": _measure(client, rounds, 304, params={"limit": 100}, headers=news),
             }
 

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
+from document_service.definitions import unreviewed
+from document_service.platform_forms import catalogue
 from service import Api, Service, request_for
 
 
 def test_a_new_tenant_may_use_them(api: Api) -> None:
     assert api.render(request_for(api.platform_version(), locale="fa-AF"))["status"] == "completed"
+
+
+def test_the_list_names_them_of_each_platform_form_and_of_no_other(api: Api) -> None:
+    assert api.post("/v1/document-templates", json={"name": "Own", "category": "other"}).status_code == 201
+    listed = api.get("/v1/document-templates", params={"limit": 100}).json()["items"]
+    shipped = {form.key: form for form in catalogue()}
+    assert {one["platformFormKey"] for one in listed} >= set(shipped)
+    for one in listed:
+        form = shipped.get(one["platformFormKey"])
+        assert one["unreviewedLocales"] == (list(unreviewed(json.loads(form.definition))) if form else [])
+    # Nothing would be shown by a list that is empty everywhere; the words of this form await a native speaker.
+    assert ["fa-AF", "ps-AF"] in [one["unreviewedLocales"] for one in listed]
 
 
 def test_the_policy_refuses_them_until_an_administrator_answers(service: Service, fhir_url: str) -> None:

@@ -249,6 +249,15 @@ async def list_page(
     return [Template(**row) for row in rows]
 
 
+async def platform_definitions(connection: Connection, listed: list[Template]) -> dict[str, str]:
+    """The current definition (JSON text) of each platform form in ``listed``, by the template's id."""
+    current = {one.current_version_id: one.id for one in listed if one.origin == "platform" and one.current_version_id}
+    if not current:
+        return {}
+    rows = await connection.fetch("SELECT id, definition FROM template_versions WHERE id = ANY ($1)", list(current))
+    return {current[row["id"]]: row["definition"] for row in rows}
+
+
 async def list_state(connection: Connection) -> str:
     """A short text that changes whenever any template that this tenant can read changes."""
     state: str = await connection.fetchval(

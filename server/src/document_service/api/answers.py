@@ -137,10 +137,16 @@ class SavedDraft(TemplateShape):
     problems: list[FieldProblem]
 
 
+class CatalogueEntry(TemplateShape):
+    """A template in the catalogue; ``unreviewedLocales`` are those of a platform form whose words nobody reviewed."""
+
+    unreviewed_locales: list[str]
+
+
 class TemplatePage(Shape):
     """A page of the catalogue."""
 
-    items: list[TemplateShape]
+    items: list[CatalogueEntry]
     next_cursor: str | None
 
 

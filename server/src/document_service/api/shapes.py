@@ -426,6 +426,11 @@ def template(template: Template) -> dict[str, Any]:
     }
 
 
+def catalogue_entry(shown: Template, unreviewed: tuple[str, ...]) -> dict[str, Any]:
+    """A template as the catalogue lists it, with the locales of a platform form whose words nobody has reviewed."""
+    return {**template(shown), "unreviewedLocales": list(unreviewed)}
+
+
 def version(version: Version, definition: Any, sealer: Sealer) -> dict[str, Any]:
     """A version as the wire shows it; ``definition`` is the parsed text."""
     withdrawn = None

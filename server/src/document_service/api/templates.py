@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -89,7 +90,15 @@ async def list_templates(
         if shapes.etag_matches(if_none_match, etag):
             return Response(status_code=304, headers=headers)
         rows = await templates.list_page(connection, caller, wanted, after, limit + 1)
-    return JSONResponse(paging.page(rows, limit, shapes.template), headers=headers)
+        shipped = await templates.platform_definitions(connection, rows[:limit])
+    unreviewed = {template_id: _unreviewed(definition) for template_id, definition in shipped.items()}
+    body = paging.page(rows, limit, lambda row: shapes.catalogue_entry(row, unreviewed.get(row.id, ())))
+    return JSONResponse(body, headers=headers)
+
+
+@lru_cache(maxsize=64)  # The product ships nine forms; a tenant may pin each of them to an older version.
+def _unreviewed(definition: str) -> tuple[str, ...]:
+    return definitions.unreviewed(json.loads(definition))
 
 
 @router.post("", status_code=201, response_model=shapes.TemplateShape, summary="Create a draft")
