@@ -127,6 +127,38 @@ def test_a_pin_names_a_version_of_that_form(api: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "TEMPLATE_STATE_CONFLICT")
 
 
+def test_an_operator_pins_as_the_route_does(service: Service, fhir_url: str) -> None:
+    tenant = service.create_tenant(fhir_url)
+    form = "patient-label-sheet"
+    with service.caller(tenant) as caller:
+        version = _listed(caller, form)["currentVersionId"]
+        for _ in range(2):
+            told = service.command("template", "pin", form, "--tenant", tenant, "--version", "1.0.0")
+            assert told == f"{tenant} stays with Patient Label Sheet 1.0.0\n"
+        assert _listed(caller, form)["pinnedVersionId"] == version
+        fed = caller.get("/v1/documents/changes").json()["templates"]
+        assert version in [one["pinnedVersionId"] for one in fed]
+        told = service.command("template", "unpin", _listed(caller, form)["id"], "--tenant", tenant)
+        assert told == f"{tenant} follows Patient Label Sheet; now 1.0.0\n"
+        assert _listed(caller, form)["pinnedVersionId"] is None
+        # What changed nothing is not in the trail; what did is there once, with the route's own words.
+        acts = caller.get("/v1/audit-events", params={"action": "template.*"}).json()["items"]
+        assert [(act["action"], act["actor"]) for act in acts] == [
+            ("template.follow", "operator"),
+            ("template.pin", "operator"),
+        ]
+        assert acts[1]["detail"] == {"versionId": version}
+        own = caller.post(TEMPLATES, json={"name": "Own", "category": "other"}).json()["id"]
+    for wrong in (
+        ("pin", form, "--tenant", tenant, "--version", "9.0.0"),
+        ("pin", "no-such-form", "--tenant", tenant, "--version", "1.0.0"),
+        ("pin", form, "--tenant", "nobody", "--version", "1.0.0"),
+        ("unpin", own, "--tenant", tenant),
+    ):
+        with pytest.raises(AssertionError, match="exit 69"):
+            service.command("template", *wrong)
+
+
 async def test_a_version_for_a_later_day_waits_while_the_one_before_it_serves(service: Service, api: Api) -> None:
     body = {"name": f"Form {uuid.uuid4()}", "category": "other", "definition": definition()}
     path = f"{TEMPLATES}/{api.post(TEMPLATES, json=body).json()['id']}"

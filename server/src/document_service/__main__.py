@@ -133,6 +133,7 @@ def all_commands() -> click.Group:
     from document_service.commands import (
         audit_commands,
         operators,
+        pin_commands,
         retention_commands,
         store_commands,
         template_commands,
@@ -141,6 +142,8 @@ def all_commands() -> click.Group:
 
     cli.add_command(tenant_commands.tenant)
     cli.add_command(template_commands.template)
+    for verb in pin_commands.COMMANDS:
+        template_commands.template.add_command(verb)
     for module in (operators, audit_commands, store_commands, retention_commands):
         for command in module.COMMANDS:
             cli.add_command(command)

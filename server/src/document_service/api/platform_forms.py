@@ -7,14 +7,12 @@ import json
 from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse
 
-from document_service import audit, definitions, origins, template_pins, templates, translations
+from document_service import audit, definitions, origins, pinning, templates, translations
 from document_service.api import shapes
 from document_service.api.callers import Author, Opened, TenantAdmin
 from document_service.api.exact import ExactRoute
-from document_service.database import Connection, tenant_transaction
-from document_service.errors import LocaleUnsupported, NotFound, TemplateStateConflict
-from document_service.templates import Template
-from document_service.tokens import Caller
+from document_service.database import tenant_transaction
+from document_service.errors import LocaleUnsupported, TemplateStateConflict
 
 router = APIRouter(prefix="/v1/document-templates", tags=["templates"], route_class=ExactRoute)
 
@@ -52,40 +50,13 @@ async def show_origin(template_id: str, caller: Author, runtime: Opened) -> Resp
 @router.put("/{template_id}/pin", response_model=shapes.TemplateShape, summary="Stay with a version of a platform form")
 async def pin(template_id: str, body: shapes.PinRequest, caller: TenantAdmin, runtime: Opened) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        template = await _platform_form(connection, caller, template_id)
-        version = await templates.show_version(connection, body.version_id)
-        if version.template_id != template.id:
-            raise NotFound()
-        if version.withdrawn_at is not None:
-            raise TemplateStateConflict("This version was withdrawn; pin another one.")
-        if await template_pins.pin(connection, caller.tenant, template.id, version.id, caller.user):
-            await _record(connection, caller, "template.pin", template, versionId=version.id)
-        template = await templates.show(connection, caller, template_id)
-    return shapes.template_answer(template)
+        return shapes.template_answer(await pinning.pin(connection, caller, template_id, body.version_id))
 
 
 @router.delete("/{template_id}/pin", response_model=shapes.TemplateShape, summary="Follow a platform form again")
 async def follow(template_id: str, caller: TenantAdmin, runtime: Opened) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        template = await _platform_form(connection, caller, template_id)
-        if await template_pins.follow(connection, caller.tenant, template.id):
-            await _record(connection, caller, "template.follow", template)
-        template = await templates.show(connection, caller, template_id)
-    return shapes.template_answer(template)
-
-
-async def _platform_form(connection: Connection, caller: Caller, template_id: str) -> Template:
-    template = await templates.show(connection, caller, template_id)
-    if template.origin != "platform":
-        raise TemplateStateConflict(
-            "Only a platform form is pinned or followed; of your own forms you publish versions."
-        )
-    return template
-
-
-async def _record(connection: Connection, caller: Caller, action: str, template: Template, **detail: str) -> None:
-    event = audit.Event(action, caller.user, template_id=template.id, detail=detail)
-    await audit.record(connection, caller.tenant, event)
+        return shapes.template_answer(await pinning.follow(connection, caller, template_id))
 
 
 @router.post("/{template_id}/accept-translation", summary="Answer for a locale that nobody reviewed")

@@ -26,11 +26,14 @@ async def owner_connection(settings: Settings) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def owner_transaction(settings: Settings) -> AsyncIterator[Connection]:
+async def owner_transaction(settings: Settings, tenant_id: str = "") -> AsyncIterator[Connection]:
     """One transaction of the owner role on a database that is up to date.
+
+    With a tenant it sees what that tenant has of its own beside shared rows, such as its pins; it is not limited to it.
 
     Raises:
         DatabaseUnavailable: PostgreSQL does not answer.
     """
     async with owner_connection(settings) as connection, connection.transaction():
+        await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant_id)
         yield connection
