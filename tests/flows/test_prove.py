@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+import pikepdf
 import pytest
 from PIL import Image
 
@@ -18,6 +19,7 @@ from document_service.errors import NotFound
 from document_service.keys import KeyStore
 from document_service.store import ObjectStore, open_store
 from raw_database import Connection, connected
+from requisition import definition
 from service import Api, Service, request_for
 
 
@@ -86,6 +88,24 @@ async def test_an_untouched_document_is_identical_whatever_the_tenant_changed_si
     found = await archive.prove()
     assert found.recorded == found.stored == found.rendered
     assert found.differences == ()
+
+
+async def test_a_pdf_a_1b_is_proved_too(service: Service, api: Api) -> None:
+    picture = BytesIO()
+    Image.new("RGBA", (60, 40), (20, 80, 120, 100)).save(picture, "PNG")
+    headers = {"If-Match": api.get("/v1/tenant/branding").headers["ETag"], "Content-Type": "image/png"}
+    assert api.put("/v1/tenant/branding/logo", content=picture.getvalue(), headers=headers).status_code == 200
+    form = api.post("/v1/document-templates", json={"name": "For the old archive", "category": "report"}).json()["id"]
+    draft = api.put(f"/v1/document-templates/{form}/draft", json={**definition(), "archival": "a-1b"})
+    assert draft.json()["problems"] == []
+    key = {"Idempotency-Key": "first"}
+    version = api.post(f"/v1/document-templates/{form}/publish", json={}, headers=key).json()
+    job = api.render(request_for(version["id"], inputs={"reason": "Fever", "tests": "CBC"}))
+    assert job["status"] == "completed", job
+    with pikepdf.open(BytesIO(api.content(job["documentId"]).content)) as pdf:
+        metadata = pdf.open_metadata()
+        assert (metadata["pdfaid:part"], metadata["pdfaid:conformance"]) == ("1", "B")
+    assert service.command("prove", job["documentId"]).strip() == "identical"
 
 
 async def test_bytes_that_were_changed_are_altered_even_with_their_record(archive: Archive) -> None:

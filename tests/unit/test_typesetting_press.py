@@ -226,6 +226,13 @@ def test_logo_may_be_a_raster_image(press: Press) -> None:
         printed(press, small_page(), logo=buffer.getvalue())
 
 
+def test_a_preview_of_a_pdf_a_1b_form_keeps_its_translucent_mark(press: Press) -> None:
+    result = printed(press, small_page(archival="a-1b", mark="PREVIEW"))
+    with pikepdf.open(io.BytesIO(result.sheets[0])) as pdf:
+        assert pdf.open_metadata()["pdfaid:part"] == "2"
+    assert "\nW\nE\nI\nV\nE\nR\nP\n" in text_of(result.sheets[0]), "it runs up the page"
+
+
 def test_layout_never_formats_and_never_calls_out() -> None:
     """The library is ours alone: no packages, no evaluation of text, no reading but of what it was handed."""
     for name, source in layout_sources().items():

@@ -134,7 +134,7 @@ def _page_model(
     region = page_style.locale.rpartition("-")[2]
     margins = definition.page.margins
     mark = request.get("mark")
-    return {
+    model: PageModel = {
         "layout": LAYOUT_VERSION,
         "lang": page_style.language,
         "region": region if len(region) == 2 and region.isupper() else None,
@@ -158,3 +158,6 @@ def _page_model(
         # Previews only: printed across every page.
         "mark": isolate_clean_text(mark) if mark else None,
     }
+    if definition.archival == "a-1b":
+        model["archival"] = definition.archival
+    return model

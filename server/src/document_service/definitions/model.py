@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+Archival = Literal["a-2a", "a-1b"]
+DEFAULT_ARCHIVAL: Final[Archival] = "a-2a"
 
 ORDERED_OUT_STATUSES = frozenset(
     {"revoked", "cancelled", "stopped", "not-done", "aborted", "rejected", "nullified", "failed"}
@@ -69,6 +72,7 @@ class Definition:
     """A checked definition. ``sections`` stay plain mappings: bindings.page reads them."""
 
     page: Page
+    archival: Archival
     locales: tuple[str, ...]
     labels: Mapping[str, Mapping[str, str]]
     reviewed_by: Mapping[str, str | None]
@@ -124,6 +128,7 @@ def from_json(definition: Mapping[str, Any]) -> Definition:
             # 18 mm holds the running header and keeps clear of the unprintable edge of office printers.
             margins={side: _millimetres(margins.get(side, 18)) for side in ("top", "bottom", "left", "right")},
         ),
+        archival=definition.get("archival", DEFAULT_ARCHIVAL),
         locales=tuple(definition["locales"]),
         labels=definition["labels"],
         reviewed_by={locale: entry["reviewedBy"] for locale, entry in definition.get("translations", {}).items()},

@@ -166,6 +166,8 @@ class PageModel(TypedDict):
     logo: dict[str, str] | None
     identity: Identity
     sections: list[Section]
+    # The archive profile, where the definition chose another than PDF/A-2a with PDF/UA-1.
+    archival: NotRequired[Literal["a-1b"]]
     # Printed across every page of a preview; null on documents.
     mark: NotRequired[str | None]
     # Words that no section shows but a reader hears: the document's title for metadata has no bidi controls.
@@ -288,8 +290,9 @@ PAGE_MODEL_SCHEMA: dict[str, Any] = {
                 }
             ),
             "sections": {"type": "array", "items": {"oneOf": list(_SECTIONS)}},
+            "archival": {"const": "a-1b"},
             "mark": _TEXT_OR_NULL,
         },
-        optional=("plainTitle", "mark"),
+        optional=("plainTitle", "archival", "mark"),
     ),
 }

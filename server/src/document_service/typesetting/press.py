@@ -29,6 +29,9 @@ LAYOUT_DIR = Path(__file__).parent / "layout"
 
 # PDF/A-2a for the archive, PDF/UA-1 for readers who listen (design §4).
 PDF_STANDARDS: list[typst.PDFStandard] = ["a-2a", "ua-1"]
+# What a definition may choose instead. PDF/A-1 is PDF 1.4, in which the foot of a page cannot be told from its text:
+# Typst refuses PDF/UA-1 with it (decision 15).
+A_1B: list[typst.PDFStandard] = ["a-1b"]
 
 # A preview is for a screen: 110 dots an inch show an A4 page 910 wide.
 PREVIEW_PPI = 110
@@ -124,7 +127,7 @@ class Press:
             sources = dict(self._layout)
             sizes: dict[int, tuple[int, int]] = {}
             for name, picture in images.items():
-                sources[_picture_name(name)] = _as_data(as_svg(picture))
+                sources[_picture_name(name)] = _as_data(as_svg(picture, opaque="archival" in model))
             for index, section in enumerate(model["sections"]):
                 if section["type"] == "qr":
                     sources[f"code-{index}"] = _as_data(codes.qr_svg(section["content"]))
@@ -156,28 +159,34 @@ class Press:
         """
         for run in ("many",) if model["tall"] else ("1", "many"):
             sources["page.json"] = _as_data(json.dumps(model | {"run": run}, ensure_ascii=False).encode())
-            sheets, warnings = self._typst(sources, output, issued_at)
+            sheets, warnings = self._typst(sources, None if output == "png" else _standards(model), issued_at)
             pages = len(sheets) if output == "png" else _page_count(sheets[0])
             if pages == 1:
                 break
         return sheets, warnings
 
     def _typst(
-        self, sources: dict[str, bytes], output: str, issued_at: datetime
+        self, sources: dict[str, bytes], standards: list[typst.PDFStandard] | None, issued_at: datetime
     ) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-        preview = output == "png"
+        preview = standards is None
         try:
             made, warnings = self._compiler.compile_with_warnings(
                 sources,  # type: ignore[type-var]  # The stub does not know of the dict that the engine takes.
                 format="png" if preview else "pdf",
                 ppi=PREVIEW_PPI if preview else None,
-                pdf_standards=None if preview else PDF_STANDARDS,
+                pdf_standards=standards,
                 timestamp=issued_at,
             )
         except typst.TypstError as error:
             raise _refusal(error) from None
         sheets = made if isinstance(made, list) else [made or b""]
         return tuple(sheets), tuple(_without_values(w.message) for w in warnings)
+
+
+def _standards(model: dict[str, Any]) -> list[typst.PDFStandard]:
+    """The standards of the page model's PDF. A preview's mark is translucent, which PDF/A-1 forbids; it is no archive
+    copy either."""
+    return A_1B if "archival" in model and not model.get("mark") else PDF_STANDARDS
 
 
 def _spoken(model: dict[str, Any]) -> dict[str, Any]:
