@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -26,6 +27,9 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
     finally:
         running.stop()
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
 def code_of(service: Service, document_id: str) -> str:
@@ -81,9 +85,84 @@ def test_the_printed_code_is_the_address_of_the_page(public: Service, fhir_url: 
     ]
 
 
-def test_a_guess_finds_nothing_and_guessing_is_slowed(public: Service) -> None:
-    answers = [httpx2.get(f"{public.url}/verify/{uuid.uuid4().hex}").status_code for _ in range(60)]
-    assert set(answers) == {404, 429}
+def test_every_look_is_in_the_trail_with_what_was_told(public: Service, fhir_url: str) -> None:
+    with public.caller(public.create_tenant(fhir_url)) as api:
+        documents = [api.render(request_for(api.platform_version()))["documentId"] for _ in range(2)]
+        code = code_of(public, documents[0])
+        look(public, code)
+        assert httpx2.get(f"{public.url}/verify/{code}", headers=BROWSER).status_code == 200
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        body = {"byDocumentId": documents[1], "reason": "a newer one"}
+        assert api.post(f"/v1/documents/{documents[0]}/supersede", json=body, headers=key).status_code == 200
+        look(public, code)
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        assert api.post(f"/v1/documents/{documents[1]}/void", json={"reason": "wrong"}, headers=key).status_code == 200
+        look(public, code_of(public, documents[1]))
+        # A code that no document has is a look at no document, and none of these is in another tenant's trail.
+        assert httpx2.get(f"{public.url}/verify/{code[:-1]}").status_code == 404
+        events = api.get("/v1/audit-events", params={"action": "document.verify"}).json()["items"]
+        assert {event["actor"] for event in events} == {"public"}
+        assert [(event["documentId"], event["detail"]["told"]) for event in events] == [
+            (documents[1], "withdrawn"),
+            (documents[0], "superseded"),
+            (documents[0], "genuine"),
+            (documents[0], "genuine"),
+        ]
+    with public.caller(public.create_tenant(fhir_url)) as other:
+        assert other.get("/v1/audit-events", params={"action": "document.verify"}).json()["items"] == []
+    assert code not in public.log, "the code is the right to look"
+
+
+#: What the record of the made-up patient holds: name, identifier, birth date, telephone, ids.
+OF_THE_PATIENT = ("Noorzai", "Fatima", "KBL-100871", "1978-06", "Jun 1978", "555 0187", "demo-", "atient")
+
+
+def test_nothing_of_the_patient_is_told_whatever_the_state(public: Service, fhir_url: str) -> None:
+    with public.caller(public.create_tenant(fhir_url)) as api:
+        document = api.render(request_for(api.platform_version()))["documentId"]
+        code = code_of(public, document)
+        for change in (None, "void"):
+            if change is not None:
+                key = {"Idempotency-Key": str(uuid.uuid4())}
+                reason = {"reason": "Noorzai is the wrong patient"}
+                assert api.post(f"/v1/documents/{document}/{change}", json=reason, headers=key).status_code == 200
+            for headers in (BROWSER, {"Accept": "application/json"}):
+                answer = httpx2.get(f"{public.url}/verify/{code}", headers=headers)
+                assert answer.status_code == 200
+                said = answer.text + str(dict(answer.headers))
+                assert [word for word in OF_THE_PATIENT if word in said] == []
+                assert answer.headers["cache-control"] == "no-store", "a withdrawn paper is never shown as current"
+                assert "script" not in answer.text
+
+
+def test_an_unknown_code_is_a_page_for_a_person_and_a_problem_for_a_program(public: Service) -> None:
+    for code in (uuid.uuid4().hex, "x", "a" * 500, "%00" * 24):
+        for headers, kind in ((BROWSER, "text/html"), ({}, "application/problem+json")):
+            answer = httpx2.get(f"{public.url}/verify/{code}", headers={**headers, "X-Forwarded-For": "192.0.2.7"})
+            assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (404, kind), code
+    page = httpx2.get(f"{public.url}/verify/{uuid.uuid4().hex}", headers=BROWSER)
+    assert "do not trust the paper" in page.text
+
+
+def test_guessing_is_slowed_by_address_and_the_wait_that_is_told_is_enough(public: Service) -> None:
+    def guess(address: str, **headers: str) -> httpx2.Response:
+        # A proxy on this machine says who asks.
+        named = {"X-Forwarded-For": address, **headers}
+        return httpx2.get(f"{public.url}/verify/{uuid.uuid4().hex}", headers=named)
+
+    answers = [guess("192.0.2.1") for _ in range(60)]
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {404, 429}
+    assert statuses[:30] == [404] * 30
+    refused = guess("192.0.2.1")
+    assert (refused.status_code, refused.json()["code"]) == (429, "TOO_MANY_REQUESTS")
+    page = guess("192.0.2.1", **BROWSER)
+    assert (page.status_code, page.headers["content-type"].split(";")[0]) == (429, "text/html")
+    assert guess("192.0.2.2").status_code == 404, "another address is not slowed"
+    wait = int(page.headers["Retry-After"])
+    assert 1 <= wait <= 2
+    time.sleep(wait)
+    assert guess("192.0.2.1").status_code == 404
 
 
 def look(service: Service, code: str) -> dict[str, str]:

@@ -34,6 +34,9 @@ WRONG = {
     "signed_url_ttl": ("15 minutes", "15m"),
     "dedup_window": ("-1d", "400d"),
     "cache_ttl": ("0", "positive"),
+    "user_rate": ("49/200", "from 50"),
+    "tenant_rate": ("5000", "1000/200"),
+    "public_rate": ("30/0", "60/0.5"),
     "log_level": ("LOUD", "WARNING"),
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from document_service.errors import TooManyRequests
-from document_service.throttle import USER_RATE, Rate, Throttle
+from document_service.settings import Rate, Settings
+from document_service.throttle import Throttle
 
 
 def test_a_burst_passes_and_the_next_waits_as_long_as_it_is_told() -> None:
@@ -22,6 +23,6 @@ def test_a_burst_passes_and_the_next_waits_as_long_as_it_is_told() -> None:
 
 
 def test_fifty_identical_posts_at_once_are_within_the_users_rate() -> None:
-    throttle = Throttle(USER_RATE, clock=lambda: 0.0)
+    throttle = Throttle(Settings().user_rate, clock=lambda: 0.0)
     for _ in range(50):
         throttle.take("nurse")

@@ -24,7 +24,7 @@ from document_service.scanner import Scanner
 from document_service.settings import Settings
 from document_service.signing import UrlSigner
 from document_service.store import ObjectStore, open_store
-from document_service.throttle import PUBLIC_RATE, TENANT_RATE, USER_RATE, Throttle
+from document_service.throttle import Throttle
 from document_service.tokens import LocalIssuer, Verifier, parse_issuers
 from document_service.typesetting.pool import TypesettingPool
 
@@ -55,11 +55,17 @@ class Runtime:
     waiting: dict[str, asyncio.Future[Document | None]] = field(default_factory=dict)
     #: Set when the process was asked to stop: whoever waits for something answers now.
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
-    user_throttle: Throttle = field(default_factory=lambda: Throttle(USER_RATE))
-    tenant_throttle: Throttle = field(default_factory=lambda: Throttle(TENANT_RATE))
-    public_throttle: Throttle = field(default_factory=lambda: Throttle(PUBLIC_RATE))
+    user_throttle: Throttle = field(init=False)
+    tenant_throttle: Throttle = field(init=False)
+    public_throttle: Throttle = field(init=False)
     # One preview at a time: a form that runs away holds one child, never all of the clinic's.
     previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+    def __post_init__(self) -> None:
+        """Make the buckets of the rates that the settings name."""
+        self.user_throttle = Throttle(self.settings.user_rate)
+        self.tenant_throttle = Throttle(self.settings.tenant_rate)
+        self.public_throttle = Throttle(self.settings.public_rate)
 
     @asynccontextmanager
     async def preview_turn(self) -> AsyncIterator[None]:

@@ -60,6 +60,34 @@ def _parse_positive(text: str) -> int:
     return int(text)
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``burst`` requests at once, then ``per_second``."""
+
+    burst: float
+    per_second: float
+
+    def __str__(self) -> str:
+        return f"{self.burst:g}/{self.per_second:g}"
+
+
+def _parse_rate(least_burst: int) -> Callable[[str], Rate]:
+    def parse(text: str) -> Rate:
+        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,3})?)", text.strip())
+        rate = Rate(int(match[1]), float(match[2])) if match else None
+        if rate is None or rate.burst < least_burst or rate.per_second == 0:
+            raise ValueError(
+                f"allowed is requests at once, from {least_burst}, and then a second, such as 1000/200 or 60/0.5"
+            )
+        return rate
+
+    return parse
+
+
+#: Fifty identical posts at once are answered, whatever the operator sets (contract §2).
+_LEAST_BURST = 50
+
+
 def _parse_clamd(text: str) -> str:
     if not re.fullmatch(r"unix:/.+|tcp:[^:]+:\d{1,5}", text):
         raise ValueError("allowed is unix:/path/to/clamd.sock or tcp:host:port")
@@ -113,6 +141,25 @@ class Settings:
     signed_url_ttl: timedelta = _setting(timedelta(minutes=15), parse_duration, "life of a signed download URL")
     dedup_window: timedelta = _setting(timedelta(days=400), parse_duration, "how long a clientMutationId is remembered")
     cache_ttl: timedelta = _setting(timedelta(days=7), parse_duration, "how long a device may show a cached document")
+    # A device replays its queue in one go, fifty identical posts at once are within the contract, and an integration
+    # may keep twenty renders under way; nobody at a keyboard comes near either figure.
+    user_rate: Rate = _setting(
+        Rate(1000, 200),
+        _parse_rate(_LEAST_BURST),
+        "requests of one user: at once / then a second; more are answered 429",
+    )
+    # Several integrations and a hundred devices of one organisation.
+    tenant_rate: Rate = _setting(
+        Rate(5000, 1000),
+        _parse_rate(_LEAST_BURST),
+        "requests of one tenant: at once / then a second; more are answered 429",
+    )
+    # A person with a phone looks at a handful of papers.
+    public_rate: Rate = _setting(
+        Rate(30, 0.5),
+        _parse_rate(1),
+        "looks at the public verification page from one address: at once / then a second",
+    )
     log_level: str = _setting("INFO", _parse_level, "least severe log entries that are written")
 
     @property

@@ -6,31 +6,12 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from document_service.errors import TooManyRequests
+from document_service.settings import Rate
 
 #: Buckets that are remembered; the least recently used is forgotten, which only ever gives somebody a full one.
 REMEMBERED = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """``burst`` requests at once, then ``per_second``."""
-
-    burst: float
-    per_second: float
-
-
-#: A device replays its queue in one go, fifty identical posts at once are within the contract, and an integration
-#: may keep twenty renders under way; nobody at a keyboard comes near either figure.
-USER_RATE = Rate(1000, 200)
-
-#: Several integrations and a hundred devices of one organisation.
-TENANT_RATE = Rate(5000, 1000)
-
-#: The public verification page, by address: a person with a phone looks at a handful of papers.
-PUBLIC_RATE = Rate(30, 0.5)
 
 
 class Throttle:

@@ -98,6 +98,7 @@ class Envelope:
         if device_identity.is_signed(headers, scope["method"], path):
             body = await _whole_body(self._limited(scope, receive))
             state["caller"], state["device_id"] = await device_identity.signing_device(self._runtime, headers, body)
+            self._throttle(state["caller"])
             state["by_signature"] = True
             return _replay(body)
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -106,8 +107,7 @@ class Envelope:
         caller = await self._runtime.verifier.verify(token.strip())
         if not self._runtime.keys.has_tenant(caller.tenant):
             await self._refuse_without_key(caller.tenant)
-        self._runtime.tenant_throttle.take(caller.tenant)
-        self._runtime.user_throttle.take(f"{caller.tenant}\n{caller.user}")
+        self._throttle(caller)
         state["caller"] = caller
         await self._name_device(scope, state, caller, headers)
         # PostgreSQL's text cannot hold this character, so no id and no filter does.
@@ -117,6 +117,11 @@ class Envelope:
             problem = Problem("#query", "NOT_STORABLE", "The query holds the character U+0000; remove it.")
             raise InvalidRequest(errors=(problem,))
         return self._limited(scope, receive)
+
+    def _throttle(self, caller: Caller) -> None:
+        """Take the request from the caller's bucket first: what a runaway user is refused costs the tenant nothing."""
+        self._runtime.user_throttle.take(f"{caller.tenant}\n{caller.user}")
+        self._runtime.tenant_throttle.take(caller.tenant)
 
     async def _name_device(self, scope: Scope, state: dict[str, Any], caller: Caller, headers: Headers) -> None:
         if "x-device-id" not in headers:

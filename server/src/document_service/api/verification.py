@@ -1,7 +1,7 @@
 """The public page behind the QR code on paper: is this document genuine, and does it still count?
 
 It shows what the paper shows (number, issue time, issuer) to compare with, and no patient data. The code cannot be
-guessed: 144 bits. Every look at a known code is audited.
+guessed: 144 bits. Every look at a known code is audited with what was told.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from document_service import audit
 from document_service.api import shapes
 from document_service.api.callers import Opened
 from document_service.database import system_transaction, tenant_transaction
-from document_service.errors import NotFound
+from document_service.errors import NotFound, ServiceError, TooManyRequests
+from document_service.runtime import Runtime
+from document_service.telemetry import log
 
 router = APIRouter(tags=["verification"])
 
@@ -36,46 +38,88 @@ _PAGE = """<!doctype html>
 <meta name="robots" content="noindex"><title>{title}</title>
 <style>body{{font:18px/1.5 system-ui,sans-serif;margin:3em auto;max-width:32em;padding:0 1em;color:#1b2733}}
 h1{{color:{color}}}dt{{color:#5a6b7b;font-size:.8em}}dd{{margin:0 0 .8em;font-weight:600}}</style>
-<h1>{title}</h1><p>{sentence}</p>{facts}
-<p>Compare these with the paper in your hand. If they differ, the paper is not the document.</p></html>"""
+<h1>{title}</h1><p>{sentence}</p>{rest}</html>"""
+
+_COMPARE = "<p>Compare these with the paper in your hand. If they differ, the paper is not the document.</p>"
+
+_GREEN, _RED, _GREY = "#0a6b3b", "#a11622", "#1b2733"
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 @router.get("/verify/{code}", summary="Is a printed document genuine?")
 async def verify(code: str, runtime: Opened, request: Request) -> Response:
-    runtime.public_throttle.take(request.client.host if request.client else "unknown")
+    accepted = request.headers.get("accept", "")
+    try:
+        runtime.public_throttle.take(request.client.host if request.client else "unknown")
+        told = await _look(runtime, code, str(request.state.request_id))
+    except (NotFound, TooManyRequests) as refusal:
+        # A program gets the problem document; whoever holds a forged paper and a phone gets words.
+        if "text/html" not in accepted or "application/json" in accepted:
+            raise
+        return _refusal_page(refusal)
+    if "application/json" in accepted:
+        return JSONResponse(told, headers=_HEADERS)
+    return _state_page(told)
+
+
+async def _look(runtime: Runtime, code: str, request_id: str) -> dict[str, Any]:
+    """What may be told of the document with this code; the look is recorded in its tenant's trail.
+
+    Raises:
+        NotFound: no document has the code. It belongs to no tenant, so only the log and the metrics hold the look.
+    """
     row = None
     if _CODE.fullmatch(code):
         async with system_transaction(runtime.database) as connection:
             row = await connection.fetchrow("SELECT * FROM document.find_verification($1)", code)
     if row is None:
+        log.info("verification.unknown", request=request_id)
         raise NotFound("No document has this code; check that the whole address was scanned.")
+    state = _STATES[row["status"]]
     async with tenant_transaction(runtime.database.app, row["tenant_id"]) as connection:
         await audit.record(
             connection,
             row["tenant_id"],
             audit.Event(
-                "document.verify", "public", document_id=row["document_id"], request_id=request.state.request_id
+                "document.verify",
+                "public",
+                document_id=row["document_id"],
+                request_id=request_id,
+                detail={"told": state},
             ),
         )
-    state = _STATES[row["status"]]
-    told: dict[str, Any] = {
+    return {
         "status": state,
         "number": row["number"],
         "issuedAt": None if row["rendered_at"] is None else shapes.instant(row["rendered_at"]),
         "issuer": row["issuer"],
     }
-    headers = {
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-        "Referrer-Policy": "no-referrer",
-    }
-    if "application/json" in request.headers.get("accept", ""):
-        return JSONResponse(told, headers=headers)
-    title, sentence = _WORDS[state]
+
+
+def _state_page(told: dict[str, Any]) -> Response:
+    title, sentence = _WORDS[told["status"]]
     facts = "".join(
         f"<dt>{label}</dt><dd>{escape(str(told[key]))}</dd>"
         for label, key in (("Document number", "number"), ("Issued at", "issuedAt"), ("Issued by", "issuer"))
     )
-    color = "#0a6b3b" if state == "genuine" else "#a11622"
-    return HTMLResponse(
-        _PAGE.format(title=title, sentence=sentence, facts=f"<dl>{facts}</dl>", color=color), headers=headers
+    color = _GREEN if told["status"] == "genuine" else _RED
+    page = _PAGE.format(title=title, sentence=sentence, rest=f"<dl>{facts}</dl>{_COMPARE}", color=color)
+    return HTMLResponse(page, headers=_HEADERS)
+
+
+def _refusal_page(refusal: ServiceError) -> Response:
+    title, sentence, color = (
+        (
+            "Not found",
+            "No document has this code. Scan the whole code again; if this stays, do not trust the paper.",
+            _RED,
+        )
+        if refusal.status == 404
+        else ("Please wait", "Too many codes were looked up from here. Try again in a moment.", _GREY)
     )
+    page = _PAGE.format(title=title, sentence=sentence, rest="", color=color)
+    return HTMLResponse(page, refusal.status, {**_HEADERS, **refusal.headers})
