@@ -22,6 +22,23 @@ LOCALES = ("en", "fa-AF", "ps-AF")
 FORMS = {form.key: form for form in catalogue()}
 ISSUED_AT = datetime.fromisoformat("2026-09-18T12:00:00+04:30")
 
+#: Twelve ordinary tests as a LOINC server names them; the first is urgent, two need a note for the patient.
+TWELVE_TESTS = (
+    "Hemoglobin A1c/Hemoglobin.total in Blood",
+    "Glucose [Mass/volume] in Serum or Plasma --fasting",
+    "CBC panel - Blood by Automated count",
+    "Platelets [#/volume] in Blood by Automated count",
+    "Creatinine [Mass/volume] in Serum or Plasma",
+    "Sodium [Moles/volume] in Serum or Plasma",
+    "Potassium [Moles/volume] in Serum or Plasma",
+    "Alanine aminotransferase [Enzymatic activity/volume] in Serum or Plasma",
+    "Thyrotropin [Units/volume] in Serum or Plasma",
+    "Lipid 1996 panel - Serum or Plasma",
+    "C reactive protein [Mass/volume] in Serum or Plasma",
+    "Urinalysis complete panel - Urine",
+)
+_FASTING = (1, 9)
+
 # English, Dari, Pashto.
 Words = tuple[str, str, str]
 
@@ -83,6 +100,12 @@ _WORDS: dict[str, Words] = {
         "هر ۶ ساعت در صورت ضرورت، حد اکثر 4 g در روز",
         "د اړتیا پر وخت هر ۶ ساعته، په ورځ کې تر ټولو زیات 4 g",
     ),
+    "fasting": (
+        "Sample text: fasting for 8–12 hours before the sample.",
+        "نمونه باید پس از 8–12 ساعت ناشتا گرفته شود.",
+        "نمونه باید له 8–12 ساعتونو لوږې وروسته واخیستل شي.",
+    ),
+    "diabetes": ("Diabetes mellitus type 2", "دیابت نوع ۲", "دوهم ډول شکر ناروغي"),
     "days": ("5 days", "۵ روز", "۵ ورځې"),
 }
 
@@ -262,6 +285,26 @@ def full_resources(form: PlatformForm, locale: str) -> dict[str, Any]:
     more = (*_more_orders(*of), *_more_results(*of))
     definition: dict[str, Any] = read_json(form.definition)
     return replace(record, resources=(*record.resources, *more)).fill(definition["context"]).resources
+
+
+def twelve_orders(locale: str) -> list[dict[str, Any]]:
+    """Active orders of the made-up patient for ``TWELVE_TESTS``."""
+    words = {name: texts[LOCALES.index(locale)] for name, texts in _WORDS.items()}
+    return [
+        {
+            "resourceType": "ServiceRequest",
+            "id": f"ordinary-{number}",
+            "status": "active",
+            "intent": "order",
+            "priority": "routine" if number else "urgent",
+            "code": {"text": name},
+            "subject": {"reference": "Patient/sample-patient"},
+            "authoredOn": "2026-09-14T08:30:00+04:30",
+            "reasonCode": [{"text": words["diabetes"]}],
+            "note": [{"text": words["fasting"]}] if number in _FASTING else [],
+        }
+        for number, name in enumerate(TWELVE_TESTS)
+    ]
 
 
 def bare_resources(form: PlatformForm) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from document_service.exact_json import dumps_exact
 from document_service.typesetting.press import Press
 from pages import LOCALES, LOGO, full_page
 from pictures import PICTURES, require_accepted
-from platform_pages import FORMS, ISSUED_AT, full_inputs, full_resources, request
+from platform_pages import FORMS, ISSUED_AT, full_inputs, full_resources, request, twelve_orders
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,13 @@ def press(tmp_path_factory: pytest.TempPathFactory) -> Press:
     return Press(tmp_path_factory.mktemp("empty"))
 
 
-def page_model(key: str, locale: str) -> dict[str, Any]:
-    """The form with everything filled in, native digits and both calendars: the widest that a page can be asked for."""
+def page_model(key: str, locale: str, **members: Any) -> dict[str, Any]:
+    """The form with everything filled in, native digits and both calendars: the widest that a page can be asked for.
+
+    ``members`` are read instead of what the full record has of their names.
+    """
     form = FORMS[key]
-    resources = read_json(dumps_exact(full_resources(form, locale)))
+    resources = read_json(dumps_exact(full_resources(form, locale) | members))
     return dict(lay_out(form.definition.encode(), resources, request(form, locale, full_inputs(key, locale))))
 
 
@@ -40,6 +43,13 @@ def compare(press: Press, model: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_platform_form_looks_as_accepted(press: Press, form: str, locale: str) -> None:
     compare(press, page_model(form, locale), f"{form}.{locale}")
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_twelve_ordinary_tests_and_their_signatures_are_one_sheet(press: Press, locale: str) -> None:
+    model = page_model("general-test-requisition", locale, orders=twelve_orders(locale))
+    assert len(press.print_page_model(model, {"logo": LOGO}, ISSUED_AT, "png").sheets) == 1
+    compare(press, model, f"general-test-requisition-12.{locale}")
 
 
 @pytest.mark.parametrize("locale", LOCALES)

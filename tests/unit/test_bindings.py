@@ -110,10 +110,11 @@ def test_the_requisition_in_english() -> None:
         "Department": "Not recorded",
         "Visit": "Outpatient",
         "Specimen collected": "Not recorded",
-        "Reason and clinical information": "Fatigue",
+        # Typed first, then what the record's orders give as their reasons.
+        "Reason and clinical information": "Fatigue\nFever 38.5 °C\nAnaemia",
     }
     row = [bare(cell) for cell in section(model, "table", 1)["rows"][0]]
-    assert row == ["1", "Hemoglobin A1c", "Urgent", "09 Nov 2025", "Fever 38.5 °C, Anaemia", "Fasting 8-12 h"]
+    assert row == ["1", "Hemoglobin A1c\nFasting 8-12 h", "Urgent", "09 Nov 2025"]
     assert bare(model["identity"]["items"][1][1]) == "09 Nov 2025 14:30 +04:30"
 
 
@@ -179,6 +180,9 @@ def test_a_required_binding_that_finds_nothing_is_named() -> None:
     with pytest.raises(errors.BindingRequired) as caught:
         lay_out(RAW, resources(orders=[order(1, code=None)]), request())
     assert caught.value.extra == {"binding": "orders.test"}
+    # A note alone is no test: what cannot be named is refused and never printed as its note.
+    with pytest.raises(errors.BindingRequired):
+        lay_out(RAW, resources(orders=[order(1, code={"coding": [{"system": "http://loinc.org"}]})]), request())
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ KEPT_WHOLE = 1 / 3
 AUTO_SHARE = 0.45
 
 # One that asks for more than this share wraps, down to its longest word: beside it stand columns with words of theirs.
-AUTO_WRAPS = 0.22
+# A date in both calendars takes 27 % of an A4 page and must not take every row of a list to two lines.
+AUTO_WRAPS = 0.28
 
 
 class Advances(dict[str, float]):
