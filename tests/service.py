@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -78,7 +79,18 @@ class Service:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End its own process with kill -9; its PostgreSQL notices and stops in order."""
+        self._end(signal.SIGKILL)
+
+    def cut_power(self) -> None:
+        """End all its processes at the same moment, PostgreSQL's too, as a power cut would."""
+        self._process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
+        everything = _descendants(self.pid)
+        # Stopped first, so that none sees another die.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in everything:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
@@ -193,6 +205,13 @@ def request_for(version: str, patient: str = "demo-patient-noorzai", **more: Any
 
 def _clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("DOCUMENT_SERVICE_")}
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes below this one, the deepest last."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for thread in threads for child in thread.read_text().split()]
+    return children + [one for child in children for one in _descendants(child)]
 
 
 def _first_line(process: subprocess.Popen[str], seconds: float) -> str:

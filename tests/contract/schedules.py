@@ -18,7 +18,7 @@ PEOPLE = ("nurse", "doctor", "stranger")
 PATIENTS = ("demo-patient-noorzai", "demo-patient-rahimi", "nobody")
 JOBS = "/v1/documents/render-jobs"
 #: What ends an attempt on a machine that does too much at once; the next attempt is made by itself.
-MACHINES_FAULT = ("FHIR_UNAVAILABLE", "STORE_UNAVAILABLE", "WORKER_LOST", "RENDER_TIMEOUT")
+MACHINES_FAULT = ("FHIR_UNAVAILABLE", "STORE_UNAVAILABLE", "WORKER_LOST", "SERVICE_LOST", "RENDER_TIMEOUT")
 UNKNOWN_VERSION = f"tv_{'0' * 26}"
 
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from document_service import housekeeping, worker
-from document_service.render_jobs import STARTS_LIMIT
+from document_service.render_jobs import CUTS_LIMIT, STARTS_LIMIT
 from document_service.runtime import Runtime, open_runtime
 from document_service.settings import load
 from document_service.typesetting.jobs import LARGE_ROWS
@@ -206,6 +206,25 @@ async def test_fewer_lost_workers_only_leave_their_cause(quiet: Service, caller:
         done = await finished(caller, job)
     assert (done["status"], codes(done)) == ("completed", [(3, "WORKER_LOST")])
     assert done["attemptCauses"][0]["seconds"] >= 20
+
+
+async def test_a_job_that_takes_the_whole_service_down_with_it_ends_as_well(
+    quiet: Service, caller: Api, owner: Connection
+) -> None:
+    """What a container leaves behind whose processes are all ended whenever this page needs its memory."""
+    job = post(caller)
+    await owner.execute(
+        """UPDATE document_render_jobs SET status = 'running', attempts = $2, started_at = now(), attempt_causes =
+               (SELECT jsonb_agg(jsonb_build_object('attempt', n, 'code', 'SERVICE_LOST', 'seconds', 1))
+                FROM generate_series(1, $2) AS n) WHERE id = $1""",
+        job["id"],
+        CUTS_LIMIT,
+    )
+    async with at_work(quiet):
+        done = await finished(caller, job)
+        assert (done["status"], done["error"]["code"]) == ("failed", "WORKERS_LOST")
+        assert caller.post(f"{JOBS}/{job['id']}/retry").status_code == 202
+        assert (await finished(caller, job))["status"] == "completed"
 
 
 async def test_the_watchdog_gives_a_lost_job_a_new_entry(quiet: Service, caller: Api, owner: Connection) -> None:

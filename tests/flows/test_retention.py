@@ -94,6 +94,55 @@ async def test_everything_is_kept_until_said_otherwise_and_then_the_purge_says_w
     assert purge(service, clinic) == {}
 
 
+async def test_one_document_may_have_an_end_of_its_own(service: Service, clinic: str, doctor: Api) -> None:
+    short, kept, usual = (made(doctor)["id"] for _ in range(3))
+    await grow_old(service, short, kept, usual)
+    service.command("retention", "set", clinic, "lab_requisition", "30", "--by", "board")
+    for document, until in ((short, "2020-01-31"), (kept, "forever"), (usual, "2020-01-31"), (usual, "category")):
+        told = service.command("retention", "set-document", clinic, document, until, "--reason", "court order")
+        assert document in told
+    assert doctor.get(f"/v1/documents/{kept}").status_code == 200
+    acts = purge(service, clinic, "--dry-run")
+    assert {name: act["why"] for name, act in acts.items()} == {
+        short: "its own date",
+        usual: "lab_requisition is kept 30 days",
+    }
+    assert acts[short]["overSince"] == "2020-02-01T00:00:00+00:00"
+    trail = doctor.get("/v1/audit-events", params={"action": "retention.*"}).json()["items"]
+    assert [(event["action"], event["actor"], event["documentId"]) for event in reversed(trail)] == [
+        ("retention.class", "board", None),
+        *(("retention.document", "operator", document) for document in (short, kept, usual, usual)),
+    ]
+    assert [event["detail"]["until"] for event in trail[:3]] == ["category", "2020-02-01T00:00:00+00:00", "forever"]
+    assert trail[0]["detail"]["reason"] == "court order"
+    assert service.command("audit", "verify", "--tenant", clinic)
+    assert purge(service, clinic)[short]["act"] == "purged"
+    refused = service.command(
+        "retention", "set-document", clinic, short, "forever", "--reason", "too late", check=False
+    )
+    assert refused == ""
+
+
+@pytest.mark.parametrize("covering", [("--document",), ("--patient", "demo-patient-noorzai")])
+async def test_what_a_case_holds_is_kept_longer_and_never_shorter(
+    service: Service, clinic: str, doctor: Api, covering: tuple[str, ...]
+) -> None:
+    document = made(doctor)["id"]
+    covered = (*covering, document) if len(covering) == 1 else covering
+    service.command("hold", "place", clinic, "C-3", *covered, "--reason", "inquest")
+
+    def set_end(until: str) -> bool:
+        command = ("retention", "set-document", clinic, document, until, "--reason", "tidy")
+        return service.command(*command, check=False) != ""
+
+    assert not set_end("2030-01-01")
+    assert set_end("forever")
+    service.command("retention", "set", clinic, "lab_requisition", "30")
+    assert not set_end("category")
+    service.command("hold", "release", clinic, "C-3", "--reason", "closed")
+    assert [set_end(until) for until in ("2030-01-01", "31.12.2030", "2031-02-29", "never")] == [True] + 3 * [False]
+
+
 async def test_what_a_case_holds_stays_whoever_deletes(service: Service, clinic: str, doctor: Api) -> None:
     held, of_patient = made(doctor)["id"], made(doctor, "demo-patient-rahimi")["id"]
     await grow_old(service, held, of_patient)

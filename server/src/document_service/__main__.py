@@ -33,7 +33,7 @@ def serve(options: Options, no_worker: bool) -> None:
     """Run API, worker and housekeeping in one process."""
     from document_service import serving, telemetry
 
-    settings = options.settings()
+    settings = options.first_settings()
     telemetry.configure(settings.log_level)
     run(serving.serve(settings, with_worker=not no_worker, ready=lambda where: click.echo(f"listening on {where}")))
 
@@ -45,7 +45,7 @@ def worker(options: Options) -> None:
     """Run a worker alone, on any machine that reaches PostgreSQL, the store and the keys."""
     from document_service import serving, telemetry
 
-    settings = options.settings()
+    settings = options.first_settings()
     telemetry.configure(settings.log_level)
     run(serving.work_alone(settings, lambda where: click.echo(f"{where} ready")))
 
@@ -58,7 +58,7 @@ def migrate(options: Options) -> None:
     from document_service import runtime
 
     async def apply() -> None:
-        settings = options.settings()
+        settings = options.first_settings()
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with runtime.open_address(settings, stays=False) as address:
             await runtime.prepare_database(address)
@@ -81,8 +81,12 @@ def token(
     """Issue a token of this machine's local issuer; the token alone is on standard output."""
     from document_service.settings import parse_duration
     from document_service.tokens import CLINICIAN, ROLES, LocalIssuer, tenant_id_problem
+    from document_service.tokens.local_issuer import KEY_FILE
 
-    settings = options.settings()
+    settings = options.first_settings()
+    if not (settings.data_dir / KEY_FILE).exists():
+        # A key that nobody's service knows would make tokens that nobody takes.
+        settings = options.begin() if options.names_folder else options.settings()
     if settings.oidc_issuer is not None:
         raise SettingError("DOCUMENT_SERVICE_OIDC_ISSUER is set: tokens come from that issuer, not from here.")
     problem = tenant_id_problem(tenant)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import shutil
-from dataclasses import dataclass
+import tempfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from document_service import __version__
+from document_service import __version__, running
 from document_service.database import open_database
 from document_service.errors import ServiceError
 from document_service.keys import KeyStore
@@ -17,6 +23,9 @@ from document_service.store import open_store
 
 #: Below this much free space PostgreSQL and the store may stop in the middle of a day's work.
 LOW_DISK_BYTES = 1024**3
+
+#: A service on this machine answers in milliseconds; a loaded one gets time to spare.
+READY_SECONDS = 5.0
 
 #: freshclam asks several times a day; a week without an answer means that it does not run.
 OLD_SIGNATURES = timedelta(days=7)
@@ -36,10 +45,58 @@ class Finding:
         return {"part": self.part, "state": self.state, "detail": self.detail, "remedy": self.remedy}
 
 
-async def examine(settings: Settings) -> list[Finding]:
-    """Look at every part; nothing is changed but what a start would create."""
-    findings = [Finding("version", "ok", f"document-service {__version__}")]
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+async def examine(settings: Settings, folder: str, *, begun: bool) -> list[Finding]:
+    """Look at every part; ``folder`` is what the data folder is called.
+
+    Where nothing has begun yet, nothing is begun: a folder that is thrown away shows whether a start would succeed.
+    """
+    version = Finding("version", "ok", f"document-service {__version__}")
+    if begun:
+        here = Finding("data folder", "ok", folder)
+        return [version, here, await _examine_processes(settings), *await _examine_parts(settings)]
+    nothing = Finding(
+        "data folder",
+        "note",
+        f"there is nothing in {folder} yet",
+        "`serve` begins it; if your data are elsewhere, name the folder with --data-dir or DOCUMENT_SERVICE_DATA_DIR",
+    )
+    with tempfile.TemporaryDirectory(prefix="document-service-doctor-") as trial:
+        instead = replace(settings, data_dir=Path(trial), key_dir=settings.keys if settings.keys.exists() else None)
+        return [version, nothing, await _examine_processes(settings), *await _examine_parts(instead)]
+
+
+async def _examine_processes(settings: Settings) -> Finding:
+    """Never ``missing``: the doctor says whether the service can serve, running or not."""
+    found = running.processes(settings.data_dir)
+    workers = sum(one.kind == "worker" for one in found)
+    beside = f"; {workers} workers beside it" if workers else ""
+    for one in found:
+        if one.url is not None:
+            told = await asyncio.to_thread(_readiness, one.url)
+            return Finding("serve", "ok", f"process {one.pid} on {one.url}, {told}{beside}")
+    return Finding(
+        "serve",
+        "note",
+        f"no `serve` runs on this folder on this machine{beside}",
+        f"document-service serve --data-dir {settings.data_dir.absolute()}",
+    )
+
+
+def _readiness(url: str) -> str:
+    # Without the proxies of the environment: this is our own machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/health/ready", timeout=READY_SECONDS):
+            return "ready"
+    except urllib.error.HTTPError as refused:
+        parts = json.load(refused)["components"]
+        return f"not ready: {', '.join(name for name, state in parts.items() if state == 'down')} down"
+    except OSError:
+        return "which does not answer"
+
+
+async def _examine_parts(settings: Settings) -> list[Finding]:
+    findings = []
     free = shutil.disk_usage(settings.data_dir).free
     low = free < LOW_DISK_BYTES
     remedy = "free some space" if low else None

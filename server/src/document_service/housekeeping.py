@@ -64,6 +64,9 @@ async def make_round(runtime: Runtime) -> None:
         forgotten = await render_jobs.forget_tombstones(connection, runtime.settings.dedup_window)
         promoted = await templates.promote_due(connection)
     abandoned = await upload_scanning.give_up_abandoned(runtime)
+    leftover = await upload_scanning.delete_leftovers(runtime)
+    if leftover:
+        log.info("housekeeping.pieces-deleted", count=leftover)
     if abandoned:
         log.info("housekeeping.uploads-abandoned", count=abandoned)
     if promoted:

@@ -8,6 +8,9 @@ State chart of a job:
       │  large lane   │  │
       └───────────────┘  └──start: its worker is lost and another takes it over──▶ running, or failed: WORKERS_LOST
 
+A lost worker counts against the job that it had in hand, for the job may be what kills them. A worker that was lost
+together with PostgreSQL does not: the power went, and whatever was in hand is innocent (``SERVICE_LOST``).
+
 A job begins in the ordinary lane. It moves to the large one, once and under its id, when its data turn out to be
 large or when an attempt exceeded the ordinary lane's limits of time or memory; there it may take a minute. Failures
 that may pass are tried three times in all, with a pause; each attempt that ended otherwise than with the document
@@ -21,9 +24,11 @@ worker was thought dead cannot finish a job that another attempt has taken over.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
 
 import rfc8785
@@ -57,8 +62,22 @@ BACKOFF = (timedelta(seconds=2), timedelta(seconds=8))
 #: more than the restarts of a bad day, and at a takeover in 15 s the job ends within two minutes.
 STARTS_LIMIT = 8
 
+#: Starts in a row that ended with the whole service. Fifty power cuts in the milliseconds of the same page are not
+#: believable; a container that is killed whole because this page needs its memory comes back as if from one, and must
+#: not do so for ever.
+CUTS_LIMIT = 50
+
 #: The cause of an attempt whose worker was never heard of again.
 WORKER_LOST = "WORKER_LOST"
+
+#: The cause of an attempt that was lost with the whole service, its database included.
+SERVICE_LOST = "SERVICE_LOST"
+
+#: Whether a job that is found running was begun before PostgreSQL was cut off. An embedded PostgreSQL stops in order
+#: when only its service dies, and says at its next start how the one before ended (`postgres/settings.py`); where it is
+#: a server of its own, its restart is nothing that a job could bring about.
+_CUT_OFF = """(status = 'running' AND started_at < pg_postmaster_start_time()
+               AND coalesce(current_setting('document.earlier_end', true), 'cut') = 'cut')"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +350,8 @@ async def retry(connection: Connection, job: Job) -> Job:
 class Attempt:
     """What a worker holds while it renders: the job, the fencing number and the sealed request.
 
-    ``unanswered`` counts this start and those before it of which nothing was heard since.
+    ``unanswered`` counts this start and those before it of which nothing was heard since, but for those that ended
+    with the whole service.
     """
 
     job: Job
@@ -342,7 +362,13 @@ class Attempt:
     @property
     def is_poison(self) -> bool:
         """Whether so many workers were lost over this job that no other should try it."""
-        return self.unanswered > STARTS_LIMIT
+        lost = list(takewhile(_is_loss, reversed(self.job.attempt_causes)))
+        cuts = sum(cause["code"] == SERVICE_LOST for cause in lost)
+        return self.unanswered > STARTS_LIMIT or cuts >= CUTS_LIMIT
+
+
+def _is_loss(cause: Mapping[str, Any]) -> bool:
+    return cause["code"] in (WORKER_LOST, SERVICE_LOST)
 
 
 async def start(connection: Connection, job_id: str) -> Attempt | None:
@@ -359,9 +385,9 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
                 WHERE tenant_id = current_tenant() AND id = $1 AND status IN ('queued', 'running') FOR UPDATE),
             number AS ({numbering})
             UPDATE document_render_jobs SET status = 'running', attempts = attempts + 1, started_at = now(),
-                unanswered_starts = unanswered_starts + 1,
+                unanswered_starts = unanswered_starts + CASE WHEN {_CUT_OFF} THEN 0 ELSE 1 END,
                 attempt_causes = CASE status WHEN 'running' THEN attempt_causes || jsonb_build_object(
-                    'attempt', attempts, 'code', $3::text, 'seconds',
+                    'attempt', attempts, 'code', CASE WHEN {_CUT_OFF} THEN $4::text ELSE $3::text END, 'seconds',
                     round(extract(epoch FROM now() - started_at), 3)) ELSE attempt_causes END,
                 document_number = coalesce(document_number, (SELECT text FROM number))
             FROM unfinished WHERE tenant_id = current_tenant() AND id = job_id
@@ -369,6 +395,7 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
         job_id,
         datetime.now(UTC).year,
         WORKER_LOST,
+        SERVICE_LOST,
     )
     if row is None:
         return None

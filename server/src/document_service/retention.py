@@ -13,7 +13,7 @@ refused too. All functions but ``require_free`` are for the owner role, in a tra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from document_service import audit, changes, identifiers
 from document_service.database import Connection
@@ -28,6 +28,10 @@ BATCH = 100
 
 #: What a purged document is called; its own title may name a condition.
 PURGED_TITLE = "Purged document"
+
+
+#: PostgreSQL's infinity, as its driver gives and takes it.
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,12 @@ class Due:
         return bool(self.cases)
 
 
-async def set_class(connection: Connection, tenant_id: str, category: str, keep_days: int | None) -> None:
+async def set_class(
+    connection: Connection, tenant_id: str, category: str, keep_days: int | None, by: str = "operator"
+) -> None:
     """Keep documents of a category for so many days after they were made; None = for ever."""
+    detail = {"category": category, "keepDays": keep_days}
+    await audit.record(connection, tenant_id, audit.Event("retention.class", by, detail=detail))
     if keep_days is None:
         await connection.execute(
             "DELETE FROM retention_classes WHERE tenant_id = $1 AND category = $2", tenant_id, category
@@ -86,6 +94,61 @@ async def classes(connection: Connection, tenant_id: str) -> dict[str, int]:
         "SELECT category, keep_days FROM retention_classes WHERE tenant_id = $1 ORDER BY 1", tenant_id
     )
     return {row["category"]: row["keep_days"] for row in rows}
+
+
+async def set_document(
+    connection: Connection,
+    tenant_id: str,
+    document_id: str,
+    until: datetime | None,
+    *,
+    reason: str,
+    by: str,
+    sealer: Sealer,
+) -> None:
+    """Give one document an end of its own, whatever its category's; FOR_EVER for none, None for the category's again.
+
+    Raises:
+        NotFound: there is no such document.
+        HoldConflict: it was purged already, or a case holds it and this would end its keeping earlier than before.
+    """
+    await connection.execute(_LOCK, tenant_id)
+    row = await connection.fetchrow(
+        """SELECT d.patient_id, d.purged_at, d.retention_until, h.cases,
+               coalesce(d.retention_until, in_category, 'infinity') AS before,
+               coalesce($3, in_category, 'infinity') AS then
+           FROM documents d LEFT JOIN retention_classes c ON c.tenant_id = d.tenant_id AND c.category = d.category,
+               LATERAL (SELECT d.created_at + make_interval(days => c.keep_days) AS in_category) AS k,
+               LATERAL (SELECT string_agg(DISTINCT case_id, ', ') AS cases FROM legal_holds h
+                   WHERE h.tenant_id = d.tenant_id AND h.released_at IS NULL
+                     AND (h.document_id = d.id OR h.patient_id = d.patient_id)) AS h
+           WHERE d.tenant_id = $1 AND d.id = $2""",
+        tenant_id,
+        document_id,
+        until,
+    )
+    if row is None:
+        raise NotFound("The tenant has no document with this id.")
+    if row["purged_at"] is not None:
+        raise HoldConflict("The document was purged before; there is nothing left to keep.")
+    if row["cases"] is not None and row["then"] < row["before"]:
+        raise HoldConflict(f"Held by {row['cases']}: what a case holds may be kept longer and not shorter.")
+    await connection.execute(
+        "UPDATE documents SET retention_until = $3 WHERE tenant_id = $1 AND id = $2", tenant_id, document_id, until
+    )
+    detail = {
+        "until": _named(until),
+        "before": _named(row["retention_until"]),
+        **audit.sealed_reason(sealer.seal, tenant_id, reason),
+    }
+    event = audit.Event("retention.document", by, document_id=document_id, patient_id=row["patient_id"], detail=detail)
+    await audit.record(connection, tenant_id, event)
+
+
+def _named(until: datetime | None) -> str:
+    if until is None:
+        return "category"
+    return "forever" if until == FOR_EVER else until.isoformat()
 
 
 async def place_hold(

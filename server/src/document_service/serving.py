@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from document_service import housekeeping, worker
+from document_service import housekeeping, running, worker
 from document_service.api import serve_app
 from document_service.runtime import Runtime, open_runtime
 from document_service.settings import Settings
@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
 
 async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str], None]) -> None:
     """Run API, worker and housekeeping until a signal asks to stop; ``ready`` is told the address once it listens."""
-    async with open_runtime(settings, typesetting=with_worker) as runtime:
+    async with open_runtime(settings, typesetting=with_worker) as runtime, contextlib.AsyncExitStack() as stack:
         if runtime.local_issuer is not None:
             log.warning("identity.local-issuer", meaning="tokens of this machine's own key are accepted")
         config = uvicorn.Config(
@@ -58,7 +58,7 @@ async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str],
         tasks = [asyncio.create_task(housekeeping.keep_house(runtime, stop))]
         if with_worker:
             tasks.append(asyncio.create_task(worker.work(runtime, stop)))
-        tasks.append(asyncio.create_task(_announce(server, settings, ready)))
+        tasks.append(asyncio.create_task(_announce(server, settings, ready, stack)))
         listening = asyncio.create_task(runtime.listen())
         try:
             await server.serve()
@@ -79,8 +79,9 @@ async def work_alone(settings: Settings, ready: Callable[[str], None]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        ready("worker")
-        await _work_until(runtime, stop)
+        with running.announced(settings.data_dir, "worker"):
+            ready("worker")
+            await _work_until(runtime, stop)
 
 
 async def _work_until(runtime: Runtime, stop: asyncio.Event) -> None:
@@ -102,10 +103,14 @@ async def _finish(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
             await task
 
 
-async def _announce(server: uvicorn.Server, settings: Settings, ready: Callable[[str], None]) -> None:
+async def _announce(
+    server: uvicorn.Server, settings: Settings, ready: Callable[[str], None], stack: contextlib.AsyncExitStack
+) -> None:
     # uvicorn has no event for this; it sets a flag.
     while not server.started:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    ready(f"http://{settings.host}:{port}")
+    url = f"http://{settings.host}:{port}"
+    stack.enter_context(running.announced(settings.data_dir, "serve", url))
+    ready(url)
     sys.stdout.flush()

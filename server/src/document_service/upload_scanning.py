@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from document_service import audit, documents, identifiers, patient_access, render_jobs, tenants, uploads
 from document_service.access import Subject
-from document_service.database import system_transaction, tenant_transaction
+from document_service.database import Connection, system_transaction, tenant_transaction
 from document_service.errors import (
     ConversionFailed,
     FhirUnavailable,
@@ -40,7 +40,7 @@ async def scan(runtime: Runtime, tenant_id: str, upload_id: str) -> None:
     """
     async with tenant_transaction(runtime.database.app, tenant_id) as connection:
         upload = await uploads.load(connection, upload_id, runtime.keys)
-        names = [] if upload is None else await uploads.pieces(connection, upload)
+        names = [] if upload is None else await uploads.pieces(connection, tenant_id, upload_id)
     if upload is None or upload.status != "scanning":
         return
     try:
@@ -201,12 +201,26 @@ async def give_up_abandoned(runtime: Runtime) -> int:
     return ended
 
 
+async def delete_leftovers(runtime: Runtime) -> int:
+    """Delete the pieces of decided uploads that a process which died did not delete; of how many uploads."""
+    async with system_transaction(runtime.database) as connection:
+        found = await uploads.list_leftover(connection, _AT_ONCE)
+    for tenant_id, upload_id in found:
+        async with tenant_transaction(runtime.database.app, tenant_id) as connection:
+            await _delete_pieces(runtime, connection, tenant_id, upload_id)
+    return len(found)
+
+
 async def delete_pieces(runtime: Runtime, upload: Upload) -> None:
     """Delete the sealed pieces of an upload that is decided."""
     async with tenant_transaction(runtime.database.app, upload.tenant_id) as connection:
-        for name in await uploads.pieces(connection, upload):
-            await runtime.store.delete(upload.tenant_id, name)
-        await uploads.forget_pieces(connection, upload)
+        await _delete_pieces(runtime, connection, upload.tenant_id, upload.id)
+
+
+async def _delete_pieces(runtime: Runtime, connection: Connection, tenant_id: str, upload_id: str) -> None:
+    for name in await uploads.pieces(connection, tenant_id, upload_id):
+        await runtime.store.delete(tenant_id, name)
+    await uploads.forget_pieces(connection, tenant_id, upload_id)
 
 
 def _event(upload: Upload, action: str, *, document_id: str | None = None, **detail: object) -> audit.Event:

@@ -47,6 +47,9 @@ DAILY_FILES_PER_USER, DAILY_BYTES_PER_USER = 2_000, 10 * 1024**3
 #: A transfer that nobody continued for this long is given up and its pieces are deleted.
 ABANDONED_AFTER = timedelta(days=3)
 
+#: Pieces are deleted right after the verdict; what is there so much later was left by a process that died.
+PIECES_LEFT_AFTER = timedelta(seconds=30)
+
 #: Failures that say nothing about the file: finalize scans it again, and its pieces are kept for that.
 WAITING_CODES = ("SCANNER_UNAVAILABLE", "SCANNER_ANSWER_INVALID", "FHIR_UNAVAILABLE")
 
@@ -235,12 +238,12 @@ async def add_piece(connection: Connection, upload: Upload, size: int, object_na
     return received
 
 
-async def pieces(connection: Connection, upload: Upload) -> list[str]:
-    """The names of the sealed pieces, in order."""
+async def pieces(connection: Connection, tenant_id: str, upload_id: str) -> list[str]:
+    """The names of an upload's sealed pieces, in order."""
     rows = await connection.fetch(
         "SELECT object_name FROM upload_pieces WHERE tenant_id = $1 AND upload_id = $2 ORDER BY start",
-        upload.tenant_id,
-        upload.id,
+        tenant_id,
+        upload_id,
     )
     return [row["object_name"] for row in rows]
 
@@ -315,6 +318,20 @@ async def list_abandoned(connection: Connection, limit: int) -> list[tuple[str, 
     return [(row["tenant_id"], row["id"]) for row in rows]
 
 
+async def list_leftover(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """Tenant and id of decided uploads whose pieces were not deleted, for whoever did that died. System role."""
+    rows = await connection.fetch(
+        """SELECT u.tenant_id, u.id FROM document.uploads u
+           WHERE EXISTS (SELECT FROM document.upload_pieces p WHERE p.tenant_id = u.tenant_id AND p.upload_id = u.id)
+             AND u.updated_at < now() - $1::interval
+             AND (u.status = 'accepted' OR u.status = 'failed' AND u.reason_code <> ALL ($2)) LIMIT $3""",
+        PIECES_LEFT_AFTER,
+        list(WAITING_CODES),
+        limit,
+    )
+    return [(row["tenant_id"], row["id"]) for row in rows]
+
+
 async def abandon(connection: Connection, upload: Upload) -> None:
     """Record that an upload, read for update, was given up; its pieces go after the commit."""
     await connection.execute(
@@ -343,8 +360,6 @@ async def destroy(connection: Connection, upload: Upload) -> None:
     )
 
 
-async def forget_pieces(connection: Connection, upload: Upload) -> None:
+async def forget_pieces(connection: Connection, tenant_id: str, upload_id: str) -> None:
     """Forget the pieces of an upload whose objects were deleted."""
-    await connection.execute(
-        "DELETE FROM upload_pieces WHERE tenant_id = $1 AND upload_id = $2", upload.tenant_id, upload.id
-    )
+    await connection.execute("DELETE FROM upload_pieces WHERE tenant_id = $1 AND upload_id = $2", tenant_id, upload_id)

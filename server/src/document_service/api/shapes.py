@@ -303,7 +303,7 @@ class JobError(Shape):
 
 
 class AttemptCause(Shape):
-    """An attempt that ended otherwise than with the document: an error's code, WORKER_LOST or DATA_LARGE."""
+    """An attempt that ended without the document: an error's code, WORKER_LOST, SERVICE_LOST or DATA_LARGE."""
 
     attempt: int
     code: str

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from document_service.commands.options import Options, run, setting_options
+from document_service.commands.options import Options, has_begun, run, setting_options
 
 
 @click.command()
@@ -18,7 +18,8 @@ def doctor(options: Options, as_json: bool) -> int:
     """What runs, what is missing, what to do; exit 0 when the service can serve."""
     from document_service import diagnosis
 
-    findings = run(diagnosis.examine(options.settings()))
+    settings = options.first_settings()
+    findings = run(diagnosis.examine(settings, options.data_folder(settings), begun=has_begun(settings)))
     if as_json:
         click.echo(json.dumps([finding.as_json() for finding in findings]))
     else:

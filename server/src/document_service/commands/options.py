@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from document_service.settings import Settings, SettingValue, load
+from document_service.settings import SettingError, Settings, SettingValue, load
 
 #: The settings that a person would type; the others are given by the environment.
 FLAGS = ("data_dir", "host", "port", "workers", "public_url", "log_level", "clamd")
@@ -22,16 +22,57 @@ class Options:
         self.flags: dict[str, str | None] = {}
 
     def settings(self) -> Settings:
-        """The settings in force.
+        """The settings in force, for a command that works on what is there.
+
+        Raises:
+            SettingError: a value cannot be read, or nothing is in the data folder yet.
+        """
+        settings = self.first_settings()
+        if not has_begun(settings):
+            raise SettingError(
+                f"there is nothing in the data folder {self.data_folder(settings)}. Name the folder that `serve` uses"
+                " with --data-dir DIR or DOCUMENT_SERVICE_DATA_DIR. (A new one is begun by `serve`, or by"
+                " `tenant create T --fhir-url URL`.)"
+            )
+        return settings
+
+    def first_settings(self) -> Settings:
+        """The settings in force, for a command that may be the first one in a data folder.
 
         Raises:
             SettingError: a value cannot be read.
         """
         return load(os.environ, self.flags)[0]
 
+    def begin(self) -> Settings:
+        """`first_settings`, and a word on standard error when this command begins a data folder.
+
+        Raises:
+            SettingError: a value cannot be read.
+        """
+        settings = self.first_settings()
+        if not has_begun(settings):
+            click.echo(f"beginning a new data folder, {self.data_folder(settings)}", err=True)
+        return settings
+
+    @property
+    def names_folder(self) -> bool:
+        """Whether somebody chose the data folder, so that it is not the default below the working folder."""
+        return next(line.source for line in self.lines() if line.name == "DOCUMENT_SERVICE_DATA_DIR") != "default"
+
+    def data_folder(self, settings: Settings) -> str:
+        """The data folder's path, and that nobody chose it when it is the default."""
+        path = str(settings.data_dir.absolute())
+        return path if self.names_folder else f"{path} (the default, for no folder was named)"
+
     def lines(self) -> list[SettingValue]:
         """Each setting with value and source."""
         return load(os.environ, self.flags)[1]
+
+
+def has_begun(settings: Settings) -> bool:
+    """Whether the data folder holds a database; true where the database is elsewhere."""
+    return settings.database_url is not None or (settings.data_dir / "postgres").exists()
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:

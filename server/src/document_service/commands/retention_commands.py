@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -53,8 +54,9 @@ def retention() -> None:
 @click.argument("tenant")
 @click.argument("category")
 @click.argument("days", metavar="DAYS|forever")
+@_by
 @click.pass_obj
-def set_class(options: Options, tenant: str, category: str, days: str) -> None:
+def set_class(options: Options, tenant: str, category: str, days: str, by: str) -> None:
     """Keep documents of CATEGORY for DAYS after they were made, or for ever."""
     from document_service import retention as rules
     from document_service.api.shapes import Category
@@ -64,8 +66,48 @@ def set_class(options: Options, tenant: str, category: str, days: str) -> None:
     if days != "forever" and not (days.isdigit() and int(days) > 0):
         raise click.BadParameter("allowed is a positive whole number of days, or forever", param_hint="DAYS")
     kept = None if days == "forever" else int(days)
-    _with_tenant(options, tenant, lambda connection, _: rules.set_class(connection, tenant, category, kept))
+    _with_tenant(options, tenant, lambda connection, _: rules.set_class(connection, tenant, category, kept, by))
     click.echo(f"{category} of {tenant} is kept {'for ever' if kept is None else f'{kept} days'}")
+
+
+@retention.command("set-document")
+@setting_options
+@click.argument("tenant")
+@click.argument("document_id", metavar="DOC_ID")
+@click.argument("until", metavar="DATE|forever|category")
+@click.option("--reason", required=True, help="Why; stored sealed.")
+@_by
+@click.pass_obj
+def set_document(options: Options, tenant: str, document_id: str, until: str, reason: str, by: str) -> None:
+    """Keep one document to the end of DATE, for ever, or again as its category says.
+
+    What a case holds can be kept longer and not shorter. A DATE that has passed has the next purge take the document.
+    """
+    from document_service import retention as rules
+
+    end = _end_of(until)
+    _with_tenant(
+        options,
+        tenant,
+        lambda connection, keys: rules.set_document(
+            connection, tenant, document_id, end, reason=reason, by=by, sealer=keys
+        ),
+    )
+    told = {"forever": "for ever", "category": "as its category says"}.get(until, f"to the end of {until} (UTC)")
+    click.echo(f"{document_id} is kept {told}")
+
+
+def _end_of(until: str) -> datetime | None:
+    from document_service.retention import FOR_EVER
+
+    if until in ("forever", "category"):
+        return FOR_EVER if until == "forever" else None
+    try:
+        return datetime.combine(date.fromisoformat(until) + timedelta(days=1), time(), UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            "allowed is a date such as 2031-12-31, forever, or category", param_hint="DATE"
+        ) from None
 
 
 @retention.command("show")

@@ -54,7 +54,7 @@ def restore(options: Options, folder: Path, force: bool, as_json: bool) -> None:
     from document_service.errors import BackupRefused
 
     try:
-        done = run(backups.put_back(options.settings(), folder, force=force, tell=_tell))
+        done = run(backups.put_back(options.first_settings(), folder, force=force, tell=_tell))
     except BackupRefused as refused:
         raise click.UsageError(f"{refused.title} {refused.detail}") from None
     if as_json:

@@ -128,7 +128,7 @@ def create(
         "quota_bytes": given["cache_quota"],
         "stamp_prints": given["stamp_prints"],
     }
-    settings = options.settings()
+    settings = options.begin()
 
     async def apply() -> Any:
         keys = KeyStore.open(settings.keys)

@@ -84,9 +84,13 @@ _LOGS_WITHOUT_DATA = {
 }
 
 
-def server_settings(major: int) -> dict[str, str]:
-    """Return the settings, name to value, for PostgreSQL ``major``."""
+def server_settings(major: int, *, was_cut_off: bool = False) -> dict[str, str]:
+    """Return the settings, name to value, for PostgreSQL ``major``.
+
+    ``was_cut_off``: the server before this one was killed and did not stop. `render_jobs.start` asks for it.
+    """
     settings = _ACCESS | _DURABILITY | _SMALL_MACHINE | _LOGS_WITHOUT_DATA
+    settings["document.earlier_end"] = "cut" if was_cut_off else "stopped"
     if major >= 18:
         settings["io_method"] = "sync"  # The default starts three more processes for reads we hardly make.
     return settings

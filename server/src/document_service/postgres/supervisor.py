@@ -273,16 +273,18 @@ class PostgresSupervisor:
         else:
             adopt(layout, account)
         sweep(layout)
-        stale_pid = await self._settle_leftovers()
+        cut_off = await self._settle_leftovers()
         folder = socket_folder(layout, account)
         self._short_socket = folder if folder != layout.socket else None
         # Not in a pool thread: the server gets its death signal when the thread that forked it ends.
-        self._process = self._spawn(binaries, account, folder, stale_pid)
+        self._process = self._spawn(binaries, account, folder, cut_off)
         await self._wait_until_ready(self._process)
         return ConnectionInfo(folder, SUPERUSER, password)
 
-    async def _settle_leftovers(self) -> int:
-        """Wait until no process of a dead owner works in the cluster; return the pid that PostgreSQL may ignore.
+    async def _settle_leftovers(self) -> int | None:
+        """Wait until no process of a dead owner works in the cluster; return the pid of a server that was cut off.
+
+        None when the last one ended as it was told to: that is what happens where only its owner was killed.
 
         PostgreSQL refuses a pid file whose pid is alive, unless it is its own, its parent's or
         PG_GRANDPARENT_PID. Once we know that the pid is a stranger's, naming it there is the one way to start
@@ -291,14 +293,12 @@ class PostgresSupervisor:
         """
         cluster = self._layout.cluster
         began = time.monotonic()
-        ignored = os.getppid()
         while (pid_file := read_pid_file(cluster)) is not None:
-            ignored = pid_file.pid
             # A doubtful process counts as a live postmaster: waiting and refusing is the harmless mistake.
             holds = works_in(pid_file.pid, cluster) is not False
             workers = server_processes(cluster)
             if not holds and not workers:
-                break
+                return pid_file.pid
             waited = time.monotonic() - began
             if holds and waited > (READY_PATIENCE if pid_file.ready else ORPHAN_PATIENCE):
                 raise DatabaseFolderHeld(f"PostgreSQL process {pid_file.pid} runs on {cluster}; stop it")
@@ -307,16 +307,18 @@ class PostgresSupervisor:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(POLL)
-        return ignored
+        return None
 
-    def _spawn(self, binaries: Binaries, account: Account, folder: Path, stale_pid: int) -> subprocess.Popen[bytes]:
-        settings = server_settings(binaries.major)
+    def _spawn(
+        self, binaries: Binaries, account: Account, folder: Path, cut_off: int | None
+    ) -> subprocess.Popen[bytes]:
+        settings = server_settings(binaries.major, was_cut_off=cut_off is not None)
         settings["unix_socket_directories"] = SOCKET_FOLDER if self._short_socket is None else str(folder)
         settings["cluster_name"] = cluster_name(self._layout.cluster)
         command = [str(binaries.folder / "postgres"), "-D", HERE]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        environ = environment() | {"PG_GRANDPARENT_PID": str(stale_pid)}
+        environ = environment() | {"PG_GRANDPARENT_PID": str(cut_off or os.getppid())}
         environ |= {"PG_OOM_ADJUST_FILE": "/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE": "0"}
         startup_log = open_private(self._layout.startup_log)
         try:

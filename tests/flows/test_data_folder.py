@@ -1,0 +1,150 @@
+"""A command in the wrong folder says so and makes nothing; `doctor` says whether `serve` runs, and where."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from document_service.__main__ import EXIT_CONFIGURATION, all_commands
+from document_service.running import processes
+from service import Service
+
+#: Commands that may be the first one in a folder, that need no folder, or that say what is in it.
+FIRST = (
+    {"serve", "worker", "migrate", "demo", "restore", "tenant create", "token"}
+    | {"settings", "doctor"}
+    | {"template check", "template preview"}
+)
+
+EXAMPLE = Path(__file__).parents[2] / "docs/examples/every-section.json"
+
+#: Every other command, with arguments that it would take.
+LATER = {
+    "tenant show": ["t"],
+    "tenant list": [],
+    "tenant shred": ["t", "--confirm", "t"],
+    "template export": ["tmpl_1", "--tenant", "t"],
+    "template import": [str(EXAMPLE), "--tenant", "t", "--name", "n", "--category", "letter"],
+    "template diff": ["tmpl_1", "--tenant", "t"],
+    "audit verify": [],
+    "audit export": ["--tenant", "t"],
+    "backup": ["copy"],
+    "epoch renew": [],
+    "store verify": [],
+    "keys rotate": [],
+    "prove": ["doc_1"],
+    "retention set": ["t", "letter", "30"],
+    "retention set-document": ["t", "doc_1", "forever", "--reason", "r"],
+    "retention show": ["t"],
+    "hold place": ["t", "c", "--document", "doc_1", "--reason", "r"],
+    "hold release": ["t", "c", "--reason", "r"],
+    "hold list": ["t"],
+    "purge": ["--dry-run"],
+}
+
+
+def names(group: click.Group, before: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from names(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}"
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a new terminal whose working folder is ``folder``."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("DOCUMENT_SERVICE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "document_service", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**clean, **environment},
+    )
+
+
+def test_every_command_is_in_one_of_the_lists() -> None:
+    assert {*names(all_commands())} == FIRST | LATER.keys()
+
+
+@pytest.mark.parametrize("command", sorted(LATER))
+def test_a_command_that_works_on_what_is_there_refuses_an_empty_folder(command: str, tmp_path: Path) -> None:
+    done = run(tmp_path, *command.split(), *LATER[command])
+    assert (done.returncode, done.stdout) == (EXIT_CONFIGURATION, "")
+    for told in (str(tmp_path / "document-service-data"), "the default", "--data-dir", "DOCUMENT_SERVICE_DATA_DIR"):
+        assert told in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_slip_in_its_name_is_not_begun_either(tmp_path: Path) -> None:
+    for done in (
+        run(tmp_path, "tenant", "list", "--data-dir", "slip"),
+        run(tmp_path, "tenant", "list", DOCUMENT_SERVICE_DATA_DIR=str(tmp_path / "slip")),
+    ):
+        assert (done.returncode, str(tmp_path / "slip") in done.stderr) == (EXIT_CONFIGURATION, True)
+        assert "the default" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_command_may_make_a_tenant_or_a_token_and_says_what_it_begins(tmp_path: Path) -> None:
+    refused = run(tmp_path, "token", "--tenant", "clinic", "--user", "nurse")
+    assert (refused.returncode, refused.stdout) == (EXIT_CONFIGURATION, "")
+    assert list(tmp_path.iterdir()) == []
+    token = run(tmp_path, "token", "--tenant", "clinic", "--user", "nurse", "--data-dir", "named")
+    assert (token.returncode, token.stdout.count("."), "beginning" in token.stderr) == (0, 2, True)
+    create = ("tenant", "create", "clinic", "--fhir-url", "http://127.0.0.1:9/fhir")
+    for named in ((), ("--data-dir", "named")):
+        made = run(tmp_path, *create, *named)
+        assert (made.returncode, "beginning a new data folder" in made.stderr) == (0, True), made.stderr
+        again = run(tmp_path, *create, *named)
+        assert (again.returncode, "beginning" in again.stderr) == (0, False), again.stderr
+    listed = json.loads(run(tmp_path, "tenant", "list", "--json").stdout)
+    assert [tenant["tenant"] for tenant in listed] == ["clinic"]
+    assert run(tmp_path, "token", "--tenant", "clinic", "--user", "nurse").returncode == 0
+
+
+def findings(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
+    return {finding["part"]: finding for finding in json.loads(done.stdout)}
+
+
+def test_the_doctor_begins_nothing_and_says_whether_a_start_would_succeed(tmp_path: Path) -> None:
+    done = run(tmp_path, "doctor", "--json")
+    found = findings(done)
+    assert (done.returncode, found["data folder"]["state"], found["serve"]["state"]) == (0, "note", "note")
+    assert (found["database"]["state"], found["store"]["state"]) == ("ok", "ok")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_says_where_serve_runs_and_whether_it_is_ready(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    service = Service(data).start("--workers", "1")
+    try:
+        (one,) = processes(data)
+        assert (one.kind, one.pid, one.url) == ("serve", service.pid, service.url)
+        found = findings(run(tmp_path, "doctor", "--json", "--data-dir", "data"))
+        assert found["serve"] == {
+            "part": "serve",
+            "state": "ok",
+            "detail": f"process {service.pid} on {service.url}, ready",
+            "remedy": None,
+        }
+        service.kill()
+        assert processes(data) == []
+        service.start("--workers", "1")
+        assert [path.name for path in (data / "running").iterdir()] == [f"serve-{service.pid}"]
+    finally:
+        service.stop()
+    assert list((data / "running").iterdir()) == []
+    done = run(tmp_path, "doctor", "--json", "--data-dir", "data")
+    found = findings(done)
+    assert (done.returncode, found["serve"]["state"]) == (0, "note")
+    assert f"serve --data-dir {data}" in found["serve"]["remedy"]
