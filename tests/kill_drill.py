@@ -36,6 +36,7 @@ COMMANDS = {
     "open": 6,
     "save": 6,
     "retry": 6,
+    "discard": 5,
     "list": 3,
     "queue": 4,
     "status": 5,
@@ -81,6 +82,7 @@ class Drill:
     opened: int = 0
     cycles: int = 0
     promised: set[str] = field(default_factory=set)
+    taken_back: set[str] = field(default_factory=set)
     lives: dict[str, deque[float]] = field(default_factory=dict)
     killed: Counter[str] = field(default_factory=Counter)
     tenths: Counter[int] = field(default_factory=Counter)
@@ -164,6 +166,10 @@ class Drill:
         if name == "retry":
             failed = [j["clientMutationId"] for j in self.model.state.jobs.values() if j["status"] == "failed"]
             return ["queue", "retry", self.dice.choice(failed or ["absent"])]
+        if name == "discard":
+            known = {job["clientMutationId"] for job in self.model.state.jobs.values()}
+            cmid = self.dice.choice(sorted(self.promised - known) or sorted(self.promised) or ["absent"])
+            return ["queue", "discard", cmid, "--confirm", cmid]
         return {"list": ["list"], "queue": ["queue"], "status": ["status"], "templates": ["templates", "--refresh"]}[
             name
         ]
@@ -197,6 +203,9 @@ class Drill:
         if name == "request" and out.strip() and "documents:" not in out:
             # The person has seen the id: from here on the request must not be lost, however the process ended.
             self.promised.add(out.split()[0])
+        if name == "discard" and code != 64:
+            # Killed, it is taken back or not; both are right, and nothing in between is.
+            self.taken_back.add(argv[2])
         self.opened += name == "open" and code == 0
 
     def _look(self) -> None:

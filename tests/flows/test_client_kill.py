@@ -18,6 +18,7 @@ import rfc8785
 from client_device import DEFINITION, FORM
 from document_client import DocumentClient, audit
 from document_client.model import serve
+from document_client.withdrawals import TAKEN_BACK, WITHDRAWN
 from kill_drill import PASSPHRASE, Drill, PaddedModel
 
 #: `make soak` asks for 5,000.
@@ -57,29 +58,39 @@ def _check(drill: Drill) -> None:
     drill.model.broken.clear()
     assert drill.run(["sync", "--wait", "0"])[0] in (0, 75)
     for cmid, item in _queue(drill).items():
-        if item["status"] in ("failed", "quarantined"):
+        if item["status"] in ("failed", "quarantined") and item["reason"]["code"] not in TAKEN_BACK:
             assert drill.run(["queue", "retry", cmid])[0] == 0
     code, out, _ = drill.run(["sync", "--wait", "0"])
     assert code == 0, out
     known = _queue(drill)
     assert drill.promised <= set(known), "a request that a person saw as queued is gone"
-    assert {item["status"] for item in known.values()} == {"done"}
     jobs = Counter(job["clientMutationId"] for job in drill.model.state.jobs.values())
-    assert set(jobs) == set(known)
+    completed = [job for job in drill.model.state.jobs.values() if job["status"] == "completed"]
+    made = {job["clientMutationId"] for job in completed}
+    for cmid, item in known.items():
+        reason = (item["reason"] or {}).get("code")
+        if reason == WITHDRAWN:
+            assert item["status"] == "discarded"
+            assert cmid not in made, "taken back, and its document was made unseen"
+        elif item["status"] != "done":
+            assert cmid in drill.taken_back, item
+            assert cmid in jobs, "told as arrived, and the service does not have it"
+    assert set(jobs) <= set(known)
     assert set(jobs.values()) == {1}, "a request was doubled"
     documents_of_jobs = Counter(d["renderJobId"] for d in drill.model.state.documents.values())
     assert set(documents_of_jobs.values()) == {1}
-    assert set(documents_of_jobs) == set(drill.model.state.jobs)
+    assert set(documents_of_jobs) == {job["id"] for job in completed}
+    assert set(jobs) - made <= {cmid for cmid, item in known.items() if item["status"] == "discarded"}
     status = json.loads(drill.run(["status", "--json"])[1])
     assert status["everythingSent"]
-    assert status["everythingReceived"]
+    assert status["everythingReceived"] == (not any(item["status"] == "failed" for item in known.values()))
     assert not status["setAside"]
     _check_documents(drill)
     _check_evidence(drill)
 
 
 def _queue(drill: Drill) -> dict[str, dict[str, Any]]:
-    items = json.loads(drill.run(["queue", "--json"])[1])["items"]
+    items = json.loads(drill.run(["queue", "list", "--all", "--json"])[1])["items"]
     return {item["clientMutationId"]: item for item in items}
 
 

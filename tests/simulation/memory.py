@@ -20,6 +20,7 @@ from document_client.errors import LeaseLost
 from document_client.lease import _AHEAD_SECONDS, LEASE_SECONDS
 from document_client.policy import CachePolicy, parse_policy
 from document_client.requests import KEEP_DONE_SECONDS
+from document_client.withdrawals import ALREADY_SENT, WITHDRAWAL_ASKED, WITHDRAWN
 
 from .server import hash_event
 
@@ -42,6 +43,7 @@ class Row:
         "kept_from",
         "lease",
         "not_before",
+        "offered",
         "operation",
         "reason_code",
         "replaced_by",
@@ -58,7 +60,7 @@ class Row:
         self.operation = "submit"
         self.tries = self.failures = 0
         self.not_before = 0.0
-        self.server_said = False
+        self.server_said = self.offered = False
         self.lease = self.reason_code = self.epoch = self.job_id = self.kept_from = None
         self.job_status = self.document_id = self.replaced_by = None
 
@@ -72,6 +74,7 @@ class Row:
             self.tries,
             self.failures,
             self.not_before,
+            self.offered,
             self.reason_code,
             self.epoch,
             self.job_id,
@@ -229,7 +232,9 @@ def apply_job(queue: QueueFile, job: dict[str, Any], now: float, cmid: str | Non
     status, error, document_id = str(job.get("status", "")), job.get("error") or {}, job.get("documentId")
     if job.get("purgedAt") and not document_id:
         status, error = "failed", {"code": "JOB_PURGED"}
-    if status != "failed" and row.state == "failed" and row.job_status == "failed":
+    hear_of_job(row, status, now)
+    retried = status != "failed" and row.state == "failed" and row.job_status == "failed"
+    if retried and row.reason_code != ALREADY_SENT:
         row.state, row.reason_code, row.changed_at = "acknowledged", None, now
     if row.state != "discarded":
         row.job_id, row.job_status = job.get("id"), status
@@ -237,6 +242,34 @@ def apply_job(queue: QueueFile, job: dict[str, Any], now: float, cmid: str | Non
             row.document_id = document_id
     if status == "failed" and row.state == "acknowledged":
         row.state, row.reason_code, row.changed_at = "failed", error.get("code") or "FAILED", now
+
+
+def hear_of_job(row: Row, status: str, now: float) -> None:
+    """``withdrawals.hear_of_job``."""
+    state, reason = ("discarded", WITHDRAWN) if status == "failed" else ("failed", ALREADY_SENT)
+    before = ("quarantined", WITHDRAWAL_ASKED), ("discarded", WITHDRAWN), ("failed", ALREADY_SENT)
+    if row.reason_code != reason and (row.state, row.reason_code) in before:
+        row.state, row.reason_code, row.changed_at, row.kept_from = state, reason, now, None
+
+
+def give_up(row: Row, now: float, replaced_by: str | None = None) -> None:
+    """``withdrawals.give_up``."""
+    waits = row.state in ("queued", "sending")
+    if not waits and row.state not in ("quarantined", "failed"):
+        return
+    if waits and not row.offered:
+        row.state, row.reason_code = "discarded", WITHDRAWN
+    elif waits or row.reason_code in ("SERVER_KEEPS_FAILING", WITHDRAWAL_ASKED):
+        row.state, row.reason_code = "quarantined", WITHDRAWAL_ASKED
+    else:
+        row.state = "discarded"
+    row.lease, row.changed_at, row.replaced_by = None, now, replaced_by or row.replaced_by
+
+
+def settle_unknown(row: Row, now: float) -> None:
+    """``withdrawals.settle_unknown``."""
+    if (row.state, row.reason_code) in (("quarantined", WITHDRAWAL_ASKED), ("failed", ALREADY_SENT)):
+        row.state, row.reason_code, row.changed_at = "discarded", WITHDRAWN, now
 
 
 def fail_delivery(queue: QueueFile, document_id: str, code: str, now: float) -> None:

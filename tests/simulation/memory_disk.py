@@ -127,7 +127,7 @@ class MemoryDisk:
             row = behind
         if row is None:
             return None
-        row.state, row.lease = "sending", self.token
+        row.state, row.offered, row.lease = "sending", True, self.token
         return fx.Item(row.cmid, row.body, row.operation, row.job_id, row.tries, row.failures)
 
     def acknowledge(self, effect: fx.Acknowledge) -> None:
@@ -167,6 +167,10 @@ class MemoryDisk:
             if row.state in ("acknowledged", "done", "failed") and row.epoch != effect.epoch
         ]
 
+    def read_withdrawn(self, effect: fx.ReadWithdrawn) -> list[str]:
+        asked = ("quarantined", m.WITHDRAWAL_ASKED)
+        return [row.cmid for row in self.queue.rows.values() if (row.state, row.reason_code) == asked]
+
     def settle_lookup(self, effect: fx.SettleLookup) -> int:
         now, rows, again = self.now(), self.queue.rows, 0
         lost = [
@@ -186,8 +190,11 @@ class MemoryDisk:
                     row.epoch = effect.epoch
                 m.apply_job(self.queue, item["job"], now, item["clientMutationId"])
                 continue
-            again += 1
-            if row is not None and row.state in ("acknowledged", "done", "failed"):
+            if row is None:
+                continue
+            m.settle_unknown(row, now)
+            if row.state in ("acknowledged", "done", "failed"):
+                again += 1
                 row.state, row.operation, row.epoch, row.not_before = "queued", "submit", None, 0.0
                 row.server_said, row.job_id, row.job_status, row.document_id = False, None, None, None
                 row.reason_code, row.changed_at, row.kept_from = None, now, None
@@ -433,6 +440,7 @@ _HANDLERS: dict[type, Callable[[MemoryDisk, Any], Any]] = {
     fx.PutBack: MemoryDisk.put_back,
     fx.Quarantine: MemoryDisk.quarantine,
     fx.ReadPromised: MemoryDisk.read_promised,
+    fx.ReadWithdrawn: MemoryDisk.read_withdrawn,
     fx.SettleLookup: MemoryDisk.settle_lookup,
     fx.SaveEpoch: MemoryDisk.save_epoch,
     fx.CountDue: MemoryDisk.count_due,

@@ -78,15 +78,11 @@ class MemoryHome:
         rows = account.queue.rows
         rows[cmid] = Row(cmid, account.tenant, account.user, body, now)
         if replaces is not None:
-            self._discard(rows[replaces], now, cmid)
-
-    @staticmethod
-    def _discard(row: Row, now: float, replaced_by: str | None) -> None:
-        row.state, row.lease, row.changed_at, row.replaced_by = "discarded", None, now, replaced_by
+            m.give_up(rows[replaces], now, cmid)
 
     def discard(self, account: MemoryAccount, cmid: str) -> None:
-        """Give a request up."""
-        self._discard(account.queue.rows[cmid], account.clock().now, None)
+        """Give a request up, or take it back."""
+        m.give_up(account.queue.rows[cmid], account.clock().now)
 
     def retry(self, account: MemoryAccount, cmid: str) -> None:
         """Queue a request again."""

@@ -58,20 +58,40 @@ def attend(world: World) -> None:
     cmid = pick(world, waiting)[0]
     dice = world.draw()
     if dice < 0.6:
+        world.retried(cmid)
         world.home.retry(account, cmid)
-        world.hold.pop(cmid, None)
     elif dice < 0.8:
         ask(world, replaces=cmid)
-        world.asked[cmid].discarded = True
+        world.gave_up(cmid)
     else:
-        number = world.next_number()
-        world.home.record(account, number, "request.discarded", client_mutation_id=cmid)
-        world.wrote(number)
-        if world.draw() < 0.1:
-            # The command dies between the event and the deed.
-            return
-        world.home.discard(account, cmid)
-        world.asked[cmid].discarded = True
+        _give_up(world, account, cmid)
+
+
+def _give_up(world: World, account: Any, cmid: str) -> None:
+    number = world.next_number()
+    world.home.record(account, number, "request.discarded", client_mutation_id=cmid)
+    world.wrote(number)
+    if world.draw() < 0.1:
+        # The command dies between the event and the deed.
+        return
+    world.home.discard(account, cmid)
+    world.gave_up(cmid)
+
+
+def take_back(world: World, cmid: str | None = None) -> None:
+    """Somebody notices in time, or not, that a request is wrong: what waits or is being sent is taken back."""
+    if world.session is None:
+        return
+    account = world.open()
+    waiting = [row[0] for row in world.home.rows(account) if row[1] in ("queued", "sending")]
+    if not waiting or (cmid is not None and cmid not in waiting):
+        return
+    cmid = cmid or pick(world, waiting)
+    if world.draw() < 0.2:
+        ask(world, replaces=cmid)
+        world.gave_up(cmid)
+    else:
+        _give_up(world, account, cmid)
 
 
 def look(world: World) -> None:
@@ -132,7 +152,7 @@ def sign_out(world: World) -> None:
             world.home.record(account, number, "request.discarded", client_mutation_id=cmid)
             world.wrote(number)
             world.home.discard(account, cmid)
-            world.asked[cmid].discarded = True
+            world.gave_up(cmid)
     world.home.drop_cache(session)
     world.forget_cache(session)
     world.session = None
@@ -332,12 +352,15 @@ def belated(world: World) -> None:
 
 def interlope(world: World) -> None:
     """Somebody does something in the middle of an effect of a program that runs."""
-    pick(world, (ask, ask, attend, look, open_document, switch, run_other, run_other, token, revoke, work))(world)
+    pick(world, (ask, ask, take_back, attend, look, open_document, switch, run_other, run_other, token, revoke, work))(
+        world
+    )
 
 
 MOVES: dict[str, Callable[[World], None]] = {
     "ask": ask,
     "attend": attend,
+    "take_back": take_back,
     "look": look,
     "open": open_document,
     "print": print_document,

@@ -321,6 +321,48 @@ def sent_as_whoever_is_signed_in() -> list[Patch]:
     return [handler(fx.Post, post), (memory_home.MemoryHome, "stop_drain", lambda home, account: None)]
 
 
+@bug("a drain that was sending it puts a request back that was taken back meanwhile")
+def taken_back_is_put_back() -> list[Patch]:
+    def put_back(disk: MemoryDisk, effect: fx.PutBack) -> None:
+        disk.fence()
+        row = disk.queue.rows.get(effect.cmid)
+        if row is not None and row.reason_code != memory.WITHDRAWN:
+            row.state, row.lease = "queued", None
+
+    def postpone(disk: MemoryDisk, effect: fx.Postpone) -> None:
+        put_back(disk, fx.PutBack(effect.cmid))
+        row = disk.queue.rows.get(effect.cmid)
+        if row is not None:
+            row.not_before, row.server_said = effect.not_before, effect.server_said
+
+    return [handler(fx.PutBack, put_back), handler(fx.Postpone, postpone)]
+
+
+@bug("a request that may have left is taken back for good, and its document comes as a surprise")
+def taken_back_without_the_servers_word() -> list[Patch]:
+    def give_up(row: Any, now: float, replaced_by: str | None = None) -> None:
+        row.offered = False
+        plain(row, now, replaced_by)
+
+    plain = memory.give_up
+    return [(memory, "give_up", give_up), (memory, "hear_of_job", lambda row, status, now: None)]
+
+
+@bug("a look-up before the bytes arrived is believed for ever")
+def early_lookup_is_believed() -> list[Patch]:
+    def hear(row: Any, status: str, now: float) -> None:
+        if row.state != "discarded":
+            plain(row, status, now)
+
+    plain = memory.hear_of_job
+    return [(memory, "hear_of_job", hear)]
+
+
+@bug("a restored server is offered what was taken back")
+def taken_back_is_offered_again() -> list[Patch]:
+    return [(memory, "settle_unknown", lambda row, now: None)]
+
+
 @bug("a document that was withdrawn, or not given, keeps its request waiting for ever")
 def withdrawn_is_not_told() -> list[Patch]:
     return [(memory, "fail_delivery", lambda queue, document_id, code, now: None), handler(fx.Reconcile, _reconcile)]

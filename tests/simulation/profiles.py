@@ -34,6 +34,7 @@ MOVES: dict[str, float] = {
     "break_patient": 0.15,
     "mend_patient": 0.2,
     "attend": 0.5,
+    "take_back": 0.3,
     "switch": 0.25,
     "sign_out": 0.1,
     "lose_cache": 0.08,
@@ -51,6 +52,7 @@ MOVES: dict[str, float] = {
     "hand_over": 0.1,
     "recall": 0.12,
     "astray": 0.05,
+    "second_thoughts": 0.1,
 }
 ALWAYS = (
     "ask",

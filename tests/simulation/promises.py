@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from document_client.reactions import LONGEST_RETRY_AFTER
+from document_client.withdrawals import ALREADY_SENT, WITHDRAWN
 
 from .server import BATCH, FIRST_HASH, JOBS, hash_event
 
@@ -33,6 +34,8 @@ def after_post(process: Process, effect: fx.Post, answer: Any) -> None:
     """The bytes first written are the bytes sent; the server's wait is kept; nobody sends for somebody else."""
     if effect.path == JOBS and effect.cmid is not None:
         _check_sent(process, effect.cmid, effect.content)
+    elif effect.cmid is not None:
+        _check_wanted(process, effect.cmid)
     elif effect.path == BATCH:
         bodies = effect.content.removeprefix(b'{"items":[').removesuffix(b"]}").replace(b"},{", b"}\n{").split(b"\n")
         for body in bodies:
@@ -48,9 +51,25 @@ def _check_sent(process: Process, cmid: str, content: bytes) -> None:
         world.break_promise(f"{cmid} was sent with other bytes than were first written")
     elif asked.session != process.session:
         world.break_promise(f"{cmid} of {asked.session} was sent as {process.session}")
+    _check_wanted(process, cmid)
     (until, told_at), now = world.hold.pop(cmid, (0.0, 0)), process.disk.now()
     if told_at < process.effect_step and now + 1.0 < until <= now + LONGEST_RETRY_AFTER:
         world.break_promise(f"{cmid} was sent {until - now:.0f} s before the time the service had asked for")
+
+
+def _check_wanted(process: Process, cmid: str) -> None:
+    """What was given up or taken back is never sent afterwards; an exchange that was about to leave may end."""
+    given_up = process.world.asked[cmid].given_up
+    if given_up is not None and process.claimed[cmid] > given_up:
+        process.world.break_promise(f"{cmid} was taken back, and sent afterwards")
+
+
+def after_claim(process: Process, effect: fx.Claim, item: fx.Item | None) -> None:
+    """Only the holder of the lease claims; remember when."""
+    after_write(process, effect, item)
+    if item is not None:
+        process.world.order += 1
+        process.claimed[item.cmid] = process.world.order
 
 
 def after_postpone(process: Process, effect: fx.Postpone, outcome: Any) -> None:
@@ -132,7 +151,11 @@ def look(world: World) -> None:
     for cmid, _, _, _, _, user in rows:
         if world.asked[cmid].session != session or user != session[1]:
             world.break_promise(f"{cmid} of {world.asked[cmid].session} is in the queue of {session}")
-    live = [cmid for cmid, asked in world.asked.items() if asked.session == session and not asked.discarded]
+    mine = [(cmid, asked) for cmid, asked in world.asked.items() if asked.session == session]
+    live = [cmid for cmid, asked in mine if asked.given_up is None]
+    for cmid, asked in mine:
+        if asked.given_up is not None and states.get(cmid) in ("queued", "sending"):
+            world.break_promise(f"{cmid} was taken back, and waits to be sent again")
     for cmid in live:
         state = states.get(cmid)
         if state is None and not (cmid in world.delivered and world.now - world.delivered[cmid] > KEPT):
@@ -199,6 +222,9 @@ def at_the_end(world: World, session: Any) -> None:
         _, status, _, reason, _, _ = rows[cmid]
         if asked.discarded:
             continue
+        if asked.given_up is not None:
+            _check_taken_back(world, session, cmid, status, reason)
+            continue
         if status in ("queued", "sending"):
             world.break_promise(f"{cmid} was never sent although everything works: {status}")
         if status == "quarantined":
@@ -218,6 +244,15 @@ def at_the_end(world: World, session: Any) -> None:
         if status == "done" and documents.get(job["id"]) is not None and documents[job["id"]] not in readable:
             world.break_promise(f"{cmid} is done, and {documents[job['id']]} cannot be read")
     _once_each(world, session)
+
+
+def _check_taken_back(world: World, session: Any, cmid: str, status: str, reason: str | None) -> None:
+    """A person who took a request back knows in the end whether a document of it was made."""
+    known = world.server.state.dedup.get((session[0], cmid))
+    made = known is not None and world.server.state.jobs[known["job"]]["status"] != "failed"
+    if (status, reason) != (("failed", ALREADY_SENT) if made else ("discarded", WITHDRAWN)):
+        there = "has" if made else "does not have"
+        world.break_promise(f"{cmid} was taken back and is {status} ({reason}), and the service {there} it")
 
 
 def _once_each(world: World, session: Any) -> None:

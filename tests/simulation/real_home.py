@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from document_client import audit, cache, driver, feed, lease, requests, templates
+from document_client import audit, cache, driver, feed, lease, requests, templates, withdrawals
 from document_client import effects as fx
 from document_client.account import Account, Session
 from document_client.audit import Happening
@@ -233,12 +233,12 @@ class RealHome:
                 requested_at=now,
             )
             if replaces is not None:
-                requests.discard(account.queue, replaces, now, replaced_by=cmid)
+                withdrawals.give_up(account.queue, replaces, now, replaced_by=cmid)
 
     def discard(self, account: Account, cmid: str) -> None:
         now = account.clock().now
         with account_transaction(account.queue):
-            requests.discard(account.queue, cmid, now)
+            withdrawals.give_up(account.queue, cmid, now)
 
     def retry(self, account: Account, cmid: str) -> None:
         request = requests.read(account.queue, cmid)
@@ -341,6 +341,7 @@ def account_transaction(conn: apsw.Connection) -> Any:
 
 
 def _dump_queue(conn: apsw.Connection) -> Any:
+    offered = {cmid for (cmid,) in conn.execute("SELECT client_mutation_id FROM requests WHERE offered")}
     rows = [
         (
             r.client_mutation_id,
@@ -350,6 +351,7 @@ def _dump_queue(conn: apsw.Connection) -> Any:
             r.tries,
             r.failures,
             r.not_before,
+            r.client_mutation_id in offered,
             r.reason_code,
             r.epoch,
             r.job_id,

@@ -126,9 +126,10 @@ def _try_again(world: World) -> bool:
     """The causes are mended, so the person tries again what needs attention; False when nothing does."""
     account = world.open()
     waiting = [row[0] for row in world.home.rows(account) if row[1] in ("quarantined", "failed")]
+    waiting = [cmid for cmid in waiting if world.asked[cmid].given_up is None]
     for cmid in waiting:
+        world.retried(cmid)
         world.home.retry(account, cmid)
-        world.hold.pop(cmid, None)
     return bool(waiting)
 
 

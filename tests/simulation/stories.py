@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import promises
-from .moves import DAY, HOUR, MOVES, ask, backup, lose_cache, pick, print_document, restore, switch
+from .moves import DAY, HOUR, MOVES, ask, backup, lose_cache, pick, print_document, restore, switch, take_back
+from .server import JOBS
 
 if TYPE_CHECKING:
     from .world import Process, World
@@ -137,5 +138,41 @@ def give_up_half(world: World) -> None:
         world.wrote(number)
 
 
-MOVES.update(astray=astray, slip=slip, shorten=shorten, disaster=disaster, hand_over=hand_over, recall=recall)
+def second_thoughts(world: World) -> None:
+    """A request is taken back while it is being sent, or while its bytes are still on their way to the service."""
+    process = _idle(world)
+    if process is None:
+        return
+    before = set(world.asked)
+    ask(world)
+    asked = [cmid for cmid in world.asked if cmid not in before]
+    session, mode, world.mode = world.session, world.mode, "offline"
+    process.start(eager=True)
+    if asked and world.draw() < 0.5:
+        while process.gen is not None and asked[0] not in process.claimed:
+            process.run(1)
+        if world.session == session:
+            take_back(world, asked[0])
+    if process.gen is not None:
+        process.finish()
+    world.mode = mode
+    if not asked or world.session != session:
+        return
+    take_back(world, asked[0])
+    _sync(world, process)
+    world.belated.append((process.caller, JOBS, world.asked[asked[0]].body, asked[0]))
+    if world.draw() < 0.5:
+        MOVES["belated"](world)
+        _sync(world, process)
+
+
+MOVES.update(
+    astray=astray,
+    slip=slip,
+    shorten=shorten,
+    disaster=disaster,
+    hand_over=hand_over,
+    recall=recall,
+    second_thoughts=second_thoughts,
+)
 __all__ = ["MOVES"]

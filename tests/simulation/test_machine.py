@@ -33,7 +33,7 @@ QUIET = replace(
     batching=True,
     older_service=False,
 )
-PEOPLE = ("ask", "attend", "open", "print", "switch", "look", "hand_over")
+PEOPLE = ("ask", "attend", "take_back", "open", "print", "switch", "look", "hand_over", "second_thoughts")
 OTHERS = (
     "restore",
     "backup",

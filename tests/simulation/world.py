@@ -13,6 +13,7 @@ from document_client.cycle import Cycle
 from document_client.errors import ClientError, LeaseLost, StorageFull
 from document_client.model.rules import State
 from document_client.sync import run_cycle
+from document_client.withdrawals import WITHDRAWN
 
 from . import promises
 from .memory_home import MemoryHome, Session
@@ -64,11 +65,13 @@ class Broken(AssertionError):
 class Asked:
     """What a person was told is queued."""
 
-    __slots__ = ("body", "discarded", "patient", "session")
+    __slots__ = ("body", "discarded", "given_up", "patient", "session")
 
     def __init__(self, session: Session, body: bytes, patient: str) -> None:
         self.session, self.body, self.patient = session, body, patient
         self.discarded = False
+        # When a person gave it up or took it back, in the order of the seed; ``discarded``: nothing is left to settle.
+        self.given_up: int | None = None
 
 
 class World:
@@ -88,7 +91,7 @@ class World:
         self.session: Session | None = None
         self.tokens: dict[Session, bool] = {}
         self.processes = [Process(self, 0), Process(self, 1)]
-        self.numbers = self.steps = self.faults = 0
+        self.numbers = self.steps = self.faults = self.order = 0
         self.fault_rate, self.mode = profile.fault_rate, ""
         self.crash_rate, self.other_rate = profile.crash_rate, profile.other_rate
         self.lookup_rate, self.feed_rate = profile.lookup_rate, profile.feed_rate
@@ -176,6 +179,19 @@ class World:
         """A person was told that a request is queued."""
         self.asked[cmid] = Asked(session, body, patient)
 
+    def gave_up(self, cmid: str) -> None:
+        """A person was told that a request is given up, or taken back: from here on no program may begin to send it."""
+        state, reason = next((row[1], row[3]) for row in self.home.rows(self.open()) if row[0] == cmid)
+        asked = self.asked[cmid]
+        self.order += 1
+        asked.given_up = self.order
+        asked.discarded = state == "discarded" and reason != WITHDRAWN
+
+    def retried(self, cmid: str) -> None:
+        """A person wants a request sent again, perhaps one that was taken back."""
+        self.asked[cmid].given_up = None
+        self.hold.pop(cmid, None)
+
     def wrote(self, number: int) -> None:
         """An audit event is durable."""
         self.evidence.append(f"evt_{number:026d}")
@@ -208,6 +224,7 @@ class Process:
         self.gen: Any = None
         self.owner = ""
         self.runs = 0
+        self.claimed: dict[str, int] = {}
         self.point, self.plan, self.what = 0, -1, ""
         self.spoiled = ""
 
@@ -344,11 +361,12 @@ _RARE: dict[type, float] = {
     # The most frequent ones would take most of the deaths.
     fx.Claim: 0.4,
     fx.BeginRun: 0.5,
+    fx.ReadWithdrawn: 0.2,
     fx.ReadCursor: 0.4,
 }
 _WATCHED: dict[type, Callable[[Process, Any, Any], None]] = {
     fx.Acknowledge: promises.after_acknowledge,
-    fx.Claim: promises.after_write,
+    fx.Claim: promises.after_claim,
     fx.Quarantine: promises.after_write,
     fx.Reconcile: promises.after_write,
     fx.SettleLookup: promises.after_write,

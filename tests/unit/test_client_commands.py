@@ -264,7 +264,6 @@ def test_a_verb_that_is_not_there_gets_a_hint(clinic: Clinic) -> None:
 def test_a_discard_needs_the_id_typed_and_is_recorded(clinic: Clinic) -> None:
     clinic.run("templates")
     cmid = clinic.json("request", FORM, "--patient", PATIENT)["clientMutationId"]
-    assert clinic.run("queue", "discard", cmid, "--confirm", cmid)[0] == 64, "a pending request cannot be given up"
     clinic.model.retire(next(iter(clinic.model.state.templates)))
     clinic.run("sync")
     [item] = clinic.json("queue")["items"]

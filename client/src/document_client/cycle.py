@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from .answers import Answer
-from .effects import Effect, Get, Post, ReadPromised, RefreshToken, SaveEpoch, SettleLookup
+from .effects import Effect, Get, Post, ReadPromised, ReadWithdrawn, RefreshToken, SaveEpoch, SettleLookup
 from .reactions import Judged, Verdict, epoch_of, judge
 
 Steps = Generator[Effect, Any, None]
@@ -34,6 +34,7 @@ class Report:
     quarantined: int = 0
     postponed: int = 0
     offered_again: int = 0
+    taken_back: int = 0
     pages: int = 0
     downloaded: int = 0
     confirmed: int = 0
@@ -117,13 +118,8 @@ def heed_epoch(cycle: Cycle) -> Steps:
         return
     promised: list[str] = yield ReadPromised(seen)
     for start in range(0, len(promised), LOOKUP_SIZE):
-        asked = promised[start : start + LOOKUP_SIZE]
-        content = json.dumps({"clientMutationIds": asked}).encode()
-        answer: Answer = yield from exchange(cycle, Post("/v1/documents/render-jobs/lookup", content))
-        judged = judge(answer, cycle.clock())
-        accepted = judged.verdict is Verdict.ACCEPTED and isinstance(answer.body, dict)
-        items: Any = answer.body.get("items") if accepted else None
-        if not _answers_all(items, asked):
+        answer, judged, items = yield from _look_up(cycle, promised[start : start + LOOKUP_SIZE])
+        if items is None:
             stop_for(cycle, judged, answer)
             return
         again: int = yield SettleLookup(items, seen)
@@ -133,6 +129,38 @@ def heed_epoch(cycle: Cycle) -> Steps:
             cycle.tried = [cmid for cmid in cycle.tried if cmid not in offered]
     yield SaveEpoch(seen)
     cycle.epoch = seen
+
+
+def settle_withdrawals(cycle: Cycle) -> Steps:
+    """Ask whether the requests that were taken back had arrived; without any, nothing is asked.
+
+    A question that is refused, fails or gets lost keeps no other request waiting: it is asked again next time.
+    """
+    withdrawn: list[str] = yield ReadWithdrawn()
+    for start in range(0, len(withdrawn), LOOKUP_SIZE):
+        answer, judged, items = yield from _look_up(cycle, withdrawn[start : start + LOOKUP_SIZE])
+        if items is None:
+            if judged.verdict in (Verdict.REFUSED, Verdict.SERVER_FAILED, Verdict.NO_CONNECTION):
+                cycle.silent += judged.verdict is Verdict.NO_CONNECTION
+                cycle.report.errors.append("LOOKUP_FAILED")
+            else:
+                stop_for(cycle, judged, answer)
+            return
+        yield SettleLookup(items, epoch_of(answer) or cycle.epoch)
+        cycle.report.taken_back += sum(not item["known"] for item in items)
+    yield from heed_epoch(cycle)
+
+
+def _look_up(
+    cycle: Cycle, asked: list[str]
+) -> Generator[Effect, Any, tuple[Answer, Judged, list[dict[str, Any]] | None]]:
+    """Ask which requests the service knows: its answer, and what it says of each, or None when it does not say it."""
+    content = json.dumps({"clientMutationIds": asked}).encode()
+    answer = yield from exchange(cycle, Post("/v1/documents/render-jobs/lookup", content))
+    judged = judge(answer, cycle.clock())
+    accepted = judged.verdict is Verdict.ACCEPTED and isinstance(answer.body, dict)
+    items: Any = answer.body.get("items") if accepted else None
+    return answer, judged, items if _answers_all(items, asked) else None
 
 
 def _answers_all(items: Any, asked: list[str]) -> bool:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from . import audit, cache, feed, lease, requests, templates
+from . import audit, cache, feed, lease, requests, templates, withdrawals
 from . import effects as fx
 from .account import Account
 from .answers import Answer, Transfer
@@ -175,6 +175,9 @@ class Driver:
     def _on_ReadPromised(self, effect: fx.ReadPromised) -> list[str]:
         return requests.read_promised(self._account.queue, effect.epoch)
 
+    def _on_ReadWithdrawn(self, effect: fx.ReadWithdrawn) -> list[str]:
+        return withdrawals.read_unsettled(self._account.queue)
+
     def _on_SettleLookup(self, effect: fx.SettleLookup) -> int:
         lost: list[str] = []
         again = 0
@@ -193,8 +196,7 @@ class Driver:
                 if item["known"]:
                     requests.confirm(queue, item["clientMutationId"], item["job"], effect.epoch, now)
                 else:
-                    requests.offer_again(queue, item["clientMutationId"], now)
-                    again += 1
+                    again += requests.offer_again(queue, item["clientMutationId"], now)
         return again
 
     def _on_SaveEpoch(self, effect: fx.SaveEpoch) -> None:

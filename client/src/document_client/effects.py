@@ -94,11 +94,16 @@ class ReadPromised(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadWithdrawn(Effect):
+    """→ the ids that were taken back and may have reached the server, as a list."""
+
+
+@dataclass(frozen=True, slots=True)
 class SettleLookup(Effect):
-    """Confirm the known and offer the unknown again, all in one transaction → how many are offered again."""
+    """Confirm the known, offer the unknown again but those taken back, in one transaction → how many are offered."""
 
     items: Sequence[Mapping[str, Any]]
-    epoch: str
+    epoch: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from . import cache, requests, templates
+from . import cache, requests, templates, withdrawals
 from .account import Account
 from .audit import Happening
 from .clock import from_text, to_text
@@ -75,6 +75,7 @@ def prepare(account: Account, wish: Wish) -> Prepared:
     return Prepared(body, str(chosen.template.get("name")))
 
 
+_TOO_LARGE = "DOCUMENT_TOO_LARGE"
 # Named here because ``RequestQueue.list`` hides the built-in name inside the class.
 _Shown = list[dict[str, Any]]
 
@@ -90,15 +91,20 @@ class RequestQueue:
         """Queue a request; it is durable when this returns. Raises a UsageProblem or StorageFull."""
         account = self._account()
         with account.watched():
-            cmid, _ = self._insert(account, prepare(account, wish))
+            prepared = prepare(account, wish)
+            with transaction(account.queue):
+                cmid = self._insert(account, prepared)
             return self.show(cmid)
 
-    def list(self) -> _Shown:
-        """Return every kept request: those that need attention first, then the pending, then the others."""
+    def list(self, *, given_up: bool = False) -> _Shown:
+        """Return every kept request: those that need attention first, then the pending, then the others.
+
+        ``given_up``: also those that were discarded, taken back or replaced in the last 60 days.
+        """
         account = self._account()
-        order = {"quarantined": 0, "failed": 0, "queued": 1, "sending": 1, "acknowledged": 2, "done": 3}
+        order = {"quarantined": 0, "failed": 0, "queued": 1, "sending": 1, "acknowledged": 2, "done": 3, "discarded": 4}
         with account.watched():
-            found = [_seen(r, account) for r in requests.read_all(account.queue)]
+            found = [_seen(r, account) for r in requests.read_all(account.queue, given_up=given_up)]
         return [_shown(r) for r in sorted(found, key=lambda r: (order[r.state], r.sequence))]
 
     def show(self, client_mutation_id: str) -> dict[str, Any]:
@@ -121,12 +127,21 @@ class RequestQueue:
                 requests.retry(account.queue, request, account.clock().now)
         return self.show(request.client_mutation_id)
 
+    def retry_all(self) -> _Shown:
+        """Queue every quarantined or failed request again, but none that was taken back; returns them."""
+        waiting = [item for item in self.list() if item["status"] in requests.ATTENTION]
+        again = [i for i in waiting if i["reason"]["code"] not in withdrawals.TAKEN_BACK]
+        return [self.retry(item["clientMutationId"]) for item in again]
+
     def edit(self, client_mutation_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace a quarantined or failed request by a new one with ``changes`` (fields of ``Wish``)."""
+        """Replace a request that waits, was quarantined or failed by a new one with ``changes`` (fields of ``Wish``).
+
+        One that waits is taken back as ``discard`` does it, its audit event included.
+        """
         account = self._account()
         with account.watched():
             request = self._find(client_mutation_id)
-            _need_attention(request)
+            _need_giving_up(request)
             body = json.loads(request.body, parse_float=Decimal)
             check = body.get("patientCheck") or {}
             kept: dict[str, Any] = {
@@ -143,7 +158,10 @@ class RequestQueue:
             replaced = {pair.partition("=")[0] for pair in assignments}
             kept["inputs"] = {name: value for name, value in kept["inputs"].items() if name not in replaced}
             wish = Wish(**{**kept, **{k: v for k, v in changes.items() if v is not None}})
-            cmid, _ = self._insert(account, prepare(account, wish), replaces=request)
+            prepared = prepare(account, wish)
+            with transaction(account.queue):
+                cmid = self._insert(account, prepared)
+                self._give_up(account, request.client_mutation_id, replaced_by=cmid)
         return self.show(cmid)
 
     def export(self, client_mutation_id: str, path: Path) -> dict[str, Any]:
@@ -159,37 +177,48 @@ class RequestQueue:
         return _shown(request)
 
     def discard(self, client_mutation_id: str, *, confirmation: str) -> dict[str, Any]:
-        """Give up a quarantined or failed request; ``confirmation`` must be its id. Writes an audit event first."""
+        """Give up a request that waits, was quarantined or failed; ``confirmation`` must be its id.
+
+        Writes an audit event first. ``status`` is then ``discarded``, or ``quarantined`` while the request may have
+        left this device: it is not sent again, and the next sync asks the service whether it has it.
+        """
         account = self._account()
         with account.watched():
-            request = self._find(client_mutation_id)
-            _need_attention(request)
-            if confirmation != request.client_mutation_id:
+            cmid = self._find(client_mutation_id).client_mutation_id
+            if confirmation != cmid:
                 raise NotConfirmed()
-            cmid = request.client_mutation_id
-            record(account, Happening("request.discarded", account.session.user, client_mutation_id=cmid))
             with transaction(account.queue):
-                requests.discard(account.queue, cmid, account.clock().now)
-        return {**_shown(request), "status": "discarded"}
+                self._give_up(account, cmid)
+        return self.show(cmid)
 
-    def _insert(self, account: Account, prepared: Prepared, *, replaces: Request | None = None) -> tuple[str, float]:
+    def _give_up(self, account: Account, client_mutation_id: str, *, replaced_by: str | None = None) -> None:
+        """Give a request up inside the caller's transaction, in which no drain can claim or settle it."""
+        request, now = self._find(client_mutation_id), account.clock().now
+        _need_giving_up(request)
+        if replaced_by is None or request.state in requests.PENDING:
+            record(account, Happening("request.discarded", account.session.user, client_mutation_id=client_mutation_id))
+        if request.reason_code == _TOO_LARGE and request.document_id is not None:
+            # Derived so far; now it is a decision.
+            title = str(request.reason_title)
+            requests.fail_undelivered(account.queue, [request.document_id], _TOO_LARGE, title, now)
+        withdrawals.give_up(account.queue, client_mutation_id, now, replaced_by=replaced_by)
+
+    def _insert(self, account: Account, prepared: Prepared) -> str:
+        """Queue a request under a new id inside the caller's transaction; returns the id."""
         session, now, cmid = account.session, account.clock().now, new_mutation_id()
         body = {"clientMutationId": cmid, **prepared.body, "requestedAt": to_text(now)}
-        with transaction(account.queue):
-            requests.insert(
-                account.queue,
-                client_mutation_id=cmid,
-                tenant_id=session.tenant,
-                user_id=session.user,
-                body=to_bytes(body),
-                template_name=prepared.template_name,
-                template_version_id=str(body["templateVersionId"]),
-                patient_id=str(body["patientId"]),
-                requested_at=now,
-            )
-            if replaces is not None:
-                requests.discard(account.queue, replaces.client_mutation_id, now, replaced_by=cmid)
-        return cmid, now
+        requests.insert(
+            account.queue,
+            client_mutation_id=cmid,
+            tenant_id=session.tenant,
+            user_id=session.user,
+            body=to_bytes(body),
+            template_name=prepared.template_name,
+            template_version_id=str(body["templateVersionId"]),
+            patient_id=str(body["patientId"]),
+            requested_at=now,
+        )
+        return cmid
 
     def _find(self, client_mutation_id: str) -> Request:
         """Return a request by its id or by the unique beginning of it."""
@@ -219,12 +248,14 @@ def _seen(request: Request, account: Account) -> Request:
     title = (
         f"The document has {size} bytes; this device may keep {policy.quota}. Ask for more room, or get it elsewhere."
     )
-    return replace(request, state="failed", reason_code="DOCUMENT_TOO_LARGE", reason_title=title)
+    return replace(request, state="failed", reason_code=_TOO_LARGE, reason_title=title)
 
 
-def _need_attention(request: Request) -> None:
-    if request.state not in requests.ATTENTION:
-        raise RequestStateWrong(f"the request is {request.state}; only quarantined and failed requests can be given up")
+def _need_giving_up(request: Request) -> None:
+    if request.state == "acknowledged":
+        raise RequestStateWrong("the service has the request; when its document is here and wrong, have it withdrawn")
+    if request.state not in (*requests.PENDING, *requests.ATTENTION):
+        raise RequestStateWrong(f"the request is {request.state}; there is nothing left to take back")
 
 
 def _shown(request: Request) -> dict[str, Any]:

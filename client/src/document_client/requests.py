@@ -8,6 +8,8 @@ State chart of one request:
                   │                               v      v
                   └────────retry───────────── quarantined  failed ──discard/edit──> discarded
 
+A request that waits can be taken back as well: ``withdrawals`` tells how.
+
 ``sending`` carries the fencing token of the drain lease that claimed it; whoever takes the lease next puts it back to
 ``queued``. The bytes in ``body`` are written once, before the person sees "queued", and are the bytes sent, every time.
 Nothing is deleted before the server's word; ``done`` and ``discarded`` rows are kept 60 days.
@@ -24,6 +26,7 @@ from typing import Any, Literal
 
 import apsw
 
+from . import withdrawals
 from .reactions import join_detail
 
 State = Literal["queued", "sending", "acknowledged", "done", "quarantined", "failed", "discarded"]
@@ -74,6 +77,11 @@ SCHEMA = (
     """,
     # ``changed_at`` is the device's own time, which may have been years behind; the server's time, once it is known.
     "ALTER TABLE requests ADD COLUMN kept_from REAL",
+    # Whether a drain ever claimed the request: its bytes may have left. Of older rows nobody knows, so they may have.
+    """
+    ALTER TABLE requests ADD COLUMN offered INTEGER NOT NULL DEFAULT 0;
+    UPDATE requests SET offered = 1;
+    """,
 )
 
 
@@ -146,9 +154,9 @@ def insert(
     )
 
 
-def read_all(conn: apsw.Connection) -> list[Request]:
-    """Return every kept request, oldest first."""
-    return _rows(conn, "WHERE state <> 'discarded' ORDER BY sequence")
+def read_all(conn: apsw.Connection, *, given_up: bool = False) -> list[Request]:
+    """Return every kept request, oldest first; with ``given_up`` those that were discarded too."""
+    return _rows(conn, "WHERE ? OR state <> 'discarded' ORDER BY sequence", (given_up,))
 
 
 def read(conn: apsw.Connection, client_mutation_id: str) -> Request | None:
@@ -184,7 +192,9 @@ def claim(
     )
     if not found:
         return None
-    conn.execute("UPDATE requests SET state = 'sending', lease = ? WHERE sequence = ?", (token, found[0].sequence))
+    conn.execute(
+        "UPDATE requests SET state = 'sending', offered = 1, lease = ? WHERE sequence = ?", (token, found[0].sequence)
+    )
     return found[0]
 
 
@@ -240,12 +250,13 @@ def apply_job(conn: apsw.Connection, job: dict[str, Any], now: float, *, client_
     if job.get("purgedAt") and not job.get("documentId"):
         # Only its tombstone is left: what was never fetched will not come, and the person must know.
         status, error = "failed", {"code": "JOB_PURGED", "title": "The service no longer keeps this document."}
+    withdrawals.hear_of_job(conn, cmid, status, now)
     if status != "failed":
         # The job was retried; a document that could not be had (its job had not failed) stays the person's to decide.
         conn.execute(
             "UPDATE requests SET state = 'acknowledged', reason_code = NULL, reason_title = NULL, changed_at = ?"
-            " WHERE client_mutation_id = ? AND state = 'failed' AND job_status = 'failed'",
-            (now, cmid),
+            " WHERE client_mutation_id = ? AND state = 'failed' AND job_status = 'failed' AND reason_code IS NOT ?",
+            (now, cmid, withdrawals.ALREADY_SENT),
         )
     conn.execute(
         "UPDATE requests SET job_id = ?, job_status = ?, document_id = coalesce(?, document_id), job = ?"
@@ -292,19 +303,19 @@ def read_promised(conn: apsw.Connection, epoch: str) -> list[str]:
     ]
 
 
-def offer_again(conn: apsw.Connection, cmid: str, now: float) -> str | None:
-    """Queue a request again that a restored server does not know; returns the document it had led to, if any."""
-    row = conn.execute("SELECT document_id FROM requests WHERE client_mutation_id = ?", (cmid,)).fetchone()
+def offer_again(conn: apsw.Connection, cmid: str, now: float) -> bool:
+    """Queue a request again that the server does not know, but for one that was taken back; whether it is queued."""
+    withdrawals.settle_unknown(conn, cmid, now)
     conn.execute(
         "UPDATE requests SET state = 'queued', operation = 'submit', epoch = NULL, not_before = 0, server_said = 0,"
         " job_id = NULL, job_status = NULL, document_id = NULL, job = NULL, reason_code = NULL, reason_title = NULL,"
         " changed_at = ?, kept_from = NULL WHERE client_mutation_id = ? AND state IN ('acknowledged','done','failed')",
         (now, cmid),
     )
-    return row[0] if row else None
+    return conn.changes() > 0
 
 
-def confirm(conn: apsw.Connection, cmid: str, job: dict[str, Any], epoch: str, now: float) -> None:
+def confirm(conn: apsw.Connection, cmid: str, job: dict[str, Any], epoch: str | None, now: float) -> None:
     """Record that the server of a new epoch still knows the request, with its job."""
     conn.execute("UPDATE requests SET epoch = ? WHERE client_mutation_id = ?", (epoch, cmid))
     apply_job(conn, job, now, client_mutation_id=cmid)
@@ -332,15 +343,6 @@ def retry(conn: apsw.Connection, request: Request, now: float) -> None:
         "UPDATE requests SET state = 'queued', operation = ?, tries = 0, failures = 0, not_before = 0,"
         " server_said = 0, reason_code = NULL, reason_title = NULL, changed_at = ? WHERE sequence = ?",
         ("retry" if new_attempt else "submit", now, request.sequence),
-    )
-
-
-def discard(conn: apsw.Connection, cmid: str, now: float, *, replaced_by: str | None = None) -> None:
-    """Take a request out of the lists; the row stays 60 days."""
-    conn.execute(
-        "UPDATE requests SET state = 'discarded', lease = NULL, changed_at = ?, replaced_by = ?"
-        " WHERE client_mutation_id = ?",
-        (now, replaced_by, cmid),
     )
 
 

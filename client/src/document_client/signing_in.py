@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from . import lease, requests
+from . import lease, requests, withdrawals
 from .account import Account, Session, open_account, read_session, write_session
 from .answers import Answer
 from .audit import Happening
@@ -112,7 +112,13 @@ def sign_out(home: Path, vault: Vault, session: Session, time: TimeSource, *, pe
     """
     account = open_account(home, vault, session, time)
     try:
-        waiting = [r for r in requests.read_all(account.queue) if r.state in (*requests.PENDING, *requests.ATTENTION)]
+        open_states = (*requests.PENDING, *requests.ATTENTION)
+        waiting = [
+            r
+            for r in requests.read_all(account.queue)
+            # What was taken back is decided: the next sync of this person only asks whether it had arrived.
+            if r.state in open_states and r.reason_code != withdrawals.WITHDRAWAL_ASKED
+        ]
         if waiting and pending is None:
             raise PendingRequests(f"{len(waiting)} requests are not sent or need a decision")
         _stop_drain(account)
@@ -121,7 +127,7 @@ def sign_out(home: Path, vault: Vault, session: Session, time: TimeSource, *, pe
                 cmid = request.client_mutation_id
                 record(account, Happening("request.discarded", session.user, client_mutation_id=cmid))
                 with transaction(account.queue):
-                    requests.discard(account.queue, cmid, account.clock().now)
+                    withdrawals.give_up(account.queue, cmid, account.clock().now)
     finally:
         account.close()
     # The key first: whatever of the file may survive on the disk can then never be read.

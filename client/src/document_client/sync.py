@@ -1,8 +1,8 @@
 """The sync engine: one cycle as a pure state machine (contract §4).
 
-    begin ──> drain ──> changes ──> versions ──> downloads ──> audit ──> (new work? drain again) ──> end
-                │          │                         │            │
-                └──────────┴──── a reason to stop ───┴────────────┘──────────────────────────────> end
+    begin ──> withdrawals ──> drain ──> changes ──> versions ──> downloads ──> audit ──> (new work? again) ──> end
+                   │            │          │                         │           │
+                   └────────────┴──────────┴──── a reason to stop ───┴───────────┴────────────────────> end
 
 ``cycle`` is a generator: it yields effects (``effects``) and is sent their outcomes; it opens no file and no socket,
 and reads time and randomness only through what it is given. Dropping it between any two effects is a crash, and loses
@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .answers import Answer
-from .cycle import Cycle, Steps, exchange, heed_epoch, stop_for
+from .cycle import Cycle, Steps, exchange, heed_epoch, settle_withdrawals, stop_for
 from .effects import (
     Acknowledge,
     Began,
@@ -74,7 +74,7 @@ def run_cycle(cycle: Cycle) -> Steps:
 
 
 def _round(cycle: Cycle, began: Began) -> Steps:
-    stages = (drain, pull_changes, pull_versions, download, send_audit)
+    stages = (settle_withdrawals, drain, pull_changes, pull_versions, download, send_audit)
     for stage in stages:
         if stage is pull_versions and not began.has_catalogue:
             yield from pull_templates(cycle)

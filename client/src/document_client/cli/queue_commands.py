@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import click
 
 from ..client import DocumentClient
 from ..clock import from_text
-from .frame import Screen, age, counted, shared, table
+from ..withdrawals import ALREADY_SENT, WITHDRAWAL_ASKED
+from ..words import sentence
+from .frame import Screen, age, also, counted, shared, table
 
 
 class QueueGroup(click.Group):
@@ -25,11 +28,11 @@ def queue() -> None:
 
 
 @queue.command(name="list")
-@click.option("--all", "everything", is_flag=True, help="Show the finished ones too (JSON always has them).")
+@click.option("--all", "everything", is_flag=True, help="Also the finished (JSON has them anyway) and those given up.")
 @shared
 def list_(client: DocumentClient, screen: Screen, everything: bool) -> None:
     """Show what is waiting, refused or failed, with one thing to do about each."""
-    items = client.queue.list()
+    items = client.queue.list(given_up=everything)
     now = client.account().clock().now
 
     def words() -> None:
@@ -59,10 +62,15 @@ _WRONG_PERSON = ("PATIENT_UNKNOWN", "PATIENT_MISMATCH")
 
 
 def _advice(item: dict[str, Any]) -> str:
-    if (item["reason"] or {}).get("code") in _WRONG_PERSON:
+    code = (item["reason"] or {}).get("code")
+    if code in _WRONG_PERSON:
         return "queue edit (another patient), or queue discard"
+    if code == WITHDRAWAL_ASKED:
+        return "documents sync (asks whether it had arrived)"
+    if code == ALREADY_SENT:
+        return "have the document withdrawn, then queue discard; or queue retry to keep it"
     return {
-        "queued": "documents sync",
+        "queued": "documents sync; wrong: queue edit or queue discard",
         "sending": "",
         "acknowledged": "documents sync (the document is being made)",
         "quarantined": "mend the cause, then queue retry; or queue edit, or queue discard",
@@ -81,7 +89,7 @@ def show(client: DocumentClient, screen: Screen, id_: str) -> None:
 
 @queue.command()
 @click.argument("id_", metavar="ID", required=False)
-@click.option("--all", "everything", is_flag=True, help="Every refused or failed request.")
+@click.option("--all", "everything", is_flag=True, help="Every refused or failed request that was not taken back.")
 @shared
 def retry(client: DocumentClient, screen: Screen, id_: str | None, everything: bool) -> None:
     """Send a request again under the same id at the next sync."""
@@ -91,11 +99,7 @@ def retry(client: DocumentClient, screen: Screen, id_: str | None, everything: b
         shown = client.queue.retry(id_)
         screen.answer(shown, lambda: click.echo(f"{shown['clientMutationId']} is queued again"))
         return
-    items = [
-        client.queue.retry(item["clientMutationId"])
-        for item in client.queue.list()
-        if item["status"] in ("quarantined", "failed")
-    ]
+    items = client.queue.retry_all()
     screen.answer({"items": items}, lambda: click.echo(f"queued again: {counted(len(items), 'request')}"))
 
 
@@ -111,7 +115,7 @@ def retry(client: DocumentClient, screen: Screen, id_: str | None, everything: b
 @click.option("--not-after", metavar="T")
 @shared
 def edit(client: DocumentClient, screen: Screen, id_: str, inputs: tuple[str, ...], **changes: Any) -> None:
-    """Replace a refused or failed request by a new one with other values."""
+    """Replace a request that waits, was refused or failed by a new one with other values."""
     shown = client.queue.edit(id_, {**changes, "assignments": inputs or None})
     screen.answer(shown, lambda: click.echo(shown["clientMutationId"]))
 
@@ -131,10 +135,17 @@ def export(client: DocumentClient, screen: Screen, id_: str, file: Path) -> None
 @click.option("--confirm", metavar="ID", help="The request's id once more, instead of typing it when asked.")
 @shared
 def discard(client: DocumentClient, screen: Screen, id_: str, confirm: str | None) -> None:
-    """Give up a refused or failed request; asks for its id once more, and records it."""
+    """Take back a request that waits, or give up a refused or failed one; asks for its id, and records it."""
     known = client.queue.show(id_)
     if confirm is None:
         screen.note(f"{known['template']} for {known['patientId']}, asked {known['requestedAt']}: {known['status']}")
         confirm = click.prompt("Type the request's id to give it up", err=True, default="", show_default=False)
     shown = client.queue.discard(known["clientMutationId"], confirmation=confirm)
-    screen.answer(shown, lambda: click.echo(f"{shown['clientMutationId']} was given up"))
+
+    def words() -> None:
+        click.echo(f"{shown['clientMutationId']} was given up; it is not sent")
+        if shown["status"] == "quarantined":
+            click.echo("It may have left this device before. The next `documents sync` asks the service, and says so.")
+            also(partial(sentence, "taken back"))
+
+    screen.answer(shown, words)

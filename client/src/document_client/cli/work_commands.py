@@ -162,6 +162,8 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
         if facts.quarantined or facts.failed:
             refused = f"{facts.quarantined} refused, {facts.failed} failed"
             click.echo(f"requests that need a decision: {refused}; see `documents queue`")
+        if report.taken_back:
+            click.echo(f"taken back in time, the service does not have it: {counted(report.taken_back, 'request')}")
         if report.offered_again:
             click.echo(
                 f"the service was restored from a backup; sent again: {counted(report.offered_again, 'request')}"
