@@ -25,6 +25,7 @@ os.environ["RAYON_NUM_THREADS"] = "1"
 
 from bare_typst import CONTENT, ISSUED_AT, LOGO, bare, changed
 from document_service.typesetting.jobs import TypesetJob
+from document_service.typesetting.layout_files import install_layout
 from document_service.typesetting.pool import TypesettingPool
 from document_service.typesetting.press import Press
 from stand import figure
@@ -55,7 +56,9 @@ def summary(taken: list[float]) -> dict[str, float]:
 
 async def side_by_side(locale: str, rounds: int, empty: Path, pool: TypesettingPool) -> dict[str, Any]:
     model, chance = load(locale), random.Random(1)
-    typeset, press = bare(empty), Press(empty)
+    root = empty / "layout"
+    install_layout(root)
+    typeset, press = bare(empty), Press(root)
     taken: dict[str, list[float]] = {"bare": [], "press": [], "pool": []}
     for number in range(rounds + WARM_UP):
         one = changed(model, chance)

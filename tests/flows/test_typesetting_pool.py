@@ -156,6 +156,22 @@ async def test_children_are_recycled_and_go_with_the_pool() -> None:
     assert not pool._root or not pool._root.exists()
 
 
+async def test_layout_that_was_tidied_away_is_written_again() -> None:
+    """Cleaners of temporary folders take what is old: no document is lost, and fresh children find the library."""
+    async with TypesettingPool(1) as pool:
+        before = await pool.render(job(small_page(paragraphs("before"))))
+        assert pool._root is not None
+        for file in pool._root.iterdir():
+            file.unlink()
+        pool._root.rmdir()
+        for _ in range(2):  # The child and its spare.
+            with pytest.raises(errors.TypesettingCrashed) as caught:
+                await pool.render(job(small_page(paragraphs("away"))))
+            assert caught.value.retryable
+        after = await pool.render(job(small_page(paragraphs("before"))))
+        assert (after.pdf, after.engine) == (before.pdf, before.engine)
+
+
 async def test_memory_mark_recycles() -> None:
     limits = Limits(wall_seconds=5.0, memory_bytes=1024 * MiB, renders=1000, resident_bytes=1)
     async with TypesettingPool(1, limits=limits) as pool:

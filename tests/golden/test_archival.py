@@ -19,6 +19,7 @@ from PIL import Image
 
 from document_service.definitions import read_json
 from document_service.exact_json import dumps_exact
+from document_service.typesetting.layout_files import install_layout
 from document_service.typesetting.pool import TypesettingPool
 from document_service.typesetting.press import Press
 from engines import PREFLIGHT_JARS, EngineRequirement
@@ -108,6 +109,7 @@ def _page_with_a_clear_logo(empty: Path) -> bytes:
     picture = io.BytesIO()
     Image.new("RGBA", (60, 40), (20, 80, 120, 100)).save(picture, "PNG")
     model = small_page(archival="a-1b")
+    install_layout(empty)
     return Press(empty).print_page_model(model, {"logo": picture.getvalue()}, ISSUED_AT, "pdf").sheets[0]
 
 

@@ -15,6 +15,7 @@ import pdfplumber
 import pytest
 
 from document_service.formatting import format_value, style
+from document_service.typesetting.layout_files import install_layout
 from document_service.typesetting.press import Press
 from pages import ISSUED_AT, fields, paragraphs, small_page, table
 
@@ -65,7 +66,9 @@ STRENGTHS = {
 
 @pytest.fixture(scope="module")
 def press(tmp_path_factory: pytest.TempPathFactory) -> Press:
-    return Press(tmp_path_factory.mktemp("empty"))
+    root = tmp_path_factory.mktemp("layout")
+    install_layout(root)
+    return Press(root)
 
 
 def lines(press: Press, model: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from PIL import Image
 from document_service.bindings import lay_out
 from document_service.definitions import read_json
 from document_service.exact_json import dumps_exact
+from document_service.typesetting.layout_files import install_layout
 from document_service.typesetting.press import Press
 from pages import LOCALES, LOGO, full_page
 from pictures import PICTURES, require_accepted
@@ -19,7 +20,9 @@ from platform_pages import FORMS, ISSUED_AT, full_inputs, full_resources, reques
 
 @pytest.fixture(scope="module")
 def press(tmp_path_factory: pytest.TempPathFactory) -> Press:
-    return Press(tmp_path_factory.mktemp("empty"))
+    root = tmp_path_factory.mktemp("layout")
+    install_layout(root)
+    return Press(root)
 
 
 def page_model(key: str, locale: str, **members: Any) -> dict[str, Any]:

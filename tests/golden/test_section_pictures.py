@@ -18,6 +18,7 @@ from document_service import definitions, sample_patients
 from document_service.bindings import lay_out
 from document_service.definitions.checks import definition_schema
 from document_service.exact_json import dumps_exact
+from document_service.typesetting.layout_files import install_layout
 from document_service.typesetting.press import Press
 from pages import ISSUED_AT, LOGO
 from pictures import require_accepted
@@ -45,7 +46,9 @@ SECTIONS = shown_sections()
 
 @pytest.fixture(scope="module")
 def press(tmp_path_factory: pytest.TempPathFactory) -> Press:
-    return Press(tmp_path_factory.mktemp("empty"))
+    root = tmp_path_factory.mktemp("layout")
+    install_layout(root)
+    return Press(root)
 
 
 def form_of(section: dict[str, Any]) -> dict[str, Any]:

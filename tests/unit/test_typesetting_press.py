@@ -24,7 +24,8 @@ from document_service.bindings import lay_out
 from document_service.errors import RenderFailed, RenderTooLarge
 from document_service.typesetting.fit import STRONG, load_advances
 from document_service.typesetting.fonts import font_files
-from document_service.typesetting.press import Press, Printed, layout_sources
+from document_service.typesetting.layout_files import install_layout, layout_sources
+from document_service.typesetting.press import LayoutMissing, Press, Printed
 from pages import CONTENT, ISSUED_AT, LOCALES, LOGO, fields, full_page, paragraphs, small_page, table
 from platform_pages import FORMS, full_job
 
@@ -33,7 +34,9 @@ STEERING = re.compile("[\u200b-\u200f\u2060\u2066-\u2069]")
 
 @pytest.fixture(scope="module")
 def press(tmp_path_factory: pytest.TempPathFactory) -> Press:
-    return Press(tmp_path_factory.mktemp("empty"))
+    root = tmp_path_factory.mktemp("layout")
+    install_layout(root)
+    return Press(root)
 
 
 def printed(press: Press, model: dict[str, Any], output: str = "pdf", logo: bytes | None = LOGO) -> Printed:
@@ -70,7 +73,9 @@ def test_same_input_same_bytes_in_another_process(press: Press, tmp_path: Path) 
     here = hashlib.sha256(printed(press, full_page("ps-AF")).sheets[0]).hexdigest()
     script = (
         "import hashlib, json, sys, pathlib, datetime\n"
+        "from document_service.typesetting.layout_files import install_layout\n"
         "from document_service.typesetting.press import Press\n"
+        "install_layout(pathlib.Path(sys.argv[1]))\n"
         "press = Press(pathlib.Path(sys.argv[1]))\n"
         "content = pathlib.Path(sys.argv[2])\n"
         "model = json.loads((content / 'ps-AF.json').read_text())\n"
@@ -241,6 +246,11 @@ def test_layout_never_formats_and_never_calls_out() -> None:
             assert "@preview" not in code
             assert not re.search(r"\beval\(|\bplugin\(|sys\.inputs|datetime\.today", code), name
             assert len(re.findall(r"\bread\(", code)) == (1 if name == "data.typ" else 0)
+
+
+def test_a_press_without_its_library_is_none(tmp_path: Path) -> None:
+    with pytest.raises(LayoutMissing):
+        Press(tmp_path)
 
 
 def test_widths_are_never_underestimated(tmp_path: Path) -> None:

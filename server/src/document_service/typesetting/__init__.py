@@ -6,6 +6,7 @@
     wire      the frames on the socket between the two
     child     the child's loop: limits first, then one job after another
     press     page model → PDF or PNG, by Typst and the trusted layout library in ``layout/``
+    layout_files  the files of that library, and the folder that the engine reads them from
     fonts     which font files, which characters they have
     codes     QR codes
 

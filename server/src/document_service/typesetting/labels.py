@@ -14,6 +14,7 @@ from document_service.errors import Problem
 from document_service.formatting.locales import direction
 from document_service.typesetting.fit import MARGIN, MM, PAPER, Advances, load_advances
 from document_service.typesetting.fonts import drawable
+from document_service.typesetting.layout_files import LAYOUT_DIR
 
 # Where a line of a label may break. Joiners and isolates stay inside their word.
 _BREAKS = re.compile(r"[\s\-–/،,;:؛]+")
@@ -26,8 +27,6 @@ def _advances() -> dict[str, Advances]:
 
 @cache
 def _looks() -> Any:
-    from document_service.typesetting.press import LAYOUT_DIR
-
     return json.loads((LAYOUT_DIR / "look.json").read_text(encoding="utf-8"))
 
 

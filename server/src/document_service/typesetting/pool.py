@@ -36,6 +36,7 @@ from document_service.errors import (
 )
 from document_service.typesetting import wire
 from document_service.typesetting.jobs import TypesetJob, TypesetResult
+from document_service.typesetting.layout_files import install_layout
 from document_service.typesetting.process import CHILD_COMMAND, Child, Limits, spawn
 
 log = logging.getLogger(__name__)
@@ -301,6 +302,7 @@ class TypesettingPool:
         assert self._root is not None
         assert self._closed_port is not None
         proxy = f"http://127.0.0.1:{self._closed_port.getsockname()[1]}"
+        install_layout(self._root)
         child = spawn(self._command, lane.limits, self._root, proxy)
         try:
             await child.greet()

@@ -1,8 +1,9 @@
 """The press: one page model in, PDF or PNG bytes out, by Typst and the layout library beside this file.
 
-It is made once per child process. Every file that Typst sees is handed over as bytes at every call (a dict given to
-``Compiler`` is dropped silently on the second call; ``str`` values would be read from disk), the root is an empty
-folder, and so are the package folders: nothing on the machine and nothing on the network can be read.
+It is made once per child process. The root folder holds the layout library and nothing else, and is the package folder
+too: nothing else on the machine and nothing on the network can be read. What belongs to a job is handed over as bytes
+at every call (a dict given to ``Compiler`` is dropped silently on the second call; ``str`` values would be read from
+disk).
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from document_service.errors import GlyphMissing, RenderFailed, RenderTooLarge
 from document_service.typesetting import codes
 from document_service.typesetting.fit import fitted, load_advances
 from document_service.typesetting.fonts import FONT_FAMILIES, STEERING, check_glyphs, font_files, fonts_digest
+from document_service.typesetting.layout_files import ENTRY, as_data, installed_layout
 from document_service.typesetting.pictures import as_svg
-
-LAYOUT_DIR = Path(__file__).parent / "layout"
 
 # PDF/A-2a for the archive, PDF/UA-1 for readers who listen (design §4).
 PDF_STANDARDS: list[typst.PDFStandard] = ["a-2a", "ua-1"]
@@ -51,6 +51,10 @@ class FontsMissing(Exception):
     """The installation lacks a font. Typst would print pages without a letter on them, and call them good."""
 
 
+class LayoutMissing(Exception):
+    """The folder that a press was given holds no layout library, or not any more: a fresh child finds it again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Printed:
     """What came off the press: one PDF or the PNG pages, the SHA-256 of the page model, and Typst's warnings."""
@@ -61,30 +65,19 @@ class Printed:
     warnings: tuple[str, ...]
 
 
-def layout_sources() -> dict[str, bytes]:
-    """The files of the layout library by name."""
-    return {path.name: path.read_bytes() for path in sorted(LAYOUT_DIR.iterdir()) if path.suffix in (".typ", ".json")}
-
-
-def without_comments(source: bytes) -> bytes:
-    """A layout file without comment lines and indentation.
-
-    The engine parses every file it is handed at every call; what it does not have to read costs nothing.
-    """
-    lines = (line.strip() for line in source.decode().splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//")).encode()
-
-
 class Press:
     """Typst with its fonts and the layout library loaded. Not for more than one thread."""
 
-    def __init__(self, empty_dir: Path) -> None:
-        """Load fonts and layout; ``empty_dir`` is an existing folder without files."""
-        sources = layout_sources()
-        self._layout = {
-            name: without_comments(source) if name.endswith(".typ") else _as_data(source)
-            for name, source in sources.items()
-        }
+    def __init__(self, root: Path) -> None:
+        """Load fonts and layout; ``root`` is a folder that ``install_layout`` has filled.
+
+        Raises:
+            FontsMissing, LayoutMissing: the installation lacks a font, or the folder lacks the library.
+        """
+        sources = installed_layout(root)
+        if ENTRY not in sources:
+            raise LayoutMissing(f"there is no layout library in {root}")
+        self._root, self._library, self._entry = root, tuple(sources), sources[ENTRY]
         self._looks = json.loads(sources["look.json"])
         self._advances = load_advances()
         fonts = typst.Fonts(
@@ -96,7 +89,7 @@ class Press:
         missing = set(FONT_FAMILIES) - set(fonts.families())
         if missing:
             raise FontsMissing(f"Typst does not find {', '.join(sorted(missing))}; reinstall the font packages")
-        folder = str(empty_dir)
+        folder = str(root)
         self._compiler = typst.Compiler(
             None, root=folder, font_paths=fonts, package_path=folder, package_cache_path=folder
         )
@@ -124,16 +117,16 @@ class Press:
             model = self._with_logo(page_model, images)
             text = _written(model)
             check_glyphs(model, text)
-            sources = dict(self._layout)
+            sources = {ENTRY: self._entry}
             sizes: dict[int, tuple[int, int]] = {}
             for name, picture in images.items():
-                sources[_picture_name(name)] = _as_data(as_svg(picture, opaque="archival" in model))
+                sources[_picture_name(name)] = as_data(as_svg(picture, opaque="archival" in model))
             for index, section in enumerate(model["sections"]):
                 if section["type"] == "qr":
-                    sources[f"code-{index}"] = _as_data(codes.qr_svg(section["content"]))
+                    sources[f"code-{index}"] = as_data(codes.qr_svg(section["content"]))
                 elif section["type"] == "labels" and section["barcode"]:
                     code = codes.barcode(section["barcode"]["content"], section["barcode"]["format"])
-                    sources[f"code-{index}"] = _as_data(code.svg)
+                    sources[f"code-{index}"] = as_data(code.svg)
                     sizes[index] = (code.width, code.height)
             ready = _spoken(model) | fitted(model, self._looks[model["dir"]], self._advances[model["dir"]], sizes)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
@@ -158,7 +151,7 @@ class Press:
         Where the rows alone are higher than a page, the first attempt is spared.
         """
         for run in ("many",) if model["tall"] else ("1", "many"):
-            sources["page.json"] = _as_data(json.dumps(model | {"run": run}, ensure_ascii=False).encode())
+            sources["page.json"] = as_data(json.dumps(model | {"run": run}, ensure_ascii=False).encode())
             sheets, warnings = self._typst(sources, None if output == "png" else _standards(model), issued_at)
             pages = len(sheets) if output == "png" else _page_count(sheets[0])
             if pages == 1:
@@ -178,6 +171,8 @@ class Press:
                 timestamp=issued_at,
             )
         except typst.TypstError as error:
+            if not all((self._root / name).exists() for name in self._library):
+                raise LayoutMissing("files of the layout library are gone") from None
             raise _refusal(error) from None
         sheets = made if isinstance(made, list) else [made or b""]
         return tuple(sheets), tuple(_without_values(w.message) for w in warnings)
@@ -199,11 +194,6 @@ def _spoken(model: dict[str, Any]) -> dict[str, Any]:
         title = f"{model['mark']} – {title}"
     spoken = {"title": title, "author": model["tenant"]["name"]}
     return {"spoken": {key: "".join(c for c in text if c not in STEERING) for key, text in spoken.items()}}
-
-
-def _as_data(content: bytes) -> bytes:
-    """What the layout's ``data`` undoes: the engine parses each file as a source, and so finds one comment."""
-    return b"/*" + content
 
 
 def _written(model: dict[str, Any]) -> str:

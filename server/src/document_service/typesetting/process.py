@@ -145,7 +145,7 @@ class Child:
 
 
 def spawn(command: Sequence[str], limits: Limits, root: Path, proxy: str) -> Child:
-    """Start a child; ``root`` is an empty folder, ``proxy`` an address where nothing listens."""
+    """Start a child; ``root`` is a folder with the layout library, ``proxy`` an address where nothing listens."""
     ours, theirs = socket.socketpair()
     with theirs:
         arguments = {
