@@ -25,7 +25,7 @@ demo: $(STAMP) ## Set up, then walk the main job: queue offline, sync, open and 
 
 # The whole suite runs in one process a core, each with a service of its own; what is named by hand runs in one.
 test: $(STAMP) ## Set up, then run every test that this machine can (TESTS=path for some of them).
-	@scripts/install-engines clamd cups qpdf pdfbox || true
+	@scripts/install-engines clamd cups qpdf pdfbox openid-provider || true
 	$(BIN)/python -m pytest -q $(or $(TESTS),-n auto --maxprocesses 4 --dist loadfile)
 
 check: $(STAMP) ## Formatting, lint, strict types, import rules, docs and OpenAPI in step with the code.

@@ -29,6 +29,8 @@ PREFLIGHT_JARS: Final = tuple(
         *("javax.activation", "jaxb-api"),
     )
 )
+# Where ``scripts/install-engines`` puts the OpenID provider and what it needs, beside the Python packages.
+OPENID_PROVIDER: Final = _INSTALLER.parent.parent / ".venv/openid-provider-9.13.3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ ENGINES: Final = {
         ),
         Engine("chromium", (Path("/usr/bin/chromium"),)),
         Engine("qpdf", (Path("/usr/bin/qpdf"),)),
+        Engine("openid-provider", (OPENID_PROVIDER / "node_modules/oidc-provider/package.json",)),
         Engine("pdfbox", tuple(map(Path, ("/usr/bin/java", *PREFLIGHT_JARS)))),
     )
 }

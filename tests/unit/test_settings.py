@@ -26,6 +26,8 @@ WRONG = {
     "key_dir": None,
     "oidc_issuer": ("issuer.example", "https:"),
     "oidc_audience": None,
+    "oidc_client_id": ("a\nb", "printable"),
+    "oidc_scope": ("openid  offline_access", "one space"),
     "clamd": ("localhost:3310", "tcp:host:port"),
     "public_url": ("ftp://x", "https:"),
     "host": None,

@@ -25,16 +25,18 @@ from typing import TYPE_CHECKING, Any
 from . import requests
 from .account import Account, open_account, read_session
 from .clock import TimeSource, system_time
-from .errors import LocalFileUnreadable, Misconfigured, SignInNeeded, TemplateUnknown
+from .errors import LocalFileUnreadable, Misconfigured, SignInNeeded, TemplateUnknown, UsageProblem
 from .templates import Catalogue, Search, read_catalogue
 from .vault import AskPassphrase, Unlocking, Vault, open_vault
 
 if TYPE_CHECKING:
     import httpx2
 
+    from .connecting import Connected
     from .cycle import Report
     from .documents import Documents
     from .driver import Observer
+    from .issuer import Show
     from .queueing import RequestQueue, Wish
     from .status import Status
 
@@ -128,8 +130,9 @@ class DocumentClient:
     def login(
         self,
         server: str,
-        token: str,
+        token: str | None = None,
         *,
+        show: Show | None = None,
         keep_sealed: bool = False,
         discard_pending: bool = False,
         trust_new_keys: bool = False,
@@ -137,20 +140,32 @@ class DocumentClient:
     ) -> dict[str, Any]:
         """Sign in with a bearer token; the first time this needs the server. Returns what ``whoami`` returns.
 
-        ``cache_ttl`` (seconds) shortens how long documents stay readable here; it never lengthens it.
+        Without ``token``, by device flow at the issuer that the service names: ``show`` is handed the page and the
+        code before each look at the issuer (``issuer.Prompt``), and an exception from it gives up. ``cache_ttl``
+        (seconds) shortens how long documents stay readable here; it never lengthens it.
         """
         from . import feed
         from .localdb import transaction
-        from .signing_in import check_pending_choice, sign_in
+        from .renewal import Grant
+        from .signing_in import check_pending_choice, grant_by_device, sign_in, unlock
 
         pending = check_pending_choice(keep=keep_sealed, discard=discard_pending)
         self.close()
+        if token is None:
+            if show is None:
+                raise UsageProblem("a token, or `show` for the device flow, is needed")
+            # The passphrase first: nobody types a code elsewhere to be refused here afterwards.
+            self._vault = unlock(self.home, self._unlocking)
+            grant = grant_by_device(server, show, self._transport)
+        else:
+            grant = Grant(token.strip())
         _, self._vault, notices = sign_in(
             self.home,
             server,
-            token,
+            grant,
             self._unlocking,
             self._time,
+            vault=self._vault,
             transport=self._transport,
             pending=pending,
             trust_new_keys=trust_new_keys,
@@ -162,6 +177,7 @@ class DocumentClient:
 
     def logout(self, *, keep_sealed: bool = False, discard_pending: bool = False) -> int:
         """Sign out and destroy the cache's key; raises PendingRequests unless told what becomes of them."""
+        from .renewal import end
         from .signing_in import check_pending_choice, sign_out
 
         pending = check_pending_choice(keep=keep_sealed, discard=discard_pending)
@@ -170,16 +186,19 @@ class DocumentClient:
             raise SignInNeeded("nobody is signed in")
         self.close()
         vault = open_vault(self.home, self._unlocking)
-        return sign_out(self.home, vault, session, self._time, pending=pending)
+        count, ended = sign_out(self.home, vault, session, self._time, pending=pending)
+        if ended is not None:
+            end(ended, self._transport)
+        return count
 
     def whoami(self) -> dict[str, Any]:
         """Return tenant, user, roles, facilities, server and device of the session."""
         from .clock import to_text
-        from .signing_in import read_claims
+        from .renewal import is_renewable, read_payload
 
         account = self.account()
         token = account.token()
-        claims = read_claims(token) if token else {}
+        claims = read_payload(token) if token else {}
         expires = claims.get("exp")
         return {
             "tenant": account.session.tenant,
@@ -190,6 +209,7 @@ class DocumentClient:
             "deviceId": account.vault.device_id,
             "signedInAt": account.session.signed_in_at,
             "tokenExpiresAt": to_text(float(expires)) if isinstance(expires, int | float) else None,
+            "tokenRenews": is_renewable(account.vault, account.session.account_id),
         }
 
     def templates(self, search: Search | None = None, *, refresh: bool = False) -> Catalogue:
@@ -328,6 +348,8 @@ class DocumentClient:
             return upload(account, connection, Path(path), patient=patient, **details)
 
     def _connected(self, account: Account) -> Connected:
+        from .connecting import Connected
+
         return Connected(account, self._transport)
 
     def _refresh(self) -> Report:
@@ -339,29 +361,6 @@ class DocumentClient:
         with self._connected(account) as connection:
             driver = Driver(account, connection)
             return driver.run(Cycle(clock=driver.now, random=lambda: 0.5), run_refresh)
-
-
-class Connected:
-    """A connection for the length of a ``with`` block; raises SignInNeeded when the session has no token."""
-
-    def __init__(self, account: Account, transport: httpx2.BaseTransport | None) -> None:
-        """Prepare to connect to the session's server."""
-        self._account = account
-        self._transport = transport
-
-    def __enter__(self) -> Any:
-        from .http import Connection
-
-        token = self._account.token()
-        if token is None:
-            raise SignInNeeded("the session has no token; sign in again")
-        self._connection = Connection(
-            self._account.session.server, token, self._transport, device_id=self._account.vault.device_id
-        )
-        return self._connection
-
-    def __exit__(self, *rest: object) -> None:
-        self._connection.close()
 
 
 def raise_stop(report: Report) -> None:

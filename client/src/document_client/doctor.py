@@ -101,7 +101,7 @@ def _examine_token(expires: str | None, now: str, find: Any) -> None:
 
 
 def _examine_server(client: DocumentClient, find: Any) -> None:
-    from .client import Connected
+    from .connecting import Connected
     from .http import READ_SECONDS
     from .reactions import Verdict, epoch_of, judge
 

@@ -440,8 +440,8 @@ class Driver:
         return transfer
 
     def _on_RefreshToken(self, effect: fx.RefreshToken) -> bool:
-        # Tokens of the local issuer cannot be refreshed; a session of an issuer with refresh tokens will do it here.
-        return False
+        # A token that was typed in, or is the local issuer's, has nothing to renew it with.
+        return self._connection.renew()
 
     def _keep_lease(self) -> None:
         # Refreshing the catalogue writes to the cache only and needs no lease.

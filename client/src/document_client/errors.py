@@ -77,6 +77,11 @@ class LocaleUnsupported(UsageProblem):
     title = "The template has no text in this language."
 
 
+class NoDeviceSignIn(UsageProblem):
+    code = "NO_DEVICE_SIGN_IN"
+    title = "This service names no sign-in page; give a token with --token T (- reads it from standard input)."
+
+
 class RequestUnknown(UsageProblem):
     code = "REQUEST_UNKNOWN"
     title = "No request with this id is in the queue of this device."
@@ -114,6 +119,11 @@ class Unavailable(ClientError):
 class ServerUnreachable(Unavailable):
     code = "SERVER_UNREACHABLE"
     title = "There is no connection to the service; what is queued stays queued and is sent when there is one."
+
+
+class IssuerUnreachable(Unavailable):
+    code = "ISSUER_UNREACHABLE"
+    title = "The sign-in server cannot be reached at the moment; nothing was changed here."
 
 
 class ServiceNotThere(ServerUnreachable):
@@ -276,6 +286,16 @@ class DeviceRevoked(SignInNeeded):
 class TokenUnreadable(SignInNeeded):
     code = "TOKEN_UNREADABLE"
     title = "The token is not a JSON Web Token with a tenant and a user in it."
+
+
+class SignInRefused(SignInNeeded):
+    code = "SIGN_IN_REFUSED"
+    title = "The sign-in was refused or cancelled at the sign-in page; nothing was changed here."
+
+
+class SignInExpired(SignInNeeded):
+    code = "SIGN_IN_EXPIRED"
+    title = "The code was not typed at the sign-in page in time; start `documents login` again."
 
 
 class PassphraseNeeded(SignInNeeded):

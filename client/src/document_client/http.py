@@ -26,6 +26,8 @@ MAX_JSON_BYTES = 16 * 1024 * 1024
 # Written to the disk piece by piece: at 64 kbit/s a cut loses at most eight seconds of work.
 PART_BYTES = 64 * 1024
 _MAX_REDIRECTS = 3
+# The seam at which tests put a model of a server.
+Transport = httpx2.BaseTransport
 
 
 class Connection:
@@ -38,13 +40,16 @@ class Connection:
         transport: httpx2.BaseTransport | None = None,
         *,
         device_id: str | None = None,
+        renew: Callable[[str], str | None] | None = None,
     ) -> None:
         """Prepare to talk to ``server`` (an http or https URL, a path is kept); raises ServerAddressWrong.
 
         ``device_id`` goes where the token goes: the service answers a revoked device so that it purges its copies.
+        ``renew`` is given the token that was refused and returns a newer one, or None.
         """
         self.server = normalize_address(server)
         self._token = token
+        self._renew = renew
         self._device_id = device_id
         host = urlsplit(self.server).hostname or ""
         self._client = httpx2.Client(
@@ -65,6 +70,12 @@ class Connection:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+    def renew(self) -> bool:
+        """Go on with a newer token; returns whether there is one. The token is asked for at the issuer, not here."""
+        newer = self._renew(self._token) if self._renew and self._token else None
+        self._token = newer or self._token
+        return newer is not None
 
     def send(
         self,

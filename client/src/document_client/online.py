@@ -59,7 +59,7 @@ def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, 
     content = to_bytes(prepared.body)
     deadline = time.monotonic() + GENERATE_SECONDS
     while True:
-        answer = connection.send("POST", "/v1/documents/generate", content=content, headers={"Idempotency-Key": key})
+        answer = _send(connection, "POST", "/v1/documents/generate", content=content, headers={"Idempotency-Key": key})
         # 504: the job lives on; the same key asks for its document.
         if answer.kind == "answer" and answer.status == 504 and answer.is_json and time.monotonic() < deadline:
             time.sleep(1.0)
@@ -94,7 +94,7 @@ def prefetch(
         reference, cursor = check_reference(patient, "Patient"), ""
         while True:
             route = f"/v1/documents?patientId={quote(reference, safe='')}&limit=100{cursor}"
-            page = _good(connection.send("GET", route))
+            page = _good(_send(connection, "GET", route))
             listed = page.get("items")
             if not isinstance(listed, list):
                 raise NotTheService()
@@ -125,10 +125,10 @@ def save_draft(connection: Connection, template_id: str, definition: bytes) -> d
     except ValueError:
         raise UsageProblem("the definition is not valid JSON") from None
     route = f"/v1/document-templates/{quote(template_id, safe='')}"
-    found = connection.send("GET", route)
+    found = _send(connection, "GET", route)
     _good(found)
     headers = {"If-Match": found.headers.get("etag", "")}
-    return _good(connection.send("PUT", f"{route}/draft", content=definition, headers=headers))
+    return _good(_send(connection, "PUT", f"{route}/draft", content=definition, headers=headers))
 
 
 def upload(
@@ -156,23 +156,23 @@ def upload(
     }
     if encounter:
         body["encounterId"] = check_reference(encounter, "Encounter")
-    created = _good(connection.send("POST", "/v1/documents/uploads", content=to_bytes(body)))
+    created = _good(_send(connection, "POST", "/v1/documents/uploads", content=to_bytes(body)))
     route = f"/v1/documents/uploads/{quote(str(created.get('id')), safe='')}"
     _send_pieces(connection, route, content, int(created.get("offset") or 0), observe)
     state = _finalize(connection, route)
     deadline = time.monotonic() + SCAN_SECONDS
     while state.get("status") in ("receiving", "scanning") and time.monotonic() < deadline:
         sleep(0.5)
-        state = _good(connection.send("GET", route))
+        state = _good(_send(connection, "GET", route))
     return state
 
 
 def _finalize(connection: Connection, route: str) -> dict[str, Any]:
     """End an upload; a lost answer is asked for again under the same key."""
     key = {"Idempotency-Key": new_mutation_id()}
-    answer = connection.send("POST", f"{route}/finalize", content=b"{}", headers=key)
+    answer = _send(connection, "POST", f"{route}/finalize", content=b"{}", headers=key)
     if answer.kind == "no_connection":
-        answer = connection.send("POST", f"{route}/finalize", content=b"{}", headers=key)
+        answer = _send(connection, "POST", f"{route}/finalize", content=b"{}", headers=key)
     return _good(answer)
 
 
@@ -190,7 +190,7 @@ def _send_pieces(connection: Connection, route: str, content: bytes, offset: int
     while offset < len(content):
         piece = content[offset : offset + UPLOAD_PIECE_BYTES]
         headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
-        answer = connection.send("PATCH", route, content=piece, headers=headers)
+        answer = _send(connection, "PATCH", route, content=piece, headers=headers)
         if answer.kind == "answer" and answer.status == 204:
             offset = int(answer.headers.get("upload-offset") or offset + len(piece))
             if observe:
@@ -199,10 +199,18 @@ def _send_pieces(connection: Connection, route: str, content: bytes, offset: int
         if answer.kind != "no_connection" or cut_at == offset:
             _good(answer)
         cut_at = offset
-        head = connection.send("HEAD", route)
+        head = _send(connection, "HEAD", route)
         if head.kind != "answer" or "upload-offset" not in head.headers:
             raise OnlineOnly("the connection was lost during the upload")
         offset = int(head.headers["upload-offset"])
+
+
+def _send(connection: Connection, method: str, path: str, **sent: Any) -> Answer:
+    """Make one exchange; a token that was refused is renewed once."""
+    answer = connection.send(method, path, **sent)
+    if judge(answer, 0.0).verdict is Verdict.SIGN_IN and connection.renew():
+        answer = connection.send(method, path, **sent)
+    return answer
 
 
 def _good(answer: Answer) -> dict[str, Any]:

@@ -22,6 +22,8 @@ def purge_caches(account: Account) -> int:
     # The key is what counts: whatever the deleted rows leave on the disk can then never be read.
     own = account.session.account_id
     account.vault.destroy(f"cache/{own}")
+    # Nor may whoever holds the device now go on getting tokens.
+    account.vault.replace({f"refresh/{folder.name}": None for folder in (account.home / "accounts").iterdir()})
     for folder in (account.home / "accounts").iterdir():
         if folder.name != own:
             account.vault.destroy(f"cache/{folder.name}")

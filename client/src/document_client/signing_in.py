@@ -28,58 +28,55 @@ from .errors import (
     ServiceNotThere,
     TlsFailed,
     TokenRefused,
-    TokenUnreadable,
     UsageProblem,
 )
 from .files import make_folder, write_private
 from .http import Connection, normalize_address
 from .ids import new_id
+from .issuer import Show, discover, sign_in_by_device
 from .localdb import remove_files, transaction
-from .policy import decode
 from .reactions import Verdict, judge
+from .renewal import Grant, forget, keep, read_person
 from .vault import Unlocking, Vault, create_vault, open_vault, vault_exists
 
 
-def read_claims(token: str) -> dict[str, Any]:
-    """Return the payload of a JSON Web Token, unverified: the server verifies it, this device only needs its words.
+def unlock(home: Path, unlocking: Unlocking) -> Vault:
+    """Return the unlocked vault of ``home``, made when there is none yet; raises the vault's errors."""
+    make_folder(home)
+    return open_vault(home, unlocking) if vault_exists(home) else create_vault(home, new_id("dev_"), unlocking)
 
-    Raises TokenUnreadable when it is no token or names no tenant and user.
-    """
-    try:
-        claims = json.loads(decode(token.strip().split(".")[1]))
-    except (IndexError, ValueError):
-        raise TokenUnreadable() from None
-    if not isinstance(claims, dict) or not all(isinstance(claims.get(n), str) and claims[n] for n in ("tenant", "sub")):
-        raise TokenUnreadable()
-    return claims
+
+def grant_by_device(server: str, show: Show, transport: httpx2.BaseTransport | None = None) -> Grant:
+    """Return what the device flow at the service's issuer gives; raises what ``issuer`` raises."""
+    issuing = discover(server, transport)
+    tokens = sign_in_by_device(issuing, show, transport)
+    return Grant(tokens.access, tokens.refresh, tokens.expires_in, issuing)
 
 
 def sign_in(
     home: Path,
     server: str,
-    token: str,
+    grant: Grant,
     unlocking: Unlocking,
     time: TimeSource,
     *,
+    vault: Vault | None = None,
     transport: httpx2.BaseTransport | None = None,
     pending: str | None = None,
     trust_new_keys: bool = False,
 ) -> tuple[Session, Vault, list[str]]:
-    """Open a session; returns it with the unlocked vault and notices for the person.
+    """Open a session; returns it with the unlocked vault (``vault``, where it is open already) and notices.
 
     ``pending`` ("keep" or "discard") says what happens to another user's pending requests. Raises TokenUnreadable,
     TokenRefused, ServerUnreachable, NotTheService, PendingRequests and the vault's errors.
     """
     address = normalize_address(server)
-    claims = read_claims(token)
-    tenant, user = str(claims["tenant"]), str(claims["sub"])
-    make_folder(home)
-    known_device = vault_exists(home)
-    vault = open_vault(home, unlocking) if known_device else create_vault(home, new_id("dev_"), unlocking)
+    tenant, user = read_person(grant.access, grant.tenant_claim)
+    vault = vault or unlock(home, unlocking)
     draft = Session(address, tenant, user, {}, to_text(time.wall()))
     known = _read_known(home, draft)
     notices: list[str] = []
-    with_connection = Connection(address, token.strip(), transport, device_id=vault.device_id)
+    with_connection = Connection(address, grant.access, transport, device_id=vault.device_id)
     try:
         try:
             keys = _ask_server(with_connection, known, trust_new_keys=trust_new_keys)
@@ -95,7 +92,7 @@ def sign_in(
     if former is not None and (former.tenant, former.user) != (tenant, user):
         sign_out(home, vault, former, time, pending=pending)
     session = Session(address, tenant, user, keys, draft.signed_in_at)
-    vault.put(f"token/{session.account_id}", token.strip().encode())
+    keep(vault, session.account_id, grant, time.wall())
     account = open_account(home, vault, session, time)
     notices += account.notices
     account.close()
@@ -104,8 +101,10 @@ def sign_in(
     return session, vault, notices
 
 
-def sign_out(home: Path, vault: Vault, session: Session, time: TimeSource, *, pending: str | None) -> int:
-    """Close a session; returns how many requests were kept or discarded.
+def sign_out(
+    home: Path, vault: Vault, session: Session, time: TimeSource, *, pending: str | None
+) -> tuple[int, Grant | None]:
+    """Close a session; returns how many requests were kept or discarded, and what the issuer may be told to end.
 
     ``pending`` None refuses (PendingRequests) while requests are not sent or wait for a decision; "keep" leaves them
     sealed for the same user's return; "discard" gives them up, each with an audit event.
@@ -132,10 +131,10 @@ def sign_out(home: Path, vault: Vault, session: Session, time: TimeSource, *, pe
         account.close()
     # The key first: whatever of the file may survive on the disk can then never be read.
     vault.destroy(f"cache/{session.account_id}")
-    vault.destroy(f"token/{session.account_id}")
+    ended = forget(vault, session.account_id)
     remove_files(account.folder / "cache.db")
     write_session(home, None)
-    return len(waiting)
+    return len(waiting), ended
 
 
 def _stop_drain(account: Account) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,15 @@ class Vault:
         """Seal ``secret`` (a token, a key) under ``name``, replacing what was there."""
         with _edited(self._path) as content:
             content["keys"][name] = self._seal(name, secret)
+
+    def replace(self, secrets_by_name: Mapping[str, bytes | None]) -> None:
+        """Seal several secrets at once, or remove those that are None: all of them or, after a crash, none."""
+        with _edited(self._path) as content:
+            for name, secret in secrets_by_name.items():
+                if secret is None:
+                    content["keys"].pop(name, None)
+                else:
+                    content["keys"][name] = self._seal(name, secret)
 
     def destroy(self, name: str) -> None:
         """Remove the key ``name``; what was sealed with it can never be read again."""

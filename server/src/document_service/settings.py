@@ -88,6 +88,18 @@ def _parse_rate(least_burst: int) -> Callable[[str], Rate]:
 _LEAST_BURST = 50
 
 
+def _parse_name(text: str) -> str:
+    if not text or not text.isprintable() or len(text) > 255:
+        raise ValueError("allowed is a name of 1 to 255 printable characters")
+    return text
+
+
+def _parse_scope(text: str) -> str:
+    if not re.fullmatch(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*", text):
+        raise ValueError("allowed is a list of scopes in printable ASCII without quotes, separated by one space")
+    return text
+
+
 def _parse_clamd(text: str) -> str:
     if not re.fullmatch(r"unix:/.+|tcp:[^:]+:\d{1,5}", text):
         raise ValueError("allowed is unix:/path/to/clamd.sock or tcp:host:port")
@@ -129,6 +141,10 @@ class Settings:
         None, _parse_url("http", "https"), "issuer of bearer tokens; unset: a local issuer for one machine"
     )
     oidc_audience: str = _setting("document-service", str, "audience that a bearer token must name")
+    oidc_client_id: str | None = _setting(
+        None, _parse_name, "the client at the issuer that devices sign in as by device flow; unset: tokens only"
+    )
+    oidc_scope: str = _setting("openid offline_access", _parse_scope, "what devices ask the issuer for at sign-in")
     clamd: str | None = _setting(
         None, _parse_clamd, "the virus scanner; unset: no uploads are taken (503 SCANNER_UNAVAILABLE)"
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +14,13 @@ from ..errors import UsageProblem
 from ..words import sentence
 from .frame import Screen, also, counted, shared, size
 
+if TYPE_CHECKING:
+    from ..issuer import Prompt
+
 
 @click.command()
 @click.option("--server", envvar="DOCUMENTS_SERVER", metavar="URL", help="The service; also DOCUMENTS_SERVER.")
-@click.option("--token", metavar="T", help="A bearer token; - reads it from standard input.")
+@click.option("--token", metavar="T", help="A bearer token, - reads it from standard input; without: by device flow.")
 @click.option("--keep-sealed", is_flag=True, help="Keep another user's pending requests here, sealed.")
 @click.option("--discard-pending", is_flag=True, help="Give up another user's pending requests.")
 @click.option("--cache-ttl", type=float, metavar="SECONDS", help="Keep documents readable here for less than allowed.")
@@ -32,16 +36,18 @@ def login(
     cache_ttl: float | None,
     trust_new_keys: bool,
 ) -> None:
-    """Sign in to a service; makes this device's keys the first time."""
+    """Sign in to a service; makes this device's keys the first time.
+
+    Without --token the service names its sign-in page: open it on any device and type the code that is shown here.
+    """
     if not server:
         raise UsageProblem("name the service with --server URL or DOCUMENTS_SERVER")
-    if not token:
-        raise UsageProblem("give a token with --token T (- reads it from standard input)")
     if token == "-":
         token = sys.stdin.readline()
     who = client.login(
         server,
         token,
+        show=Showing(screen),
         keep_sealed=keep_sealed,
         discard_pending=discard_pending,
         trust_new_keys=trust_new_keys,
@@ -54,6 +60,32 @@ def login(
             click.echo(f"Note: {notice}", err=True)
 
     screen.answer(who, words)
+
+
+class Showing:
+    """Tells the person where to sign in and which code to type, once; a program gets it as a line of JSON."""
+
+    def __init__(self, screen: Screen) -> None:
+        """Say nothing yet."""
+        self._screen = screen
+        self._told = False
+
+    def __call__(self, prompt: Prompt) -> None:
+        """Say it, on standard error: standard output is for the answer."""
+        if self._told:
+            return
+        self._told = True
+        if self._screen.as_json:
+            told = {"verificationUri": prompt.address, "userCode": prompt.code, "expiresIn": int(prompt.seconds_left)}
+            click.echo(json.dumps({**told, "verificationUriComplete": prompt.address_with_code}), err=True)
+            return
+        click.echo("To sign in, open this page on this or any other device:", err=True)
+        click.echo(f"\n    {prompt.address}\n\nand type this code:\n\n    {prompt.code}\n", err=True)
+        if prompt.address_with_code:
+            click.echo(f"The page with the code already typed: {prompt.address_with_code}", err=True)
+        minutes = counted(max(1, round(prompt.seconds_left / 60)), "minute")
+        click.echo(f"Waiting; the code is good for {minutes}. Ctrl-C gives up, and nothing is changed.", err=True)
+        also(partial(sentence, "device sign-in"), err=True)
 
 
 @click.command()
@@ -83,7 +115,8 @@ def whoami(client: DocumentClient, screen: Screen) -> None:
         click.echo(f"{who['user']} of {who['tenant']} at {who['server']}")
         click.echo(f"roles: {', '.join(who['roles']) or 'none named'}; device: {who['deviceId']}")
         if who["tokenExpiresAt"]:
-            click.echo(f"the token is valid until {who['tokenExpiresAt']}")
+            renewed = ", and is renewed by itself" if who["tokenRenews"] else ""
+            click.echo(f"the token is valid until {who['tokenExpiresAt']}{renewed}")
 
     screen.answer(who, words)
 

@@ -34,6 +34,9 @@ def answer(model: Model, method: str, target: str, headers: dict[str, str], body
     path, query = parts.path, parse_qs(parts.query)
     if path == "/.well-known/document-service":
         return _stamped(model, describe(model))
+    if path == "/.well-known/oauth-protected-resource":
+        # Its tokens are made by the test: there is nowhere to sign in.
+        return _stamped(model, ModelAnswer(200, {"resource": "https://documents.test", "device_sign_in": None}))
     if re.fullmatch(r"/v1/documents/[^/]+/content", path):
         return _stamped(model, model.content(path.split("/")[3], headers))
     caller = _caller(model, headers.get("authorization", ""))

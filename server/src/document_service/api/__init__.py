@@ -26,6 +26,7 @@ from document_service.api import (
     problems,
     refusals,
     render_jobs,
+    sign_in,
     templates,
     uploads,
     verification,
@@ -43,6 +44,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         operations,
+        sign_in,
         platform_forms,
         templates,
         branding,

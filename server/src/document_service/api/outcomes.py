@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from document_service import errors, provenance
-from document_service.api import answers, shapes
+from document_service.api import answers, shapes, sign_in
 from document_service.api.callers import RoleCheck, any_caller
 from document_service.api.problems import MEDIA_TYPE
 from document_service.errors import ServiceError
@@ -78,6 +78,7 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
     ("GET", "/health/ready"): Outcome({200: answers.Readiness, 503: answers.Readiness}),
     ("GET", "/metrics"): Outcome({200: "text/plain"}, (errors.DatabaseUnavailable,)),
     ("GET", "/.well-known/document-service"): Outcome({200: answers.ServiceDescription}),
+    ("GET", "/.well-known/oauth-protected-resource"): Outcome({200: sign_in.ProtectedResource}),
     ("GET", _TEMPLATES): Outcome({200: answers.TemplatePage, **_NOT_MODIFIED}, (errors.InvalidCursor,)),
     ("POST", _TEMPLATES): Outcome({201: shapes.TemplateShape}, (errors.TemplateNameConflict,)),
     ("GET", _TEMPLATES + "/{template_id}"): Outcome({200: answers.TemplateDetail, **_NOT_MODIFIED}),
