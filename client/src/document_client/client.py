@@ -176,7 +176,11 @@ class DocumentClient:
         return {**self.whoami(), "notices": notices}
 
     def logout(self, *, keep_sealed: bool = False, discard_pending: bool = False) -> int:
-        """Sign out and destroy the cache's key; raises PendingRequests unless told what becomes of them."""
+        """Sign out and destroy the cache's key; raises PendingRequests unless told what becomes of them.
+
+        What was opened and printed stays in the outbox and is sent by the device's own signature: now, if it can be.
+        """
+        from .outboxes import send_left
         from .renewal import end
         from .signing_in import check_pending_choice, sign_out
 
@@ -189,6 +193,7 @@ class DocumentClient:
         count, ended = sign_out(self.home, vault, session, self._time, pending=pending)
         if ended is not None:
             end(ended, self._transport)
+        send_left(self.home, vault, self._time, self._transport)
         return count
 
     def whoami(self) -> dict[str, Any]:
@@ -282,14 +287,16 @@ class DocumentClient:
     ) -> Report:
         """Run one cycle: send requests, pull changes, download, send audit events. The report says what happened.
 
-        When it had requests accepted, wait up to ``wait_seconds`` for their documents too.
+        When it had requests accepted, wait up to ``wait_seconds`` for their documents too. Nobody signed in: sends
+        what is left in the outboxes by the device's signature, and raises SignInNeeded.
         """
         from . import cache
         from .documents import settle_cut_off_prints
         from .driver import sync_once
         from .localdb import transaction
+        from .outboxes import send_left
 
-        account = self.account()
+        account = self._account_or_evidence()
         with account.watched(), self._connected(account) as connection:
             settle_cut_off_prints(account)
             report = sync_once(account, connection, budget=budget, eager=eager, observe=observe)
@@ -301,7 +308,18 @@ class DocumentClient:
                 report.add(sync_once(account, connection, budget=budget, eager=eager, observe=observe))
             with transaction(account.cache):
                 report.withdrawn = cache.take_withdrawn(account.cache)
+            others = send_left(self.home, account.vault, self._time, self._transport, besides=account.session.outbox_id)
+            report.events_sent += others.sent
             return report
+
+    def _account_or_evidence(self) -> Account:
+        """Return the account; with nobody signed in, send what the outboxes hold before SignInNeeded is raised."""
+        from .outboxes import send_without_session
+        from .vault import vault_exists
+
+        if read_session(self.home) is None and vault_exists(self.home):
+            send_without_session(self.home, open_vault(self.home, self._unlocking), self._time, self._transport)
+        return self.account()
 
     def status(self) -> Status:
         """Return the five facts and two sentences; never touches the network."""

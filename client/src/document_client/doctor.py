@@ -9,7 +9,7 @@ from urllib.parse import quote
 from . import feed
 from .account import find_set_aside, read_session
 from .errors import ClientError
-from .vault import read_failures, read_unlock_method
+from .vault import open_vault, read_failures, read_unlock_method
 
 if TYPE_CHECKING:
     from .client import DocumentClient
@@ -37,7 +37,9 @@ def examine(client: DocumentClient) -> list[dict[str, Any]]:
             )
         session = read_session(client.home)
         if session is None:
-            find("session", "broken", "nobody is signed in: `documents login --server URL --token T`")
+            find("session", "broken", "nobody is signed in: `documents login --server URL`")
+            if method:
+                _examine_left(client, find)
         else:
             find("session", "ok", f"{session.user} of {session.tenant} at {session.server}")
             _examine_account(client, find)
@@ -46,6 +48,17 @@ def examine(client: DocumentClient) -> list[dict[str, Any]]:
     _examine_disk(client, find)
     _examine_spooler(find)
     return findings
+
+
+def _examine_left(client: DocumentClient, find: Any) -> None:
+    """What is here while nobody is signed in: evidence, and files that were set aside."""
+    from .outboxes import count_left
+
+    for path in find_set_aside(client.home):
+        find("queue", "attention", f"a file that could not be read was kept as {path}; keep it and ask for help")
+    waiting = count_left(client.home, open_vault(client.home, client._unlocking))
+    text = f"{waiting} of opening and printing wait; `documents sync` sends them by this device's signature"
+    find("records", "attention" if waiting else "ok", text if waiting else "everything is sent")
 
 
 def _examine_account(client: DocumentClient, find: Any) -> None:

@@ -243,6 +243,11 @@ class PendingRequests(TryAgainLater):
     )
 
 
+class EvidenceWaits(TryAgainLater):
+    code = "EVIDENCE_WAITS"
+    title = "Nobody is signed in, and records of opening and printing are still here; they are sent with a connection."
+
+
 class DocumentExpired(TryAgainLater):
     code = "DOCUMENT_EXPIRED"
     title = "The copy on this device has expired; connect and sync to refresh it."

@@ -35,6 +35,7 @@ from .http import Connection, normalize_address
 from .ids import new_id
 from .issuer import Show, discover, sign_in_by_device
 from .localdb import remove_files, transaction
+from .outboxes import note_outbox
 from .reactions import Verdict, judge
 from .renewal import Grant, forget, keep, read_person
 from .vault import Unlocking, Vault, create_vault, open_vault, vault_exists
@@ -96,6 +97,7 @@ def sign_in(
     account = open_account(home, vault, session, time)
     notices += account.notices
     account.close()
+    note_outbox(vault, session)
     _write_known(home, session)
     write_session(home, session)
     return session, vault, notices
@@ -110,6 +112,8 @@ def sign_out(
     sealed for the same user's return; "discard" gives them up, each with an audit event.
     """
     account = open_account(home, vault, session, time)
+    # A session that an older version of this program opened has not noted it.
+    note_outbox(vault, session)
     try:
         open_states = (*requests.PENDING, *requests.ATTENTION)
         waiting = [

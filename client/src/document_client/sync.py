@@ -68,7 +68,8 @@ def run_cycle(cycle: Cycle) -> Steps:
             break
     if cycle.report.stopped == "DEVICE_REVOKED":
         yield PurgeCopies()
-    if cycle.report.stopped in ("DEVICE_REVOKED", "SIGN_IN"):
+    # Nor does a person who lost every role keep what was printed from the trail.
+    if cycle.report.stopped in ("DEVICE_REVOKED", "SIGN_IN", "SERVER_REFUSED"):
         yield from send_evidence(cycle)
     cycle.report.success = yield EndRun(not cycle.report.errors, cycle.report.stopped)
 

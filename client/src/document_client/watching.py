@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from . import feed, requests
 from .answers import Answer
-from .errors import ClientError, Misconfigured, SignInNeeded
+from .errors import ClientError, EvidenceWaits, Misconfigured, SignInNeeded
 
 if TYPE_CHECKING:
     from .client import DocumentClient
@@ -44,22 +44,29 @@ def watch(
 ) -> None:
     """Sync until interrupted (or ``cycles`` times).
 
-    Errors that a person must mend end it (SignInNeeded, Misconfigured); others are told and waited out.
+    Errors that a person must mend end it (SignInNeeded, Misconfigured); others are told and waited out. Nobody signed
+    in ends it too, once the evidence that was left here is sent.
     """
     done = 0
     listening = Listening(client)
     while cycles is None or done < cycles:
         done += 1
-        reached = False
+        reached = nobody = False
         try:
             report = client.sync(budget=budget, eager=False)
             reached = report.stopped is None
             tell(report, None)
         except (SignInNeeded, Misconfigured):
             raise
+        except EvidenceWaits as failure:
+            nobody = True
+            tell(None, failure)
         except ClientError as failure:
             tell(None, failure)
-        if cycles is None or done < cycles:
+        if nobody:
+            # There is no queue to look at: what is left is evidence, and it is tried again.
+            sleep(POLL_SECONDS)
+        elif cycles is None or done < cycles:
             _wait_for_work(client, sleep, listening if reached else None)
 
 

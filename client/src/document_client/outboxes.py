@@ -1,0 +1,127 @@
+"""Evidence that no session speaks for: the outboxes of tenants that nobody is signed in to here any more.
+
+What was opened and printed before a sign-out must still reach the service: by the next session of the tenant, or by the
+device's own signature without any (contract §2, §4). For that the vault keeps, sealed, where each outbox belongs. An
+outbox that cannot be opened or sent is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import audit
+from . import effects as fx
+from .account import Session
+from .answers import Answer
+from .clock import TimeSource
+from .cycle import Cycle
+from .errors import EvidenceWaits, LocalFileUnreadable, SignInNeeded
+from .evidence import signed_headers
+from .http import Connection, Transport
+from .localdb import open_sealed, transaction
+from .sync import send_evidence
+from .vault import Vault
+
+
+@dataclass(slots=True)
+class Left:
+    """How many records were sent by the device's signature, and how many wait for another time."""
+
+    sent: int = 0
+    waiting: int = 0
+
+
+def note_outbox(vault: Vault, session: Session) -> None:
+    """Keep for which tenant and which server the session's outbox is, so that it can be sent without a session."""
+    name, content = f"outbox/{session.outbox_id}", {"server": session.server, "tenant": session.tenant}
+    known = vault.key(name, create=False)
+    if known is None or json.loads(known) != content:
+        vault.put(name, json.dumps(content).encode())
+
+
+def count_left(home: Path, vault: Vault) -> int:
+    """Return how many records wait in all outboxes of this device."""
+    return sum(_count(box, vault) for box in _find(home))
+
+
+def send_left(
+    home: Path, vault: Vault, time: TimeSource, transport: Transport | None, *, besides: str | None = None
+) -> Left:
+    """Send what waits in every outbox by the device's signature, but not in the one named ``besides``."""
+    left = Left()
+    for box in _find(home):
+        if box.parent.name != besides and _count(box, vault):
+            left.sent += _send(box, vault, time, transport)
+            left.waiting += _count(box, vault)
+    return left
+
+
+def send_without_session(home: Path, vault: Vault, time: TimeSource, transport: Transport | None) -> NoReturn:
+    """Send what waits on a device where nobody is signed in, and raise EvidenceWaits or SignInNeeded."""
+    left = send_left(home, vault, time, transport)
+    if left.waiting:
+        raise EvidenceWaits(f"{left.waiting} wait, {left.sent} were sent")
+    raise SignInNeeded(f"records of opening and printing that were sent just now: {left.sent}" if left.sent else None)
+
+
+def _find(home: Path) -> list[Path]:
+    return sorted(home.glob("outboxes/*/audit.db"))
+
+
+def _open(box: Path, vault: Vault) -> Any:
+    key = vault.key(f"audit/{box.parent.name}", create=False)
+    if key is None:
+        return None
+    try:
+        return open_sealed(box, key, audit.SCHEMA, durable=True)
+    except LocalFileUnreadable:
+        # The next session of the tenant sets it aside and says so.
+        return None
+
+
+def _count(box: Path, vault: Vault) -> int:
+    conn = _open(box, vault)
+    if conn is None:
+        return 0
+    try:
+        return audit.count_states(conn).get("pending", 0)
+    finally:
+        conn.close()
+
+
+def _send(box: Path, vault: Vault, time: TimeSource, transport: Transport | None) -> int:
+    where = vault.key(f"outbox/{box.parent.name}", create=False)
+    conn = _open(box, vault)
+    if where is None or conn is None:
+        return 0
+    belongs = json.loads(where)
+    cycle = Cycle(clock=time.wall, random=random.random)
+    connection = Connection(belongs["server"], None, transport)
+    steps = send_evidence(cycle)
+    try:
+        outcome: Any = None
+        while True:
+            outcome = _perform(steps.send(outcome), conn, vault, belongs["tenant"], connection)
+    except StopIteration:
+        return cycle.report.events_sent
+    finally:
+        connection.close()
+        conn.close()
+
+
+def _perform(effect: fx.Effect, conn: Any, vault: Vault, tenant: str, connection: Connection) -> Any:
+    if isinstance(effect, fx.ReadEvents):
+        return audit.read_pending(conn)
+    if isinstance(effect, fx.PostSigned):
+        headers = signed_headers(vault, tenant, effect.content)
+        answer: Answer = connection.send(
+            "POST", effect.path, content=effect.content, headers=headers, authenticated=False
+        )
+        return answer
+    assert isinstance(effect, fx.MarkEvents)
+    with transaction(conn):
+        return audit.mark(conn, effect.results)
