@@ -36,7 +36,13 @@ HAZARDS = [
     ("quantity", quantity("40", "mg/dL", ">="), "≥40mg/dL"),
     ("quantity", quantity("0.5", "mg", "<"), "<0.5mg"),
     ("quantity", quantity("1.10", "mmol/L"), "1.10mmol/L"),
-    ("quantity", quantity("7.5", "10*9/L"), "7.510*9/L"),
+    ("quantity", quantity("7.5", "10*9/L"), "7.5×10⁹/L"),
+    ("range", {"low": quantity("4.0", "10*12/L"), "high": quantity("5.5", "10*12/L")}, "4.0–5.5×10¹²/L"),
+    ("quantity", quantity("-0.5", "Cel"), "-0.5°C"),
+    ("quantity", quantity("120", "mm[Hg]", "<="), "≤120mmHg"),
+    ("quantity", quantity("12.5", "ug"), "12.5mcg"),
+    ("quantity", quantity("62", "umol/L"), "62µmol/L"),
+    ("quantity", quantity("24", "kg/m2"), "24kg/m²"),
     ("ratio", {"numerator": quantity("1", ""), "denominator": quantity("128", "")}, "1:128"),
     ("identifier", "KC-0091447", "KC-0091447"),
     ("text", "Amoxicillin/Clavulanate 875 mg/125 mg", "Amoxicillin/Clavulanate875mg/125mg"),
@@ -121,10 +127,22 @@ def test_native_digits_keep_their_order(press: Press, locale: str) -> None:
         ("range", {"low": quantity("14.5", "g"), "high": quantity("173.1", "g")}, "۱۴٫۵–۱۷۳٫۱g"),
         ("phone", "0700 914 319", "۰۷۰۰۹۱۴۳۱۹"),
         ("quantity", quantity("-2.5", "mmol/L"), "-۲٫۵mmol/L"),
+        # The power belongs to the unit and keeps its digits.
+        ("quantity", quantity("7.5", "10*9/L"), "۷٫۵×10⁹/L"),
     ):
         shown = format_value(kind, value, page_style)
         found = lines(press, small_page(table([["نتیجه", shown]]), rtl=True))
         assert any(seen in line for line in found), (kind, found)
+
+
+def test_a_power_stands_in_strong_cells_too(press: Press) -> None:
+    """Bold Naskh lacks ⁶ and ⁹: the sans draws them, and they stay where they are."""
+    page_style = style("fa-AF", time_zone="Asia/Kabul", digits="native")
+    for unit, seen in (("10*9/L", "۷٫۵×10⁹/L"), ("10*6/uL", "۷٫۵×10⁶/µL"), ("10*12/L", "۷٫۵×10¹²/L")):
+        section = fields(("نتیجه", format_value("quantity", quantity("7.5", unit), page_style)))
+        section["fields"][0]["strong"] = True
+        found = lines(press, small_page(section, rtl=True))
+        assert any(seen in line for line in found), (unit, found)
 
 
 def test_unisolated_values_do_turn_around(press: Press) -> None:

@@ -51,7 +51,7 @@ def quantity(value: str, unit: str = "", comparator: str | None = None) -> dict[
         ("quantity", quantity("1.10", "mmol/L"), EN, "[1.10_mmol|/|L]"),
         ("quantity", quantity("-2.5", "mmol/L"), DARI, "[-2.5_mmol|/|L]"),
         ("quantity", quantity("1.10", "mmol/L", "<="), DARI_NATIVE, "[≤_۱٫۱۰_mmol|/|L]"),
-        ("quantity", quantity("10", "10*9/L"), DARI_NATIVE, "[۱۰_10*9|/|L]"),
+        ("quantity", quantity("10", "10*9/L"), DARI_NATIVE, "[۱۰_×10⁹|/|L]"),
         ("quantity", quantity("5", "ملی‌گرام"), DARI, "{[5]_ملی‌گرام]"),
         ("quantity", quantity("5", "1"), EN, "[5]"),
         ("range", {"low": quantity("14.5", "ng/mL"), "high": quantity("173.1", "ng/mL")}, DARI,

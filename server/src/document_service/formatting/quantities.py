@@ -22,6 +22,7 @@ from document_service.formatting.isolation import (
 )
 from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueAbsent, ValueMismatch
+from document_service.formatting.units import printed_unit
 
 # FHIR's value set quantity-comparator in the signs that clinicians read.
 _COMPARATORS = {"<": "<", "<=": "≤", ">=": "≥", ">": ">", "ad": "~"}
@@ -62,11 +63,11 @@ def _quantity(value: object) -> tuple[str, str, str]:
     comparator = value.get("comparator")
     if comparator is not None and (not isinstance(comparator, str) or comparator not in _COMPARATORS):
         raise ValueMismatch("quantity")
-    unit = value.get("unit") or value.get("code") or ""
-    if not isinstance(unit, str):
+    named = [value.get(member) or "" for member in ("unit", "code", "system")]
+    if not all(isinstance(name, str) for name in named):
         raise ValueMismatch("quantity")
+    unit = printed_unit(*(clean(name).replace("\n", " ").strip() for name in named))
     # UCUM's code for "no unit" is 1; printing it would add a digit to the value.
-    unit = clean(unit).replace("\n", " ").strip()
     return _COMPARATORS[comparator] if comparator is not None else "", _plain(number), "" if unit == "1" else unit
 
 
