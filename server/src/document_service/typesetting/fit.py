@@ -308,24 +308,48 @@ def _fit_fields(section: dict[str, Any], content: float, look: dict[str, Any], a
     column = (content - gutter * (count - 1)) / count
     line = look["top"] + look["bottom"]
     two_lines = line * (look["caption"] + look["size"]) + look["leading"] + 2 * look["fieldInset"]
+    rooms = [column * span + gutter * (span - 1) for span in range(1, count + 1)]
+    sizes = [look["size"] * (STRONG if field.get("strong") else 1.0) for field in section["fields"]]
+    spans = _spans(section["fields"], sizes, rooms, advances)
     heights: list[float | None] = []
     fields = []
     at = count
-    for number, field in enumerate(section["fields"]):
-        span = min(field.get("span", 1), count)
+    for number, (field, size, span) in enumerate(zip(section["fields"], sizes, spans, strict=True)):
         if at + span > count:
             heights.append(two_lines)
             at = 0
         at += span
-        room = column * span + gutter * (span - 1)
-        size = look["size"] * (STRONG if field.get("strong") else 1.0)
+        room = rooms[span - 1]
         label, value = advances.width(field["label"]) * look["caption"], advances.width(field["value"]) * size
         if label > room or value > room or _broken((field["label"], field["value"])):
             heights[-1] = None
             value = _wrapped(field["value"], advances, room / size, f"fields/{number}/value")
             field = field | {"value": value}
-        fields.append(field)
+        fields.append(field | {"span": span})
     return section | {"fields": fields, "fit": {"rows": _rounded(heights)}}
+
+
+def _spans(fields: list[dict[str, Any]], sizes: list[float], rooms: list[float], advances: Advances) -> list[int]:
+    """The columns of each field: more than it asks for where a number or a word needs them; together whole rows.
+
+    A long patient number or telephone takes its neighbour's place rather than fail the whole document.
+    """
+    count = len(rooms)
+    spans: list[int] = []
+    taken = 0
+    for field, size in zip(fields, sizes, strict=True):
+        span, needed = min(field.get("span", 1), count), advances.longest(field["value"]) / MARGIN * size
+        while span < count and needed > rooms[span - 1]:
+            span += 1
+        if taken + span > count:
+            # The engine takes no row whose last field does not end it.
+            spans[-1] += count - taken
+            taken = 0
+        spans.append(span)
+        taken = (taken + span) % count
+    if taken:
+        spans[-1] += count - taken
+    return spans
 
 
 def _all_fit(widths: Iterable[float], rooms: Iterable[float]) -> bool:
