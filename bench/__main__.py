@@ -1,6 +1,6 @@
 """``make bench``: every measurement of this folder, one after the other, each side by side with its yardstick.
 
-python -m bench              all of them, about seven minutes on an idle machine of two cores
+python -m bench              all of them, about eight minutes on an idle machine of two cores
 python -m bench end_to_end   one
 
 Parts print what they found; what belongs into the table of docs/benchmarks.md they print as a row of it
@@ -32,6 +32,7 @@ PARTS: dict[str, list[str]] = {
     "device": [],
     "documents": [],
     "catalogue": [],
+    "preview": [],
 }
 
 
