@@ -28,9 +28,14 @@ class MemoryHome:
         self.queues: dict[Session, QueueFile] = {}
         self.caches: dict[Session, CacheFile] = {}
         self.outboxes: dict[str, OutboxFile] = {}
+        #: The files that are open, until one of them is another one.
+        self.accounts: dict[Session, MemoryAccount] = {}
 
     def open(self, session: Session, time: TimeSource) -> MemoryAccount:
         """Open the files of a person, making what is not there."""
+        account = self.accounts.get(session)
+        if account is not None and account.time is time:
+            return account
         queue = self.queues.get(session)
         if queue is None:
             queue = self.queues[session] = QueueFile()
@@ -40,7 +45,9 @@ class MemoryHome:
         outbox = self.outboxes.get(session[0])
         if outbox is None:
             outbox = self.outboxes[session[0]] = OutboxFile()
-        return MemoryAccount(session[0], session[1], queue, cache, outbox, time, self.ticks)
+        account = MemoryAccount(session[0], session[1], queue, cache, outbox, time, self.ticks)
+        self.accounts[session] = account
+        return account
 
     def disk(self, process: Process, account: MemoryAccount, owner: str, eager: bool) -> MemoryDisk:
         """Return what carries out the effects of one run."""
@@ -54,10 +61,12 @@ class MemoryHome:
     def drop_cache(self, session: Session) -> None:
         """Destroy a cache's key: a program that has it open keeps a file that nobody can open again."""
         self.caches.pop(session, None)
+        self.accounts.pop(session, None)
 
     def drop_caches(self) -> None:
         """Destroy the keys of all caches."""
         self.caches.clear()
+        self.accounts.clear()
 
     def copy_cache(self, session: Session) -> CacheFile | None:
         """Return the cache as a power cut may leave it."""
@@ -67,6 +76,7 @@ class MemoryHome:
     def put_cache(self, session: Session, copy: CacheFile) -> None:
         """Let a cache be what it was."""
         self.caches[session] = copy
+        self.accounts.pop(session, None)
 
     # --- requests ---
 

@@ -49,7 +49,7 @@ def run_seed(seed: int, stats: Counter[str], *, home: Callable[[str], Any] = Mem
         broken = f"{type(failure).__name__}: {failure}"
     digest = zlib.crc32("|".join(world.trace).encode())
     outcome = Outcome(digest, world.steps, world.faults, broken, world.trace)
-    world.home.close()
+    world.close()
     return outcome
 
 

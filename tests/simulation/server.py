@@ -24,6 +24,9 @@ DEFINITION: dict[str, Any] = {"language": 1, "locales": ["en"]}
 _SIGNER = Model(lambda: 0.0)
 _SIGNED: dict[tuple[str, tuple[Any, ...]], dict[str, Any]] = {}
 _DATES: dict[int, str] = {}
+_COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+#: The members of a row that only the model knows.
+_PRIVATE = ("_tenant", "_user", "_facilities")
 
 
 @lru_cache(maxsize=1024)
@@ -166,7 +169,9 @@ class Server(Model):
                 continue
             if kind == "documents" and row["status"] == "entered-in-error":
                 continue
-            found[kind][key] = {name: value for name, value in row.items() if name[0] != "_"}
+            shown = found[kind][key] = row.copy()
+            for name in _PRIVATE:
+                shown.pop(name, None)
         for kind, shown in found.items():
             page[kind] = list(shown.values())
         page["cachePolicy"] = self.signed_policy(tenant)
@@ -187,8 +192,7 @@ def hash_event(event: dict[str, Any]) -> str:
     """Return what ``audit.hash_event`` returns; for these events sorted compact JSON *is* the RFC 8785 form."""
     bare = event.copy()
     bare.pop("hash", None)
-    text = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_COMPACT.encode(bare).encode()).hexdigest()
 
 
 __all__ = ["BATCH", "DEFINITION", "FIRST_HASH", "JOBS", "Caller", "Server", "hash_event"]

@@ -175,7 +175,7 @@ def _answers_all(items: Any, asked: list[str]) -> bool:
 def exchange(cycle: Cycle, effect: Post | Get) -> Generator[Effect, Any, Answer]:
     """Make an exchange that is not about one request; a 401 is answered once by refreshing the token."""
     answer: Answer = yield effect
-    if judge(answer, cycle.clock()).verdict is Verdict.SIGN_IN and not cycle.refreshed:
+    if answer.status == 401 and not cycle.refreshed and judge(answer, cycle.clock()).verdict is Verdict.SIGN_IN:
         cycle.refreshed = True
         if (yield RefreshToken()):
             answer = yield effect

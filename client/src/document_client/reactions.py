@@ -63,6 +63,9 @@ class Judged:
         return join_detail(self.title, self.detail)
 
 
+_ACCEPTED, _NOT_OURS = Judged(Verdict.ACCEPTED), Judged(Verdict.NOT_OURS)
+
+
 def judge(answer: Answer, now: float) -> Judged:
     """Return what an answer means, for any route; a 2xx is ACCEPTED only as JSON, its shape is the caller's look."""
     if answer.kind == "no_connection":
@@ -72,7 +75,7 @@ def judge(answer: Answer, now: float) -> Judged:
     if answer.kind == "elsewhere":
         return Judged(Verdict.ELSEWHERE)
     if 200 <= answer.status < 300:
-        return Judged(Verdict.ACCEPTED if answer.is_json else Verdict.NOT_OURS)
+        return _ACCEPTED if answer.is_json else _NOT_OURS
     body = answer.body if isinstance(answer.body, dict) else {}
     code, title, detail = body.get("code"), str(body.get("title") or ""), _detail_of(body)
     if not answer.is_json or not isinstance(code, str) or not code or answer.status < 400:
