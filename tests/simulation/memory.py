@@ -18,14 +18,15 @@ from document_client.cache import GRACE_SECONDS, REFRESH_SHARE
 from document_client.clock import Contact, Reading, TimeSource, make_contact, read_clock, to_text
 from document_client.errors import LeaseLost
 from document_client.lease import _AHEAD_SECONDS, LEASE_SECONDS
-from document_client.policy import CachePolicy, parse_policy
+from document_client.policy import CachePolicy, parse_policy, verify_policy
 from document_client.requests import KEEP_DONE_SECONDS
 from document_client.withdrawals import ALREADY_SENT, WITHDRAWAL_ASKED, WITHDRAWN
 
-from .server import hash_event
+from .server import POLICY_KEYS, hash_event
 
 DEFAULT_POLICY = CachePolicy()
-_POLICIES: dict[str, CachePolicy] = {}
+#: What was verified once, by tenant and content: a signature takes longer to check than a whole run.
+_POLICIES: dict[tuple[Any, ...], CachePolicy | None] = {}
 
 
 class Row:
@@ -386,6 +387,13 @@ def renew(cache: CacheFile, document_id: str, now: float) -> None:
         doc.fetched_at, doc.ttl_at_fetch, doc.evicted = now, cache.policy.ttl, False
 
 
+def end_lives(cache: CacheFile, now: float) -> None:
+    """``cache.end_lives``."""
+    for doc in cache.documents.values():
+        if doc.fetched_at is not None and doc.ttl_at_fetch is not None:
+            doc.fetched_at = now - doc.ttl_at_fetch
+
+
 def purge_expired(cache: CacheFile, now: float, confirmed: float | None) -> None:
     """``cache.purge_expired``."""
     policy = cache.policy
@@ -439,15 +447,12 @@ def record(
     outbox.pending += 1
 
 
-def policy_of(wire: dict[str, Any]) -> CachePolicy | None:
-    """Return the policy of a wire object, or None when nobody the device trusts signed it."""
-    signature = wire.get("signature", "")
-    if signature == "forged":
-        return None
-    policy = _POLICIES.get(signature)
-    if policy is None:
-        policy = _POLICIES[signature] = parse_policy(wire)
-    return policy
+def policy_of(wire: dict[str, Any], tenant: str) -> CachePolicy | None:
+    """Return the policy of a wire object, or None when it is not signed for ``tenant`` by a key known since sign-in."""
+    key = (tenant, *wire.values())
+    if key not in _POLICIES:
+        _POLICIES[key] = parse_policy(wire) if verify_policy(wire, tenant, POLICY_KEYS) else None
+    return _POLICIES[key]
 
 
 Hook = Callable[[], None]

@@ -39,26 +39,26 @@ def due(row: Row, now: float, eager: bool, skip: Any) -> bool:
     return row.state == "queued" and not waits and row.cmid not in skip
 
 
-def purge_done(rows: dict[str, Row], now: float) -> None:
+def purge_done(rows: dict[str, Row], heard: float, counted: float) -> None:
     """``requests.purge_done``."""
-    old, before = [], now - m.KEEP_DONE_SECONDS
+    old, before = [], heard - m.KEEP_DONE_SECONDS
     for row in rows.values():
         if row.state in ("done", "discarded"):
             if row.kept_from is None:
-                row.kept_from = now
+                row.kept_from = counted
             elif row.kept_from < before:
                 old.append(row.cmid)
     for cmid in old:
         del rows[cmid]
 
 
-def purge_sent(outbox: OutboxFile, now: float) -> None:
+def purge_sent(outbox: OutboxFile, heard: float, counted: float) -> None:
     """``audit.purge_sent``."""
-    old, before = False, now - m.KEEP_EVENTS
+    old, before = False, heard - m.KEEP_EVENTS
     for entry in outbox.events:
         if entry[1] == "sent":
             if entry[2] is None:
-                entry[2] = now
+                entry[2] = counted
             old = old or entry[2] < before
     if old:
         last = outbox.events[-1]
@@ -235,7 +235,7 @@ class MemoryDisk:
                 done += 1
         if reading.confirmed is None:
             return done
-        purge_done(rows, reading.confirmed)
+        purge_done(rows, reading.confirmed, reading.estimate)
         return done
 
     def end_run(self, effect: fx.EndRun) -> bool:
@@ -245,7 +245,7 @@ class MemoryDisk:
         m.keep_quota(self.cache)
         self.hook()
         if reading.confirmed is not None:
-            purge_sent(self.audit, reading.confirmed)
+            purge_sent(self.audit, reading.confirmed, reading.estimate)
         self.fence()
         facts = self.queue.facts
         facts["last_stop"] = effect.stopped
@@ -264,9 +264,11 @@ class MemoryDisk:
     def apply_page(self, effect: fx.ApplyPage) -> None:
         page, cache = effect.page, self.cache
         wire = page.get("cachePolicy")
-        policy = m.policy_of(wire) if wire else None
+        policy = m.policy_of(wire, self.account.tenant) if wire else None
         self.hook()
         if effect.server_time is not None:
+            if cache.contact is None:
+                m.end_lives(cache, effect.server_time)
             cache.contact = m.make_contact(self.account.time, effect.server_time, cache.contact, self.asked)
             cache.read_at = -1
             cache.highest = cache.contact.highest

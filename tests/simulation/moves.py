@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from document_client.clock import to_text
@@ -10,8 +11,6 @@ from . import promises
 from .server import DEFINITION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .world import World
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -269,13 +268,33 @@ def restore(world: World) -> None:
     if world.backup is None:
         return backup(world)
     world.happened("restore")
-    world.server.epochs += 1
-    world.server.restore(world.backup, f"epoch-{world.server.epochs}")
+    _put_back(world)
+    world.server.renew_epoch()
+    return None
+
+
+def restore_unnoticed(world: World) -> None:
+    """Database and store are put back to one moment; the epoch stays until a device or a person says so."""
+    if world.backup is None:
+        return backup(world)
+    world.happened("restore unnoticed")
+    _put_back(world)
+    return None
+
+
+def _put_back(world: World) -> None:
+    assert world.backup is not None
+    world.server.put_back(world.backup)
     for known in world.known_revoked.values():
         known.intersection_update(i for _, i, _ in world.server.state.revocations)
     world.hold.clear()
     world.refresh_version()
-    return None
+
+
+def announce(world: World) -> None:
+    """Somebody tells the service that it was restored."""
+    if world.server.unnoticed:
+        world.server.renew_epoch()
 
 
 def revoke(world: World) -> None:
@@ -352,11 +371,13 @@ def belated(world: World) -> None:
 
 def interlope(world: World) -> None:
     """Somebody does something in the middle of an effect of a program that runs."""
-    pick(world, (ask, ask, take_back, attend, look, open_document, switch, run_other, run_other, token, revoke, work))(
-        world
-    )
+    pick(world, _INTERLOPERS)(world)
 
 
+_INTERLOPERS: tuple[Callable[[World], None], ...] = (
+    *(ask, ask, take_back, attend, look, open_document, switch, run_other, run_other, token, revoke, work),
+    *(clock, restore, lose_cache, device_revoked, policy),
+)
 MOVES: dict[str, Callable[[World], None]] = {
     "ask": ask,
     "attend": attend,
@@ -378,6 +399,8 @@ MOVES: dict[str, Callable[[World], None]] = {
     "mend_mode": mend_mode,
     "backup": backup,
     "restore": restore,
+    "restore_unnoticed": restore_unnoticed,
+    "announce": announce,
     "revoke": revoke,
     "retire": retire,
     "publish": publish,

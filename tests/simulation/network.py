@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from document_client.answers import Answer, Transfer
 from document_client.clock import to_text
 
-from .server import BATCH, JOBS, Caller
+from .server import BATCH, JOBS, Caller, false_policy
 
 if TYPE_CHECKING:
     from .world import Process, World
@@ -91,7 +91,8 @@ TWICE = "delivered twice"
 LATER = "delivered again later"
 #: The service's own answer, changed on its way: see ``_mangle``.
 ITEM_FAULTS = ("one 401", "one 403", "one 409", "one 422", "one 429 bare", "one 500", "one 503")
-MANGLED = ("other id", "left out", "stuck page", "bad page", "forged policy", "no date", *ITEM_FAULTS)
+FALSE_POLICIES = ("forged policy", "policy of another key", "policy of another tenant")
+MANGLED = ("other id", "left out", "stuck page", "bad page", *FALSE_POLICIES, "no date", *ITEM_FAULTS)
 #: What happens to one request of a batch is met where batches are, so they have faults of their own.
 _BATCH_MENU = ("other id", "left out", "lost answer", "500", "404", *ITEM_FAULTS)
 #: What happens to bytes on the way.
@@ -106,8 +107,10 @@ BYTES = (
     "404 bytes",
     "500 bytes",
 )
+#: A download that is resumed is rare; some services and proxies send the whole all the same.
+WHOLE_SHARE = 0.15
 #: Pages of changes are what lives and revocations come by.
-_FEED_MENU = ("forged policy", "forged policy", "no date", "stuck page", "bad page")
+_FEED_MENU = (*FALSE_POLICIES, "no date", "stuck page", "bad page")
 _LOOKUP_MENU = ("left out", "left out", "lost answer", "500", "portal 200", "offline")
 EXCHANGES = (*INSTEAD, *AFTER, TWICE, LATER, *MANGLED)
 
@@ -193,6 +196,8 @@ def _mangle(world: World, process: Process, kind: str, path: str, given: Answer)
             changed = {key: value for key, value in body.items() if key != "more"}
         elif kind == "forged policy":
             changed = {**body, "cachePolicy": {**body["cachePolicy"], "cacheTtlSeconds": 10**9, "signature": "forged"}}
+        elif kind in FALSE_POLICIES:
+            changed = {**body, "cachePolicy": false_policy(kind, process.session[0])}
         elif kind == "no date":
             changed = body
             del headers["date"]
@@ -243,6 +248,8 @@ def download(
         return Transfer("restart")
     if status not in (200, 206):
         return Transfer("answered", answer=Answer("answer", status, world.server.stamp(), given.body, True))
+    if status == 206 and not kind and world.bytes_rate and world.draw() < WHOLE_SHARE:
+        kind = "whole instead"
     start = offset if status == 206 else 0
     if kind == "whole instead" and status == 206:
         world.spoiled(process, kind, "content")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from document_client import cycle, reactions, receiving, sync
@@ -165,6 +166,29 @@ def no_connection_counts_as_an_attempt() -> list[Patch]:
 
     plain = memory_home.MemoryHome.retry
     return [(sync, "judge_request", judge_request), (memory_home.MemoryHome, "retry", retry)]
+
+
+@bug("android-fhir: a run goes on without a connection, one time-out for each request")
+def silence_stops_nothing() -> list[Patch]:
+    return [(sync, "SILENT_ITEMS", 99)]
+
+
+@bug("a service that fails on everything is asked about everything")
+def failing_stops_nothing() -> list[Patch]:
+    return [(sync, "FAILING_ITEMS", 99)]
+
+
+@bug("a service that says 429 is sent the rest of the queue")
+def busy_stops_nothing() -> list[Patch]:
+    def judge_request(answer: Any, cmid: str, now: float) -> Judged:
+        return replace(reactions.judge_request(answer, cmid, now), busy=False)
+
+    return [(sync, "judge_request", judge_request)]
+
+
+@bug("Workbox #597: a request that failed is tried again at once, for ever")
+def nothing_backs_off() -> list[Patch]:
+    return [(sync, "backoff", lambda tries, random: 0.0)]
 
 
 @bug("Retry-After is not kept")
@@ -459,6 +483,11 @@ def life_begins_at_the_wall_clock() -> list[Patch]:
     return [(memory, "renew", renew)]
 
 
+@bug("a life that began before the device knew the time goes on, a year too long")
+def first_contact_ends_nothing() -> list[Patch]:
+    return [(memory, "end_lives", lambda cache, now: None)]
+
+
 @bug("a shorter policy does not reach copies that are here")
 def policy_at_fetch_is_kept() -> list[Patch]:
     def expires_at(doc: Any, policy: Any) -> float | None:
@@ -483,7 +512,25 @@ def highest_is_never_reset() -> list[Patch]:
 
 @bug("a policy that nobody signed is believed")
 def forged_policy_is_believed() -> list[Patch]:
-    return [(memory, "policy_of", lambda wire: memory.parse_policy(wire))]
+    return [(memory, "policy_of", lambda wire, tenant: memory.parse_policy(wire))]
+
+
+@bug("a policy of another tenant is believed, for the service did sign it")
+def policy_of_another_tenant_is_believed() -> list[Patch]:
+    def policy_of(wire: Any, tenant: str) -> Any:
+        tenants = (tenant, "elsewhere")
+        return next((found for found in (plain(wire, name) for name in tenants) if found), None)
+
+    plain = memory.policy_of
+    return [(memory, "policy_of", policy_of)]
+
+
+@bug("a policy is believed for the name of its key")
+def name_of_a_key_is_enough() -> list[Patch]:
+    def policy_of(wire: Any, tenant: str) -> Any:
+        return memory.parse_policy(wire) if wire["signature"].startswith("model-1.") else None
+
+    return [(memory, "policy_of", policy_of)]
 
 
 @bug("a clock that is a year ahead empties the queue of what may have to be offered again")
@@ -500,7 +547,7 @@ def done_is_purged_by_the_wall_clock() -> list[Patch]:
 
 @bug("what was done by a clock that is a year behind looks old, and is purged")
 def done_is_purged_by_its_own_clock() -> list[Patch]:
-    def purge_done(rows: Any, now: float) -> None:
+    def purge_done(rows: Any, now: float, counted: float) -> None:
         before = now - memory.KEEP_DONE_SECONDS
         for row in [r for r in rows.values() if r.state in ("done", "discarded") and r.changed_at < before]:
             del rows[row.cmid]
@@ -510,7 +557,7 @@ def done_is_purged_by_its_own_clock() -> list[Patch]:
 
 @bug("evidence of a clock that is a year behind looks old, and is purged")
 def evidence_is_purged_by_its_own_clock() -> list[Patch]:
-    def purge_sent(outbox: Any, now: float) -> None:
+    def purge_sent(outbox: Any, now: float, counted: float) -> None:
         last, before = outbox.events[-1:], to_text(now - memory.KEEP_EVENTS)
         outbox.events = [e for e in outbox.events[:-1] if e[1] != "sent" or e[0]["occurredAt"] >= before] + last
 

@@ -25,6 +25,8 @@ MOVES: dict[str, float] = {
     "slip": 0.06,
     "reboot": 0.1,
     "restore": 0.5,
+    "restore_unnoticed": 0.1,
+    "announce": 0.1,
     "backup": 0.25,
     "revoke": 0.2,
     "retire": 0.06,
@@ -53,6 +55,8 @@ MOVES: dict[str, float] = {
     "recall": 0.12,
     "astray": 0.05,
     "second_thoughts": 0.1,
+    "crowd": 0.06,
+    "dismissal": 0.06,
 }
 ALWAYS = (
     "ask",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from document_client.reactions import LONGEST_RETRY_AFTER
+from document_client.reactions import LONGEST_BACKOFF, LONGEST_RETRY_AFTER
 from document_client.withdrawals import ALREADY_SENT, WITHDRAWN
 
 from .server import BATCH, FIRST_HASH, JOBS, hash_event
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 GRAIN = 6.5
 # The longest time to live that the service of the simulation ever sends.
 LONGEST_TTL = 30 * 86_400.0
+# Contract §4: so many different requests in a row, and the run stops.
+SILENT_ITEMS, FAILING_ITEMS = 2, 3
 # What the service has is kept for 60 days on the device, for a service that is restored may have lost it again.
 KEPT = 59 * 86_400.0
 
@@ -40,6 +42,29 @@ def after_post(process: Process, effect: fx.Post, answer: Any) -> None:
         bodies = effect.content.removeprefix(b'{"items":[').removesuffix(b"]}").replace(b"},{", b"}\n{").split(b"\n")
         for body in bodies:
             _check_sent(process, json.loads(body)["clientMutationId"], body)
+    if effect.cmid is not None or effect.path == BATCH:
+        _check_run(process, effect, answer)
+
+
+def _check_run(process: Process, effect: fx.Post, answer: Any) -> None:
+    """The last column of the reaction table: after some answers a run sends nothing more."""
+    if process.must_stop:
+        process.world.break_promise(f"a run went on sending after {process.must_stop}")
+    process.silent = process.silent + 1 if answer.kind == "no_connection" else 0
+    coded = answer.is_json and isinstance(answer.body, dict) and bool(answer.body.get("code"))
+    if effect.path != BATCH:
+        # A batch that failed as a whole is tried again one by one, and counts as nothing.
+        process.failing = process.failing + 1 if coded and answer.status >= 500 and answer.status != 503 else 0
+    if process.silent >= SILENT_ITEMS:
+        process.must_stop = "two requests that met no connection"
+    elif process.failing >= FAILING_ITEMS:
+        process.must_stop = "three requests on which the service failed"
+    elif answer.kind in ("tls", "elsewhere"):
+        process.must_stop = answer.kind
+    elif answer.kind == "answer" and not coded and answer.status >= 300:
+        process.must_stop = "an answer that is not the service's"
+    elif coded and (answer.status in (429, 503) or answer.body["code"] == "DEVICE_REVOKED"):
+        process.must_stop = answer.body["code"]
 
 
 def _check_sent(process: Process, cmid: str, content: bytes) -> None:
@@ -73,9 +98,11 @@ def after_claim(process: Process, effect: fx.Claim, item: fx.Item | None) -> Non
 
 
 def after_postpone(process: Process, effect: fx.Postpone, outcome: Any) -> None:
-    """Remember until when the service wants to be left alone with a request."""
+    """Remember until when the service wants to be left alone with a request; otherwise the wait is 1 s to 5 min."""
     if effect.server_said:
         process.world.hold[effect.cmid] = (effect.not_before, process.world.steps)
+    elif not process.met and not 0.99 < effect.not_before - process.disk.now() < LONGEST_BACKOFF + 0.01:
+        process.world.break_promise(f"{effect.cmid} waits {effect.not_before - process.disk.now():.0f} s by itself")
 
 
 def after_write(process: Process, effect: Any, outcome: Any) -> None:
@@ -89,7 +116,7 @@ def after_acknowledge(process: Process, effect: fx.Acknowledge, outcome: Any) ->
     after_write(process, effect, outcome)
     world = process.world
     if (process.session[0], effect.cmid) not in world.server.state.dedup and process.feed_then[0] == (
-        world.server.state.epoch
+        world.server.restores
     ):
         world.break_promise(f"{effect.cmid} counts as acknowledged, and the service does not have it")
 
@@ -114,8 +141,12 @@ def after_renew(process: Process, effect: fx.Renew, outcome: Any) -> None:
 
 def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
     """Remember which documents this account was told are revoked."""
-    known = process.world.known_revoked.setdefault(process.session, set())
-    known.update(r["documentId"] for r in effect.page["revocations"])
+    told = effect.page["revocations"]
+    if told:
+        # A service that was restored since it gave this page has forgotten some of them, and may give the document.
+        standing = {document_id for _, document_id, _ in process.world.server.state.revocations}
+        known = process.world.known_revoked.setdefault(process.session, set())
+        known.update(standing.intersection(r["documentId"] for r in told))
 
 
 def after_run(process: Process, effect: fx.EndRun, success: bool) -> None:
@@ -131,9 +162,9 @@ def after_run(process: Process, effect: fx.EndRun, success: bool) -> None:
         world.break_promise(f"a run calls itself a success in which there was {process.spoiled}")
     if any(state in ("queued", "sending") for _, state, *_ in world.home.rows(process.account)):
         world.break_promise("a run calls itself a success with requests still queued")
-    epoch, position = process.feed_then
+    restores, position = process.feed_then
     read_epoch, _, read = world.home.cursor(process.account).rpartition(":")
-    if epoch == world.server.state.epoch == read_epoch and int(read) < position:
+    if restores == world.server.restores and read_epoch == world.server.state.epoch and int(read) < position:
         world.break_promise("a run calls itself a success without having read all changes")
 
 
@@ -170,7 +201,7 @@ def _check_sentences(world: World, session: Any, account: Any, states: dict[str,
     values = [states[cmid] for cmid in live if cmid in states]
     sent = not any(state in ("queued", "sending", "quarantined") for state in values)
     dedup = world.server.state.dedup
-    if sent and world.home.fact(account, "epoch") == world.server.state.epoch:
+    if sent and world.home.fact(account, "epoch") == world.server.state.epoch and not world.server.unnoticed:
         for cmid in live:
             if cmid in states and (session[0], cmid) not in dedup:
                 world.break_promise(f"'everything sent', and the service does not have {cmid}")
@@ -187,8 +218,10 @@ def _check_documents(world: World, session: Any, account: Any) -> None:
     contact = world.home.contact(account)
     if ttl_now > LONGEST_TTL:
         world.break_promise("a policy is in force that nobody signed")
-    # The device can know what time it is: it heard from the service in this boot, or its clock is not behind.
-    knows = (contact is not None and contact.boot == world.time.boot) or world.skew >= 0
+    # The device can know what time it is: it heard from the service in this boot, or its clock is not behind. Without
+    # any contact a clock that was ahead once stands still: it never goes back.
+    misled = contact is None and world.latest_shown > world.now + GRAIN
+    knows = (contact is not None and contact.boot == world.time.boot) or (world.skew >= 0 and not misled)
     for document_id in readable:
         if document_id in revoked:
             world.break_promise(f"{document_id} is readable after its revocation arrived")

@@ -20,19 +20,16 @@ from document_client.account import Account, Session
 from document_client.audit import Happening
 from document_client.cache import Entry
 from document_client.clock import TimeSource
-from document_client.model import Model
-from document_client.model.transport import describe
 from document_client.policy import CachePolicy
 
 from . import network
 from .memory import Ticks
+from .server import POLICY_KEYS
 
 if TYPE_CHECKING:
     from .world import Process
 
 Key = tuple[str, str]
-_MODEL = Model(lambda: 0.0)
-_KEYS = {k["kid"]: k["publicKey"] for k in describe(_MODEL).body["policyKeys"]}
 
 
 class Device:
@@ -182,7 +179,7 @@ class RealHome:
         if session[0] not in self.outboxes:
             self.outboxes[session[0]] = self._new(audit.SCHEMA)
         vault: Any = Device(self.device_id)
-        signed_in = Session("https://s", session[0], session[1], _KEYS, "")
+        signed_in = Session("https://s", session[0], session[1], POLICY_KEYS, "")
         return Account(
             Path("."), vault, signed_in, time, self.queues[session], self.caches[session], self.outboxes[session[0]]
         )

@@ -82,13 +82,16 @@ def heal(world: World) -> None:
     server.broken_patients.clear()
     server.policy = {**server.policy, "quotaBytes": 10**9, "cacheTtlSeconds": 7 * DAY}
     MOVES["belated"](world)
+    MOVES["announce"](world)
     for process in world.processes:
         if process.gen is not None:
             # A run that is cut off in the middle of an exchange ends within its time limits, or by a kill.
             process.die()
     sessions = dict.fromkeys([*([world.session] if world.session else []), *world.profile.users])
     for session in sessions:
-        if any(asked.session == session for asked in world.asked.values()) or session == world.session:
+        asked = any(asked.session == session for asked in world.asked.values())
+        # Evidence outlives its session, until somebody of the tenant signs in again.
+        if asked or session == world.session or any(state == "pending" for _, state in world.home.chain(session[0])):
             _settle(world, session)
     for tenant in dict.fromkeys(session[0] for session in sessions):
         promises.evidence(world, tenant)

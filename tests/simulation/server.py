@@ -13,20 +13,36 @@ from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from document_client.audit import FIRST_HASH
 from document_client.model import Caller, Model, ModelAnswer
 from document_client.model.batch import submit_batch
 from document_client.model.rules import JOBS, POLICY, State
+from document_client.model.transport import describe
 from document_client.model.wire import problem, public, unless_known
 
 BATCH = f"{JOBS}/batch"
 DEFINITION: dict[str, Any] = {"language": 1, "locales": ["en"]}
-_SIGNER = Model(lambda: 0.0)
+_SIGNER, _STRANGER = Model(lambda: 0.0), Model(lambda: 0.0)
+_STRANGER.key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"another key").digest())
+#: What a device has pinned since sign-in.
+POLICY_KEYS = {k["kid"]: k["publicKey"] for k in describe(_SIGNER).body["policyKeys"]}
+#: How long copies may be read by a policy that does not count.
+ENDLESS = {**POLICY, "cacheTtlSeconds": 10**9, "leaseSeconds": 10**9}
 _SIGNED: dict[tuple[str, tuple[Any, ...]], dict[str, Any]] = {}
 _DATES: dict[int, str] = {}
 _COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 #: The members of a row that only the model knows.
 _PRIVATE = ("_tenant", "_user", "_facilities")
+
+
+@lru_cache(maxsize=16)
+def false_policy(kind: str, tenant: str) -> dict[str, Any]:
+    """Return a policy that a device of ``tenant`` must not believe: signed by another key, or for another tenant."""
+    signer = _STRANGER if kind == "policy of another key" else _SIGNER
+    signer.policy = dict(ENDLESS)
+    return signer.signed_policy("elsewhere" if kind == "policy of another tenant" else tenant)
 
 
 @lru_cache(maxsize=1024)
@@ -51,6 +67,9 @@ class Server(Model):
         self.device_revoked = False
         self.takes_batches = True
         self.epochs = 1
+        #: A backup of database and store together was put back, and nothing on the service can know.
+        self.unnoticed = False
+        self.restores = 0
         self.made: dict[str, str] = {}
         self.arrived: dict[str, float] = {}
 
@@ -78,12 +97,18 @@ class Server(Model):
         new.feed, new.revocations = list(old.feed), list(old.revocations)
         return new
 
-    def restore(self, backup: State, epoch: str) -> None:
-        """Put a backup back under a new epoch; ids made after the backup are never made again."""
-        counter = self.state.counter
-        self.state = backup
+    def put_back(self, backup: State) -> None:
+        """Put a backup back, and nothing knows; ids made after the backup are never made again."""
+        before, self.state = self.state, backup
         self.state = self.snapshot()
-        self.state.epoch, self.state.counter = epoch, counter
+        self.state.epoch, self.state.counter = before.epoch, before.counter
+        self.unnoticed = True
+        self.restores += 1
+
+    def renew_epoch(self) -> None:
+        """Take a new epoch: a restore has been noticed, or somebody has announced one."""
+        self.epochs += 1
+        self.state.epoch, self.unnoticed = f"epoch-{self.epochs}", False
 
     def signed_policy(self, tenant: str) -> dict[str, Any]:
         """Return the policy as the model signs it; each content is signed once."""
@@ -152,6 +177,10 @@ class Server(Model):
         if cursor and epoch != state.epoch:
             return problem(410, "FEED_RESET")
         start, tenant = int(position or 0), caller.tenant
+        if start > len(state.feed):
+            # The device has read a change that is not here any more: it is the witness of a restore.
+            self.renew_epoch()
+            return problem(410, "FEED_RESET")
         rows = state.feed[start : start + self.page_size]
         end = start + len(rows)
         page: dict[str, Any] = {"cursor": f"{state.epoch}:{end}", "more": end < len(state.feed)}

@@ -105,16 +105,45 @@ def recall(world: World) -> None:
     promises.look(world)
 
 
-def astray(world: World) -> None:
-    """A device that has lost its cache, and with it every contact, works by a clock that is a year behind.
+def dismissal(world: World) -> None:
+    """There is evidence that was not sent when the service stops knowing the device, or the person."""
+    process = _idle(world)
+    if process is None:
+        return
+    print_document(world)
+    for _ in range(2):
+        give_up_half(world)
+    if world.draw() < 0.5:
+        world.server.device_revoked = True
+    else:
+        world.mode = "401"
+    _sync(world, process)
+    world.server.device_revoked, world.mode = False, ""
 
-    What was done by that clock looks old as soon as the right time is known, and must be kept all the same.
+
+def crowd(world: World) -> None:
+    """Several requests wait when nothing works: the run must not try them all."""
+    process = _idle(world)
+    if process is None:
+        return
+    for _ in range(5):
+        ask(world)
+    world.mode = pick(world, ("offline", "500", "500", "429", "504"))
+    _sync(world, process)
+    world.mode = ""
+
+
+def astray(world: World) -> None:
+    """A device that has lost its cache, and with it every contact, works by a clock that is a year behind, or ahead.
+
+    What was done by a clock behind looks old as soon as the right time is known, and must be kept all the same. A
+    life that began by a clock ahead must not last a year longer.
     """
     process = _idle(world)
     if process is None:
         return
     backup(world)
-    world.set_clock(-400 * DAY)
+    world.set_clock(pick(world, (-400 * DAY, 400 * DAY)))
     lose_cache(world)
     world.mode = "no date"
     ask(world)
@@ -128,6 +157,14 @@ def astray(world: World) -> None:
         restore(world)
         _sync(world, process)
     world.set_clock(0.0)
+    wait_out(world)
+
+
+def wait_out(world: World) -> None:
+    """Nobody connects until every life is over; then somebody looks."""
+    if world.session is not None:
+        world.pass_time(world.home.ttl(world.open())[0] + HOUR)
+        promises.look(world)
 
 
 def give_up_half(world: World) -> None:
@@ -167,6 +204,8 @@ def second_thoughts(world: World) -> None:
 
 
 MOVES.update(
+    dismissal=dismissal,
+    crowd=crowd,
     astray=astray,
     slip=slip,
     shorten=shorten,

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import apsw
 
-from . import audit, feed, requests
+from . import audit, cache, feed, requests
 from .answers import Answer
 from .clock import Reading, TimeSource, make_contact, read_clock, to_text
 from .errors import LocalFileUnreadable, QueueSetAside, SignInNeeded, StorageProblem
@@ -147,6 +147,8 @@ class Account:
     def note_contact(self, server_time: float, asked: float | None) -> None:
         """Record an authenticated server time, asked for at a monotonic reading; inside a transaction of the cache."""
         before, _ = feed.read_contact(self.cache)
+        if before is None:
+            cache.end_lives(self.cache, server_time)
         feed.save_contact(self.cache, make_contact(self.time, server_time, before, asked))
 
     @contextmanager

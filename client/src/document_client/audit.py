@@ -134,14 +134,15 @@ def read_all(conn: apsw.Connection) -> list[dict[str, Any]]:
     return [{**json.loads(event), "state": state} for event, state in rows]
 
 
-def purge_sent(conn: apsw.Connection, now: float) -> None:
+def purge_sent(conn: apsw.Connection, heard: float, counted: float) -> None:
     """Remove events sent long ago; never the last one, which the next event names, nor prints (copy numbers).
 
-    ``now`` is the server's time. How long an event is kept counts from when it is first seen here as sent.
+    ``heard`` is the server's time when it was last heard, ``counted`` what it is now. How long an event is kept counts
+    from when it is first seen here as sent.
     """
-    conn.execute("UPDATE events SET kept_from = ? WHERE state = 'sent' AND kept_from IS NULL", (now,))
+    conn.execute("UPDATE events SET kept_from = ? WHERE state = 'sent' AND kept_from IS NULL", (counted,))
     conn.execute(
         "DELETE FROM events WHERE state = 'sent' AND kept_from < ? AND action NOT LIKE 'print.%'"
         " AND sequence < (SELECT max(sequence) FROM events)",
-        (now - KEEP_SENT_SECONDS,),
+        (heard - KEEP_SENT_SECONDS,),
     )

@@ -323,6 +323,15 @@ def renew(conn: apsw.Connection, document_id: str, policy: CachePolicy, now: flo
     )
 
 
+def end_lives(conn: apsw.Connection, now: float) -> None:
+    """End every life at ``now``, the first time of the server that is known here.
+
+    What was fetched before began its life by a clock that nobody had checked and that may have been a year ahead. The
+    same run asks the server to confirm these copies, which starts their lives anew.
+    """
+    conn.execute("UPDATE documents SET fetched_at = ? - ttl_at_fetch WHERE fetched_at IS NOT NULL", (now,))
+
+
 def read_present(conn: apsw.Connection) -> list[str]:
     """Return the ids of documents whose verified bytes are here, or were until room was needed or they expired."""
     return [str(row[0]) for row in conn.execute("SELECT document_id FROM documents WHERE fetched_at IS NOT NULL")]

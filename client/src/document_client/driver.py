@@ -228,7 +228,7 @@ class Driver:
             done = requests.finish(queue, present, reading.now)
             if reading.confirmed is not None:
                 # A clock that is a year ahead must not make the device forget what it may have to offer again.
-                requests.purge_done(queue, reading.confirmed)
+                requests.purge_done(queue, reading.confirmed, reading.estimate)
         return done
 
     def _on_EndRun(self, effect: fx.EndRun) -> bool:
@@ -240,7 +240,7 @@ class Driver:
             cache.keep_quota(account.cache, policy)
         with transaction(account.audit):
             if reading.confirmed is not None:
-                audit.purge_sent(account.audit, reading.confirmed)
+                audit.purge_sent(account.audit, reading.confirmed, reading.estimate)
         with self._fenced() as queue:
             requests.write_fact(queue, "last_stop", effect.stopped)
             counts = requests.count_states(queue)

@@ -321,15 +321,15 @@ def confirm(conn: apsw.Connection, cmid: str, job: dict[str, Any], epoch: str | 
     apply_job(conn, job, now, client_mutation_id=cmid)
 
 
-def purge_done(conn: apsw.Connection, now: float) -> int:
-    """Remove requests that were done or discarded 60 days ago; returns how many. ``now`` is the server's time.
+def purge_done(conn: apsw.Connection, heard: float, counted: float) -> int:
+    """Remove requests that were done or discarded 60 days ago; returns how many.
 
-    The 60 days count from when a request is first seen here as done.
+    ``heard`` is the server's time when it was last heard, ``counted`` what it is now. The 60 days count from when a
+    request is first seen here as done.
     """
-    conn.execute("UPDATE requests SET kept_from = ? WHERE state IN ('done','discarded') AND kept_from IS NULL", (now,))
-    conn.execute(
-        "DELETE FROM requests WHERE state IN ('done','discarded') AND kept_from < ?", (now - KEEP_DONE_SECONDS,)
-    )
+    done = "state IN ('done','discarded')"
+    conn.execute(f"UPDATE requests SET kept_from = ? WHERE {done} AND kept_from IS NULL", (counted,))
+    conn.execute(f"DELETE FROM requests WHERE {done} AND kept_from < ?", (heard - KEEP_DONE_SECONDS,))
     return conn.changes()
 
 
