@@ -168,6 +168,12 @@ def test_a_restore_over_a_database_is_refused_and_a_forced_one_sets_it_aside(dri
         assert api.content(drill.kept[1]).content.startswith(b"%PDF")
 
 
+def test_a_restore_without_keys_is_refused_and_makes_none(drill: Drill, tmp_path: Path) -> None:
+    code, said = refusal(Service(tmp_path / "empty"), "restore", str(drill.folder))
+    assert (code, str(tmp_path / "empty/keys") in said) == (64, True), said
+    assert not (tmp_path / "empty").exists()
+
+
 def test_a_folder_with_something_else_in_it_is_not_backed_up_into(service: Service, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all of it")
     code, said = refusal(service, "backup", str(tmp_path))

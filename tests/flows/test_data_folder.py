@@ -148,3 +148,22 @@ def test_the_doctor_says_where_serve_runs_and_whether_it_is_ready(tmp_path: Path
     found = findings(done)
     assert (done.returncode, found["serve"]["state"]) == (0, "note")
     assert f"serve --data-dir {data}" in found["serve"]["remedy"]
+
+
+def test_the_doctor_names_tenants_without_a_key_and_fhir_servers_that_do_not_answer(
+    tmp_path: Path, fhir_url: str
+) -> None:
+    for tenant, url in (("whole", fhir_url), ("silent", "http://127.0.0.1:9/fhir")):
+        run(tmp_path, "tenant", "create", tenant, "--fhir-url", url)
+    run(tmp_path, "tenant", "create", "unset")
+    done = run(tmp_path, "doctor", "--json")
+    told = [(one["part"], one["state"], one["detail"]) for one in json.loads(done.stdout)]
+    assert done.returncode == 0
+    assert ("tenants", "ok", "3, each with its key") in told
+    assert ("FHIR server", "note", "does not answer for silent") in told
+    assert ("FHIR server", "note", "is not named for unset") in told
+    (tmp_path / "document-service-data/keys").rename(tmp_path / "mislaid")
+    done = run(tmp_path, "doctor", "--json")
+    found = findings(done)
+    assert (done.returncode, found["tenants"]["state"]) == (69, "missing")
+    assert all(tenant in found["tenants"]["detail"] for tenant in ("whole", "silent", "unset"))

@@ -26,6 +26,31 @@ NOT_BY_FACILITY = {
     ("HEAD", "/v1/documents/{document_id}/content"): "whoever holds the URL",
 }
 
+#: Routes that are not about one record, and what holds the facility there: a test of this file, or why it is no matter.
+NOT_ABOUT_ONE_RECORD = {
+    ("GET", "/v1/documents"): "test_it_is_in_no_list_and_no_feed",
+    ("GET", "/v1/documents/uploads"): "test_it_is_in_no_list_and_no_feed",
+    ("GET", "/v1/documents/changes"): "test_it_is_in_no_list_and_no_feed",
+    ("GET", "/v1/documents/render-jobs"): "test_it_is_in_no_list_and_no_feed",
+    ("POST", "/v1/documents/render-jobs/lookup"): "test_it_is_in_no_list_and_no_feed",
+    ("POST", "/v1/documents/render-jobs"): "test_it_is_in_no_list_and_no_feed",
+    ("GET", "/v1/audit-events"): "test_it_is_in_no_list_and_no_feed",
+    ("POST", "/v1/documents/generate"): "test_a_render_of_another_facilitys_encounter_is_as_of_one_that_is_not_there",
+    ("POST", "/v1/documents/render-jobs/batch"): "test_a_batch_and_a_bulk_are_the_callers_own",
+    ("POST", "/v1/documents/render-jobs/bulk"): "test_a_batch_and_a_bulk_are_the_callers_own",
+    ("GET", "/v1/document-templates"): "test_a_form_of_the_facility_is_in_no_list",
+    ("POST", "/v1/document-templates"): "test_a_form_of_the_facility_is_in_no_list",
+    ("POST", "/v1/documents/uploads"): "what is sent is of whoever sends it",
+    ("POST", "/v1/documents/audit-events"): "a device's own evidence",
+    ("POST", "/v1/devices"): "the caller's own",
+    ("GET", "/v1/devices"): "devices are the tenant's",
+    ("POST", "/v1/devices/{device_id}/revoke"): "devices are the tenant's",
+    ("GET", "/verify/{code}"): "whoever holds the paper",
+}
+
+#: What everybody in the tenant, or anybody, may know.
+OF_NO_FACILITY = ("/v1/tenant/branding", "/health/", "/metrics", "/.well-known/")
+
 BODIES: dict[str, Any] = {
     "supersede": {"byDocumentId": f"doc_{'0' * 26}", "reason": "x"},
     "void": {"reason": "x"},
@@ -99,7 +124,23 @@ def call(api: Api, method: str, path: str, ids: dict[str, str]) -> Any:
     return api.request(method, path.format(**ids), headers=headers, **content)
 
 
-def test_there_are_routes_to_try() -> None:
+def routes_of_forms() -> list[tuple[str, str]]:
+    """Every route whose path names a template."""
+    return [route for route in outcomes.OUTCOMES if "{template_id}" in route[1]]
+
+
+def routes_of_bulks() -> list[tuple[str, str]]:
+    """Every route whose path names a bulk of jobs."""
+    return [route for route in outcomes.OUTCOMES if "{bulk_id}" in route[1]]
+
+
+def test_every_route_is_in_one_of_the_lists() -> None:
+    """A new route fails here until it is said, and shown, who of which facility may use it."""
+    known = [*routes_of_records(), *routes_of_forms(), *routes_of_bulks(), *NOT_BY_FACILITY, *NOT_ABOUT_ONE_RECORD]
+    rest = [route for route in outcomes.OUTCOMES if not route[1].startswith(OF_NO_FACILITY)]
+    assert sorted(known) == sorted(rest)
+    shown = {reason for reason in NOT_ABOUT_ONE_RECORD.values() if reason.startswith("test_")}
+    assert shown <= globals().keys()
     assert len(routes_of_records()) >= 12
 
 
@@ -116,6 +157,79 @@ def test_what_is_elsewhere_does_not_exist(
         if method != "HEAD":
             same = {"requestId": None}
             assert {**refused.json(), **same} == {**missing.json(), **same}
+
+
+FORM_BODIES: dict[str, Any] = {
+    "PATCH": {"name": "Theirs"},
+    "draft": {"definition": {}},
+    "preview": {"locale": "en"},
+    "publish": {"semver": "1.0.0"},
+    "accept-translation": {"locale": "fa-AF"},
+    "fork": {"name": "Ours"},
+    "withdraw": {"reason": "x"},
+    "pin": {"versionId": f"tv_{'0' * 26}"},
+}
+
+
+@pytest.fixture(scope="module")
+def form(insider: Api) -> str:
+    made = insider.post("/v1/document-templates", json={"name": "The ward's", "category": "letter", "facilityId": HERE})
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+@pytest.mark.parametrize(("method", "path"), routes_of_forms())
+def test_a_form_that_is_elsewhere_does_not_exist(method: str, path: str, form: str, outsider: Api, nobody: Api) -> None:
+    body = FORM_BODIES.get(method) or FORM_BODIES.get(path.rsplit("/", 1)[-1])
+    for api in (outsider, nobody):
+        refused, missing = (
+            api.request(
+                method,
+                path.format(template_id=template_id, version_id=f"tv_{'0' * 26}"),
+                headers={"Idempotency-Key": str(uuid.uuid4()), "If-Match": "*"},
+                **({} if body is None else {"json": body}),
+            )
+            for template_id in (form, f"tmpl_{'1' * 26}")
+        )
+        assert (refused.status_code, missing.status_code) == (404, 404), refused.text
+        assert {**refused.json(), "requestId": None} == {**missing.json(), "requestId": None}
+
+
+def test_a_form_of_the_facility_is_in_no_list(form: str, insider: Api, outsider: Api, nobody: Api) -> None:
+    def listed(api: Api) -> list[str]:
+        return [one["id"] for one in api.get("/v1/document-templates", params={"limit": 100}).json()["items"]]
+
+    assert form in listed(insider)
+    for api in (outsider, nobody):
+        assert form not in listed(api)
+        assert form not in [one["id"] for one in api.get("/v1/documents/changes").json()["templates"]]
+        given = api.post("/v1/document-templates", json={"name": "x", "category": "letter", "facilityId": HERE})
+        assert (given.status_code, given.json()["code"]) == (403, "FORBIDDEN")
+
+
+def test_a_batch_and_a_bulk_are_the_callers_own(insider: Api, outsider: Api, nobody: Api) -> None:
+    version = insider.platform_version()
+    request = request_for(version)
+    (done,) = insider.post("/v1/documents/render-jobs/batch", json={"items": [request]}).json()["items"]
+    assert insider.wait(done["job"]["id"])["status"] == "completed"
+    item = {
+        "clientMutationId": str(uuid.uuid4()),
+        "patientId": request["patientId"],
+        "encounterId": request["encounterId"],
+    }
+    content = {"templateVersionId": version, "locale": "en", "requestedAt": request["requestedAt"], "items": [item]}
+    begun = insider.post("/v1/documents/render-jobs/bulk", json=content, headers={"Idempotency-Key": str(uuid.uuid4())})
+    assert begun.status_code in (200, 201, 202), begun.text
+    for api in (outsider, nobody):
+        (refused,) = api.post("/v1/documents/render-jobs/batch", json={"items": [request]}).json()["items"]
+        assert (refused["status"], refused["problem"]["code"]) == (409, "CLIENT_MUTATION_ID_CONFLICT")
+        for method, path in routes_of_bulks():
+            answers = [
+                api.request(method, path.format(bulk_id=bulk_id))
+                for bulk_id in (begun.json()["id"], f"bulk_{'1' * 26}")
+            ]
+            assert [answer.status_code for answer in answers] == [404, 404], path
+            assert {**answers[0].json(), "requestId": None} == {**answers[1].json(), "requestId": None}
 
 
 def test_it_is_in_no_list_and_no_feed(held: dict[str, str], insider: Api, outsider: Api, nobody: Api) -> None:

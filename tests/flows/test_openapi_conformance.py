@@ -24,7 +24,7 @@ from service import Api, Service, request_for
 from upload_acts import send
 
 #: Requests per operation besides the fixed ones at the schema's bounds. `make soak` runs more.
-EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "2"))
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "8"))
 
 #: A busy machine needs about a minute for the default; more is a hang.
 SECONDS = 400 + 20 * EXAMPLES

@@ -149,12 +149,16 @@ async def put_back(
     """Restore a backup into this data folder and store; the service must be stopped.
 
     Raises:
-        BackupRefused: it is not a whole backup, or there is a database here and ``force`` was not given.
+        BackupRefused: it is not a whole backup, there are no keys here, or there is a database and ``force`` was not
+            given.
         DatabaseFolderHeld: the service runs.
         DatabaseStartFailed: a file of the backup differs from what was written; nothing was changed.
     """
     _refuse_external(settings)
     backup = read_note(folder)
+    if not (settings.keys.is_dir() and any(settings.keys.iterdir())):
+        # New keys would open nothing of this backup, and would lie where the copy of the old ones belongs.
+        raise BackupRefused(f"{settings.keys} holds no keys; put the copy of the key folder there first")
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     keys = KeyStore.open(settings.keys)
     store = open_store(settings.objects, keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import shutil
 import tempfile
@@ -16,16 +17,23 @@ from document_service import __version__, running
 from document_service.database import open_database
 from document_service.errors import ServiceError
 from document_service.keys import KeyStore
-from document_service.runtime import open_address, prepare_database
+from document_service.runtime import open_address, owner_connection, prepare_database
 from document_service.scanner import Scanner
 from document_service.settings import Settings
 from document_service.store import open_store
+from document_service.tenants import Tenant, list_all
 
 #: Below this much free space PostgreSQL and the store may stop in the middle of a day's work.
 LOW_DISK_BYTES = 1024**3
 
+#: So many tenants' FHIR servers are asked at once, and so many tenants are named in a line.
+TENANTS_ASKED, TENANTS_NAMED = 32, 5
+
 #: A service on this machine answers in milliseconds; a loaded one gets time to spare.
 READY_SECONDS = 5.0
+
+#: Without the proxies of the environment, as the service itself goes to a FHIR server.
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 #: freshclam asks several times a day; a week without an answer means that it does not run.
 OLD_SIGNATURES = timedelta(days=7)
@@ -83,10 +91,8 @@ async def _examine_processes(settings: Settings) -> Finding:
 
 
 def _readiness(url: str) -> str:
-    # Without the proxies of the environment: this is our own machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url}/health/ready", timeout=READY_SECONDS):
+        with _DIRECTLY.open(f"{url}/health/ready", timeout=READY_SECONDS):
             return "ready"
     except urllib.error.HTTPError as refused:
         parts = json.load(refused)["components"]
@@ -107,7 +113,10 @@ async def _examine_parts(settings: Settings) -> list[Finding]:
         findings.append(Finding("keys", "ok", "the master key opens"))
     except (ServiceError, OSError, ValueError) as error:
         findings.append(Finding("keys", "missing", str(error), "restore the key folder from its own backup"))
-    findings.append(await _examine_database(settings))
+    database, tenants = await _examine_database(settings)
+    findings.append(database)
+    if keys is not None:
+        findings += await _examine_tenants(tenants, keys)
     if keys is not None:
         try:
             await open_store(settings.objects, keys).probe()
@@ -153,11 +162,47 @@ async def _examine_scanner(clamd: str | None) -> Finding:
     return Finding("scanner", "ok", told)
 
 
-async def _examine_database(settings: Settings) -> Finding:
+async def _examine_tenants(tenants: list[Tenant], keys: KeyStore) -> list[Finding]:
+    """Whose keys are missing, and whose FHIR server does not answer; what it answers is no matter here."""
+    without = [tenant.tenant_id for tenant in tenants if not keys.has_tenant(tenant.tenant_id)]
+    if without:
+        back = "put back the copy of the key folder that belongs to this database, or name it with KEY_DIR"
+        return [Finding("tenants", "missing", f"no key is here for {_listed(without)}", back)]
+    if not tenants:
+        return [Finding("tenants", "note", "there is none yet", "document-service tenant create T --fhir-url URL")]
+    found = [Finding("tenants", "ok", f"{len(tenants)}, each with its key")]
+    asked = [tenant for tenant in tenants if tenant.fhir_url is not None][:TENANTS_ASKED]
+    answers = await asyncio.gather(*(asyncio.to_thread(_answers, str(tenant.fhir_url)) for tenant in asked))
+    silent = [tenant.tenant_id for tenant, answer in zip(asked, answers, strict=True) if not answer]
+    unset = [tenant.tenant_id for tenant in tenants if tenant.fhir_url is None]
+    for which, told in ((silent, "does not answer for"), (unset, "is not named for")):
+        if which:
+            name = "name it with `tenant create T --fhir-url URL`; until it answers no document of theirs is made"
+            found.append(Finding("FHIR server", "note", f"{told} {_listed(which)}", name))
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:TENANTS_NAMED]) + (f" and {len(names) - TENANTS_NAMED} more" * (len(names) > TENANTS_NAMED))
+
+
+def _answers(url: str) -> bool:
+    try:
+        with _DIRECTLY.open(f"{url.rstrip('/')}/metadata", timeout=READY_SECONDS):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+async def _examine_database(settings: Settings) -> tuple[Finding, list[Tenant]]:
     where = "embedded" if settings.database_url is None else "external"
     try:
         async with open_address(settings, stays=False) as address:
             await prepare_database(address)
+            async with owner_connection(address) as owner:
+                found = [tenant for tenant in await list_all(owner) if tenant.shredded_at is None]
             database = await open_database(address)
             try:
                 # LISTEN must survive the transaction: a pooler in transaction mode would swallow notifications.
@@ -168,7 +213,8 @@ async def _examine_database(settings: Settings) -> Finding:
             finally:
                 await database.close()
     except (ServiceError, OSError) as error:
-        return Finding("database", "missing", f"{where}: {error}", "see the log in the data folder, or DATABASE_URL")
+        remedy = "see the log in the data folder, or DATABASE_URL"
+        return Finding("database", "missing", f"{where}: {error}", remedy), []
     if not kept:
-        return Finding("database", "missing", "LISTEN is lost between transactions", "use session pooling")
-    return Finding("database", "ok", f"{where} PostgreSQL {version}")
+        return Finding("database", "missing", "LISTEN is lost between transactions", "use session pooling"), found
+    return Finding("database", "ok", f"{where} PostgreSQL {version}"), found

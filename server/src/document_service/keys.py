@@ -411,6 +411,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def probe(key_dir: Path) -> None:
+    """Look whether the master key can still be read; what a process has read before says nothing of its folder now.
+
+    Raises KeyStoreUnusable.
+    """
+    path = key_dir / "master.key"
+    try:
+        record = _read_json(path)
+    except OSError as error:
+        raise KeyStoreUnusable(f"{path}: {error.strerror or error}") from error
+    if record.get("current") not in record.get("keys", ()):
+        raise KeyStoreUnusable(f"{path} is not a master key file; put the right file back")
+
+
 def shredded_tenants(key_dir: Path) -> set[str]:
     """The tenants whose key was destroyed in this folder; a database from before may not know it."""
     return {str(_read_json(path)["tenant"]) for path in (key_dir / "tenants").glob("*.shredded")}

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse
 
-from document_service import __version__, queue, store_care, telemetry
+from document_service import __version__, keys, queue, store_care, telemetry
 from document_service.api import shapes
 from document_service.api.callers import Opened
 from document_service.database import system_transaction
@@ -51,7 +51,7 @@ async def _probe_database(runtime: Runtime) -> None:
 
 
 async def _probe_keys(runtime: Runtime) -> None:
-    runtime.keys.sign("probe", b"probe")
+    await asyncio.to_thread(keys.probe, runtime.settings.keys)
 
 
 async def _state(probe: Any) -> str:
@@ -81,23 +81,38 @@ async def _ask_scanner(runtime: Runtime) -> ScannerState | None:
 
 @router.get("/metrics", summary="Counters for Prometheus")
 async def metrics(runtime: Opened) -> Response:
-    async with system_transaction(runtime.database) as connection:
-        stats = await queue.stats(connection)
-        swept = await store_care.last_sweep(connection)
-    telemetry.queue_waiting.set(stats.waiting)
-    telemetry.queue_backlog.set(stats.backlog)
-    telemetry.queue_running.set(stats.running)
-    telemetry.queue_oldest_seconds.set(stats.oldest_waiting_seconds)
-    telemetry.store_objects.set(swept.get("objects", 0))
-    telemetry.store_unnamed.set(swept.get("unnamed", 0))
-    telemetry.store_swept.set(swept.get("deletedEver", 0))
-    telemetry.store_refused.set(swept.get("refused", 0))
+    await _measure_database(runtime)
     scanner = await _ask_scanner(runtime)
     telemetry.scanner_up.set(int(scanner is not None and scanner.available))
     dated = None if scanner is None else scanner.signatures_at
     age = math.nan if dated is None else (datetime.now(UTC) - dated).total_seconds()
     telemetry.scanner_signature_age.set(age)
     return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _measure_database(runtime: Runtime) -> None:
+    """Set what only the database knows; NaN while it is away, so that all other figures are told then too."""
+    waiting = (
+        telemetry.queue_waiting,
+        telemetry.queue_backlog,
+        telemetry.queue_running,
+        telemetry.queue_oldest_seconds,
+    )
+    try:
+        async with asyncio.timeout(PROBE_SECONDS), system_transaction(runtime.database) as connection:
+            stats = await queue.stats(connection)
+            swept = await store_care.last_sweep(connection)
+    except (ServiceError, TimeoutError):
+        for gauge in waiting:
+            gauge.set(math.nan)
+        return
+    figures = (stats.waiting, stats.backlog, stats.running, stats.oldest_waiting_seconds)
+    for gauge, figure in zip(waiting, figures, strict=True):
+        gauge.set(figure)
+    telemetry.store_objects.set(swept.get("objects", 0))
+    telemetry.store_unnamed.set(swept.get("unnamed", 0))
+    telemetry.store_swept.set(swept.get("deletedEver", 0))
+    telemetry.store_refused.set(swept.get("refused", 0))
 
 
 @router.get("/.well-known/document-service", summary="What this service is and which keys sign its policies")

@@ -228,7 +228,8 @@ def purge(options: Options, only: str | None, dry_run: bool, as_json: bool, by: 
         held = f"; held by {', '.join(act['cases'])}" if act["cases"] else ""
         click.echo(f"{act['act']:12} {act['tenant']}: {act['documentId']} ({act['why']}{held})")
     done = sum(act["act"] == "purged" for act in acts)
-    click.echo(f"{done} documents purged" if not dry_run else "nothing was deleted")
+    over = f"{len(acts)} documents are over their time" if acts else "no document is over its time"
+    click.echo(f"{over}, {done} purged" if not dry_run else f"{over}; nothing was deleted")
 
 
 async def _purge(options: Options, only: str | None, by: str, *, dry_run: bool) -> list[dict[str, Any]]:

@@ -229,7 +229,7 @@ class PostgresSupervisor:
 
     async def _begin_owning(self) -> ConnectionInfo:
         try:
-            info = await self._launch()
+            info = await self._launch(may_begin=True)
         except BaseException:
             await self.stop()
             raise
@@ -261,13 +261,15 @@ class PostgresSupervisor:
             except Exception:  # A listener's fault must not end the watch over the database.
                 log.exception("the listener to restarts of PostgreSQL failed")
 
-    async def _launch(self) -> ConnectionInfo:
+    async def _launch(self, *, may_begin: bool = False) -> ConnectionInfo:
         layout = self._layout
         account = self._account or account_for(layout.cluster)
         layout.open_for(account)
         major = cluster_major(layout)
         binaries = await asyncio.to_thread(find_binaries, major, account, layout.home)
         password = ensure_password(layout)
+        if major is None and not may_begin:
+            raise DatabaseStartFailed(f"{layout.cluster} is gone; an empty one in its place would look like a loss")
         if major is None:
             await asyncio.to_thread(initialise, layout, binaries, account, password)
         else:
