@@ -431,7 +431,13 @@ class MemoryDisk:
         if offset >= document.size and not document.here and offset:
             return Transfer("complete")
         transfer = download(
-            self.process, effect.url, offset=offset, etag=document.sha256, have_all=document.here, keep=keep
+            self.process,
+            effect.url,
+            offset=offset,
+            size=document.size,
+            etag=document.sha256,
+            have_all=document.here,
+            keep=keep,
         )
         write()
         return transfer

@@ -221,7 +221,7 @@ def _mangle_item(world: World, kind: str, body: dict[str, Any]) -> dict[str, Any
 
 
 def download(
-    process: Process, url: str, *, offset: int, etag: str, have_all: bool, keep: Callable[[int, bytes], None]
+    process: Process, url: str, *, offset: int, size: int, etag: str, have_all: bool, keep: Callable[[int, bytes], None]
 ) -> Transfer:
     """Do what ``http.Connection.download`` does, on the model's bytes."""
     world = process.world
@@ -254,6 +254,8 @@ def download(
     if kind == "whole instead" and status == 206:
         world.spoiled(process, kind, "content")
         start, data = 0, world.server.state.contents[document_id]
+    elif start + len(data) > size:
+        return Transfer("restart", len(data))
     elif kind == "flipped":
         world.spoiled(process, kind, "content")
         data = data[:-1] + bytes([data[-1] ^ 1]) if data else data

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_device import Clocks, Device, made_device, problem
-from document_client.clock import Contact, from_text, make_contact, read_clock
+from document_client.clock import Contact, from_text, make_contact, read_clock, to_text
 from document_client.doctor import examine
 from document_client.errors import CacheLocked, DocumentExpired, DocumentNotHere, DocumentRevoked, DocumentUnknown
-from document_client.model import Fault
+from document_client.model import Caller, Fault
 
 DAY = 86_400.0
 CONTENT = "/content?"
@@ -258,6 +258,33 @@ def test_a_withdrawn_document_is_told_once_and_stays_listed_without_the_patient(
     assert refusal.value.exit_code == 69
 
 
+def made_by_a_colleague(device: Device) -> str:
+    """A document that somebody else asked for, at another device; returns its id."""
+    caller = Caller("clinic", "dr.b", None)
+    version = next(iter(device.model.state.versions))
+    body = {"clientMutationId": "c-other", "templateVersionId": version, "patientId": "p1", "inputs": {}}
+    at = {"locale": "en", "requestedAt": to_text(device.clocks.server)}
+    device.model.submit(caller, {**body, **at}, None)
+    return list(device.model.state.documents)[-1]
+
+
+def test_a_replaced_document_names_its_replacement_and_brings_it_here(device: Device, document: str) -> None:
+    number = device.client.documents.show(document)["number"]
+    colleague = made_by_a_colleague(device)
+    device.client.sync()
+    assert device.client.documents.list()[0]["id"] == document, "a colleague's document is not wanted by itself"
+    device.model.revoke(document, "superseded", replaced_by=colleague)
+    report = device.client.sync()
+    newer = device.model.state.documents[colleague]["number"]
+    assert (report.withdrawn, report.replaced) == ([number], {number: newer})
+    new, old = device.client.documents.list()
+    assert (new["id"], new["state"]) == (colleague, "available")
+    assert (old["state"], old["status"], old["supersededBy"]) == ("withdrawn", "superseded", colleague)
+    for name in (document, number):
+        with pytest.raises(DocumentRevoked, match=f"replaced by {newer}"):
+            device.client.documents.read(name)
+
+
 def test_doctor_and_sync_say_that_the_device_was_revoked_and_no_key_is_called_lost(
     device: Device, document: str
 ) -> None:
@@ -456,6 +483,26 @@ def test_bytes_that_are_always_wrong_are_an_error_of_the_cycle(device: Device) -
     assert not report.success
     assert "DOWNLOAD_FAILED" in report.errors
     assert device.client.documents.list()[0]["state"] == "waiting"
+
+
+def test_bytes_without_end_do_not_fill_the_disk(device: Device) -> None:
+    device.ask()
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 50_000_000:
+            sent += 4096
+            yield bytes(4096)
+
+    def act(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "application/pdf"}, content=endless())
+
+    device.transport.faults.append(Fault(CONTENT, act, times=99))
+    report = device.client.sync()
+    assert "DOWNLOAD_FAILED" in report.errors
+    assert 0 < sent < 100_000
+    assert device.client.account().cache.execute("SELECT count(*) FROM parts").get == 0
 
 
 def test_a_byte_budget_leaves_large_documents_for_later(device: Device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -274,6 +275,60 @@ def test_a_discard_needs_the_id_typed_and_is_recorded(clinic: Clinic) -> None:
     clinic.run("sync")
     [event] = clinic.model.state.events.values()
     assert (event["action"], event["clientMutationId"]) == ("request.discarded", cmid)
+
+
+def test_what_waits_is_taken_back_with_the_words_that_fit(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    clinic.run("templates")
+    cmid = clinic.json("request", FORM, "--patient", PATIENT)["clientMutationId"]
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    code, _, err = clinic.run("queue", "discard", cmid)
+    assert code == 64, "nobody is there to type the id"
+    assert "Nothing was discarded" in err
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{cmid}\n"))
+    code, out, _ = clinic.run("queue", "discard", cmid)
+    assert (code, out) == (0, f"{cmid} was given up; it is not sent\n")
+    assert clinic.json("queue")["items"] == []
+    [given_up] = clinic.json("queue", "list", "--all")["items"]
+    assert (given_up["status"], given_up["reason"]["code"]) == ("discarded", "WITHDRAWN")
+
+
+def test_what_may_have_left_is_told_apart_from_what_was_refused(clinic: Clinic) -> None:
+    clinic.run("templates")
+    cmid = clinic.json("request", FORM, "--patient", PATIENT)["clientMutationId"]
+    session = (clinic.home / "session.json").read_text()
+    (clinic.home / "session.json").write_text(session.replace(clinic.url, "http://127.0.0.1:9"))
+    assert clinic.run("sync")[0] == 69
+    _, out, _ = clinic.run("queue", "discard", cmid, "--confirm", cmid)
+    assert "may have left this device before" in out
+    facts = clinic.json("status")
+    assert (facts["quarantined"], facts["takenBack"], facts["everythingSent"]) == (1, 1, False)
+    told = "1 taken back, the service to be asked (run `documents sync`)"
+    assert facts["sentences"][0] == f"Not everything is sent: {told}."
+    assert "need a decision" not in clinic.run("sync")[1]
+    assert "documents sync (asks whether it had arrived)" in clinic.run("queue")[1]
+    (clinic.home / "session.json").write_text(session)
+    assert "taken back in time, the service does not have it: 1 request" in clinic.run("sync")[1]
+    assert clinic.json("status")["takenBack"] == 0
+    assert not clinic.model.state.jobs
+
+
+def test_a_pinned_document_says_so_and_a_replaced_one_by_what(clinic: Clinic, tmp_path: Path) -> None:
+    clinic.run("templates")
+    for _ in range(2):
+        clinic.run("request", FORM, "--patient", PATIENT)
+    report = clinic.json("sync")
+    assert (report["downloaded"], report["needDecision"]) == (2, 0)
+    newer, older = clinic.json("list")["items"]
+    assert clinic.run("pin", older["number"])[1] == f"{older['number']} is pinned\n"
+    assert [d["pinned"] for d in clinic.json("list")["items"]] == [False, True]
+    assert clinic.json("pin", older["id"], "--off")["pinned"] is False
+    clinic.model.revoke(older["id"], "superseded", replaced_by=newer["id"])
+    _, out, _ = clinic.run("sync")
+    assert f"{older['number']} was replaced by {newer['number']}; its copy was removed here" in out
+    assert f"replaced by {newer['number']}" in clinic.run("list")[1]
+    code, _, err = clinic.run("save", older["number"], str(tmp_path / "copy.pdf"))
+    assert code == 69
+    assert f"It was replaced by {newer['number']}." in err
 
 
 def test_a_refused_request_is_edited_into_a_new_one(clinic: Clinic, tmp_path: Path) -> None:

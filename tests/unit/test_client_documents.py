@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import rfc8785
 
 from client_device import Device, made_device, problem
-from document_client import audit
+from document_client import DocumentClient, audit
 from document_client.errors import (
     DocumentUnknown,
     NotNow,
@@ -129,6 +131,24 @@ def test_without_a_printer_the_refusal_is_recorded(device: Device, document: str
     assert events(device)[-1]["copy"] == 3
 
 
+def test_two_prints_at_once_share_no_copy_number(device: Device, document: str) -> None:
+    other = device.another()
+    other.account()
+
+    def prints(client: DocumentClient) -> None:
+        for _ in range(15):
+            with pytest.raises(PrinterUnavailable):
+                client.documents.print(document, copies=2)
+
+    beside = threading.Thread(target=prints, args=(other,))
+    beside.start()
+    prints(device.client)
+    beside.join()
+    recorded = events(device)
+    assert sorted(e["copy"] for e in recorded if e["action"] == "print.intent") == [*range(1, 61)]
+    check_chain(recorded)
+
+
 def test_a_print_that_was_cut_off_is_recorded_as_unknown(device: Device, document: str) -> None:
     from document_client.audit import Happening
     from document_client.documents import record
@@ -232,6 +252,26 @@ open({str(tmp_path / "url")!r}, "w").write(url)
     assert url.startswith("http://127.0.0.1:")
     with pytest.raises(OSError):
         urllib.request.urlopen(url, timeout=1)
+
+
+def test_a_connection_on_which_nothing_is_asked_holds_no_viewer_up(tmp_path: Path) -> None:
+    script = f"""
+import socket, sys, time, urllib.request, urllib.parse
+url = sys.argv[1]
+idle = [socket.create_connection(("127.0.0.1", urllib.parse.urlsplit(url).port)) for _ in range(3)]
+time.sleep(0.2)
+open({str(tmp_path / "got")!r}, "wb").write(urllib.request.urlopen(url).read())
+open({str(tmp_path / "done")!r}, "w").close()
+time.sleep(3)
+"""
+    began = time.monotonic()
+    show_once(b"%PDF bytes" * 100_000, "D-1", viewer(tmp_path, script), wait_seconds=20)
+    assert time.monotonic() - began < 15
+    for _ in range(100):
+        if (tmp_path / "done").exists():
+            break
+        time.sleep(0.05)
+    assert (tmp_path / "got").read_bytes() == b"%PDF bytes" * 100_000
 
 
 def test_a_viewer_gets_the_bytes_on_standard_input(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ VERBS = {
     "sync": "work_commands:sync",
     "prefetch": "work_commands:prefetch",
     "list": "document_commands:list_",
+    "pin": "document_commands:pin",
     "open": "document_commands:open_",
     "save": "document_commands:save",
     "print": "document_commands:print_",

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import apsw
 
+from . import recalls
 from .policy import CachePolicy
 
 EntryState = Literal["available", "expired", "evicted", "locked", "waiting", "too large"]
@@ -57,16 +58,6 @@ SCHEMA = """
     CREATE TABLE jobs (job_id TEXT PRIMARY KEY, document_id TEXT, status TEXT NOT NULL);
 """
 
-# Added to the files of earlier versions: what a person must still be told of a copy that was here. Number and category
-# only; nothing of the patient outlives the copy.
-SCHEMA_WITHDRAWN = """
-    CREATE TABLE withdrawn (
-        document_id TEXT PRIMARY KEY, number TEXT, category TEXT, told INTEGER NOT NULL DEFAULT 0
-    );
-"""
-# The end of a document's retention is no reason to throw away what was printed in its time.
-_NOT_WITHDRAWN = "purged"
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -82,6 +73,7 @@ class Entry:
     evicted: bool
     wanted: bool
     server_lost: bool
+    pinned: bool
     here: bool
 
     def expires_at(self, policy: CachePolicy) -> float | None:
@@ -108,14 +100,14 @@ class Entry:
 
 _ENTRY = (
     "SELECT d.document_id, d.body, d.size, d.sha256, d.fetched_at, d.ttl_at_fetch, d.opened_at, d.evicted, d.wanted,"
-    " d.server_lost, EXISTS (SELECT 1 FROM blobs b WHERE b.document_id = d.document_id) FROM documents d "
+    " d.server_lost, d.pinned, EXISTS (SELECT 1 FROM blobs b WHERE b.document_id = d.document_id) FROM documents d "
 )
 
 
 def _entries(conn: apsw.Connection, where: str, values: Sequence[Any] = ()) -> list[Entry]:
     return [
-        Entry(i, json.loads(b), size, sha, fetched, ttl, opened, bool(ev), bool(want), bool(lost), bool(here))
-        for i, b, size, sha, fetched, ttl, opened, ev, want, lost, here in conn.execute(_ENTRY + where, values)
+        Entry(i, json.loads(b), size, sha, fetched, ttl, opened, *map(bool, flags))
+        for i, b, size, sha, fetched, ttl, opened, *flags in conn.execute(_ENTRY + where, values)
     ]
 
 
@@ -138,26 +130,6 @@ def read_revocation(conn: apsw.Connection, document_id: str) -> str | None:
     """Return why a document was revoked, or None."""
     row = conn.execute("SELECT reason FROM revocations WHERE document_id = ?", (document_id,)).fetchone()
     return None if row is None else str(row[0])
-
-
-def read_withdrawn(conn: apsw.Connection) -> list[dict[str, Any]]:
-    """Return the documents whose copy was here until they were withdrawn, as ``{id, number, category}``."""
-    rows = conn.execute("SELECT document_id, number, category FROM withdrawn ORDER BY number, document_id")
-    return [{"id": i, "number": number, "category": category} for i, number, category in rows]
-
-
-def is_withdrawn(conn: apsw.Connection, document_id: str) -> bool:
-    """Return whether an id or a number names a document that was withdrawn from this device."""
-    found = conn.execute("SELECT 1 FROM withdrawn WHERE document_id = ?1 OR number = ?1", (document_id,)).fetchone()
-    return found is not None or read_revocation(conn, document_id) is not None
-
-
-def take_withdrawn(conn: apsw.Connection) -> list[str]:
-    """Return the numbers of withdrawn documents that nobody was told of yet, and note that it is done now."""
-    rows = conn.execute("SELECT coalesce(number, document_id) FROM withdrawn WHERE NOT told ORDER BY 1").fetchall()
-    if rows:
-        conn.execute("UPDATE withdrawn SET told = 1")
-    return [str(row[0]) for row in rows]
 
 
 def read_revoked(conn: apsw.Connection) -> list[str]:
@@ -186,6 +158,7 @@ def save_document(conn: apsw.Connection, body: Mapping[str, Any], generation: in
     """Insert or replace a document's metadata; other bytes than before make the copy here worthless."""
     document_id, sha256 = str(body["id"]), str(body.get("sha256") or "")
     if read_revocation(conn, document_id) is not None:
+        recalls.note_replacement(conn, document_id, body.get("supersededBy"))
         return
     if body.get("status") == "entered-in-error":
         revoke(conn, [{"documentId": document_id, "reason": "entered-in-error"}])
@@ -213,8 +186,11 @@ def save_job(conn: apsw.Connection, job: Mapping[str, Any]) -> None:
 
 
 def want_own(conn: apsw.Connection) -> None:
-    """Mark the documents of this user's own jobs as wanted."""
-    conn.execute("UPDATE documents SET wanted = 1 WHERE NOT wanted AND job_id IN (SELECT job_id FROM jobs)")
+    """Mark as wanted the documents of this user's own jobs, and those that replace what was here."""
+    conn.execute(
+        "UPDATE documents SET wanted = 1 WHERE NOT wanted AND (job_id IN (SELECT job_id FROM jobs)"
+        " OR document_id IN (SELECT replaced_by FROM withdrawn))"
+    )
 
 
 def want(conn: apsw.Connection, document_id: str) -> None:
@@ -231,16 +207,9 @@ def revoke(conn: apsw.Connection, revocations: Sequence[Mapping[str, Any]]) -> l
     """Remove revoked documents with their bytes, at once; returns the ids that had been known."""
     known = []
     for revocation in revocations:
-        document_id = str(revocation["documentId"])
-        conn.execute(
-            "INSERT OR REPLACE INTO revocations VALUES (?,?)", (document_id, str(revocation.get("reason") or ""))
-        )
-        conn.execute(
-            "INSERT OR IGNORE INTO withdrawn (document_id, number, category) SELECT document_id,"
-            " json_extract(body, '$.number'), json_extract(body, '$.category') FROM documents"
-            " WHERE document_id = ? AND fetched_at IS NOT NULL AND ? <> ?",
-            (document_id, str(revocation.get("reason") or ""), _NOT_WITHDRAWN),
-        )
+        document_id, reason = str(revocation["documentId"]), str(revocation.get("reason") or "")
+        conn.execute("INSERT OR REPLACE INTO revocations VALUES (?,?)", (document_id, reason))
+        recalls.note(conn, document_id, reason)
         conn.execute("DELETE FROM documents WHERE document_id = ?", (document_id,))
         if conn.changes():
             known.append(document_id)

@@ -290,7 +290,7 @@ class DocumentClient:
         When it had requests accepted, wait up to ``wait_seconds`` for their documents too. Nobody signed in: sends
         what is left in the outboxes by the device's signature, and raises SignInNeeded.
         """
-        from . import cache
+        from . import recalls
         from .documents import settle_cut_off_prints
         from .driver import sync_once
         from .localdb import transaction
@@ -307,7 +307,7 @@ class DocumentClient:
                 time.sleep(_DOCUMENT_POLL_SECONDS)
                 report.add(sync_once(account, connection, budget=budget, eager=eager, observe=observe))
             with transaction(account.cache):
-                report.withdrawn = cache.take_withdrawn(account.cache)
+                report.withdrawn, report.replaced = recalls.take_untold(account.cache)
             others = send_left(self.home, account.vault, self._time, self._transport, besides=account.session.outbox_id)
             report.events_sent += others.sent
             return report

@@ -23,7 +23,10 @@ LOOKUP_SIZE = 500
 
 @dataclass(slots=True)
 class Report:
-    """What a cycle did. ``stopped`` is a code; ``success`` is true after a whole cycle without any error."""
+    """What a cycle did. ``stopped`` is a code; ``success`` is true after a whole cycle without any error.
+
+    ``withdrawn`` names the documents whose copies were removed; ``replaced`` what replaces them, where something does.
+    """
 
     busy: bool = False
     success: bool = False
@@ -44,6 +47,7 @@ class Report:
     events_refused: int = 0
     errors: list[str] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
+    replaced: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Report) -> None:
         """Count another cycle's work in; the last cycle decides how it ended."""
@@ -53,6 +57,7 @@ class Report:
                 setattr(self, member.name, mine + more)
         self.errors += other.errors
         self.withdrawn += other.withdrawn
+        self.replaced |= other.replaced
         self.success, self.stopped, self.detail = other.success, other.stopped, other.detail
 
     def as_json(self) -> dict[str, Any]:

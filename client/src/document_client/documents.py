@@ -6,13 +6,13 @@ The audit event is durable before the first byte leaves: before a viewer, a file
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import audit, cache, requests
+from . import audit, cache, recalls, requests
 from .account import Account
 from .audit import Happening
 from .cache import Entry
@@ -53,13 +53,17 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """What became of a print: submitted, completed, failed or unknown; and the numbers of the copies."""
+    """What became of a print: submitted, completed, failed or unknown; and the numbers of the copies.
+
+    ``superseded_by``: the document that replaces the printed one, where the service has said so.
+    """
 
     state: str
     printer: str
     job_id: str | None
     detail: str
     copies: list[int]
+    superseded_by: str | None = None
 
 
 class Documents:
@@ -72,14 +76,15 @@ class Documents:
     def list(self) -> _Shown:
         """Return every document that is, was or should be here: its metadata with fetchedAt, expiresAt and state.
 
-        Last come those whose copy was here until they were *withdrawn*: id, number and category are all that is left.
+        Last come those whose copy was here until they were *withdrawn*: id, number, category, why (``status``) and what
+        replaces them are all that is left.
         """
         account = self._account()
         with account.watched():
             reading, policy = account.clock(), account.policy()
             locked = account.is_locked(reading, policy)
             entries = [_shown(e, account, reading, locked=locked) for e in cache.read_entries(account.cache)]
-            return entries + [_withdrawn(known) for known in cache.read_withdrawn(account.cache)]
+            return entries + [_withdrawn(known) for known in recalls.read_all(account.cache)]
 
     def show(self, document_id: str) -> dict[str, Any]:
         """Return one document's metadata by id or number; raises DocumentUnknown or DocumentRevoked."""
@@ -137,8 +142,6 @@ class Documents:
         settle_cut_off_prints(account)
         with account.watched():
             opened, reading = self._take(document_id)
-            first = audit.count_copies(account.audit, opened.document["id"]) + 1
-            numbers = [*range(first, first + copies)]
             refusal: ClientError | None = None
             is_export = False
             try:
@@ -146,7 +149,7 @@ class Documents:
                 printer, is_export = chosen.name, chosen.is_virtual
             except ClientError as failure:
                 refusal = failure
-            self._write_print("print.intent", opened, numbers, printer)
+            numbers = self._intend(opened, copies, printer)
             if is_export:
                 # A printer that makes a file is a way to carry the document off.
                 record(account, Happening("document.exported", account.session.user, *_named(opened), printer=printer))
@@ -177,7 +180,8 @@ class Documents:
         if left:
             # A copy before these failed, so they were never handed over.
             self._write_print("print.failed", opened, left, printer)
-        return Printed(outcome.state, outcome.printer, str(outcome.job_id), outcome.detail, numbers)
+        replaced_by = opened.document.get("supersededBy")
+        return Printed(outcome.state, outcome.printer, str(outcome.job_id), outcome.detail, numbers, replaced_by)
 
     def _print_parts(self, opened: Opened, numbers: _Numbers) -> _Parts:
         """Return what goes to the spooler, and for which copies: all in one job, or one job for each stamped copy."""
@@ -222,11 +226,24 @@ class Documents:
         shown = _shown(entry, account, reading, locked=False)
         return Opened(shown, content), reading
 
+    def _intend(self, opened: Opened, copies: int, printer: str | None) -> _Numbers:
+        """Write ``print.intent`` for the next copies and return their numbers; two prints at once share no number."""
+        account = self._account()
+        reading = account.clock()
+        with transaction(account.audit):
+            first = audit.count_copies(account.audit, opened.document["id"]) + 1
+            numbers = [*range(first, first + copies)]
+            _append(account, reading, _prints("print.intent", account, opened, numbers, printer))
+        return numbers
+
     def _write_print(self, action: str, opened: Opened, copies: _Numbers, printer: str | None) -> None:
         account = self._account()
-        user = account.session.user
-        happenings = [Happening(action, user, *_named(opened), copy=n, printer=printer) for n in copies]
-        _write(account, account.clock(), *happenings)
+        _write(account, account.clock(), *_prints(action, account, opened, copies, printer))
+
+
+def _prints(action: str, account: Account, opened: Opened, copies: _Numbers, printer: str | None) -> list[Happening]:
+    user = account.session.user
+    return [Happening(action, user, *_named(opened), copy=n, printer=printer) for n in copies]
 
 
 def settle_cut_off_prints(account: Account) -> int:
@@ -265,8 +282,12 @@ def record(account: Account, *happenings: Happening) -> None:
 
 def _write(account: Account, reading: Reading, *happenings: Happening) -> None:
     with transaction(account.audit):
-        for happening in happenings:
-            audit.record(account.audit, new_id("evt_"), account.vault.device_id, happening, reading)
+        _append(account, reading, happenings)
+
+
+def _append(account: Account, reading: Reading, happenings: Sequence[Happening]) -> None:
+    for happening in happenings:
+        audit.record(account.audit, new_id("evt_"), account.vault.device_id, happening, reading)
 
 
 def _named(opened: Opened) -> tuple[str, str]:
@@ -277,8 +298,9 @@ def _find(account: Account, document_id: str) -> Entry:
     entry = cache.read_entry(account.cache, document_id)
     if entry is not None:
         return entry
-    if cache.is_withdrawn(account.cache, document_id):
-        raise DocumentRevoked()
+    if recalls.is_named(account.cache, document_id):
+        newer = recalls.read_replacement(account.cache, document_id)
+        raise DocumentRevoked(f"It was replaced by {newer}." if newer else None)
     raise DocumentUnknown(f"{document_id} is not known here")
 
 
@@ -287,7 +309,7 @@ _LOCKED_FIELDS = ("id", "number", "kind", "status", "category", "contentType", "
 
 
 def _withdrawn(known: dict[str, Any]) -> dict[str, Any]:
-    rest = {"size": 0, "fetchedAt": None, "expiresAt": None, "state": "withdrawn", "serverLost": False}
+    rest = {"size": 0, "fetchedAt": None, "expiresAt": None, "state": "withdrawn", "serverLost": False, "pinned": False}
     return {**known, "patientId": None, **rest}
 
 
@@ -303,4 +325,5 @@ def _shown(entry: Entry, account: Account, reading: Reading, *, locked: bool) ->
         "expiresAt": to_text(expires) if expires is not None else None,
         "state": entry.state(policy, reading.now, locked=locked),
         "serverLost": entry.server_lost,
+        "pinned": entry.pinned,
     }

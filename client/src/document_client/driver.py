@@ -434,7 +434,7 @@ class Driver:
         if offset >= document.size and not document.here and offset:
             return Transfer("complete")
         transfer = self._connection.download(
-            effect.url, offset=offset, etag=document.sha256, have_all=document.here, keep=keep
+            effect.url, offset=offset, size=document.size, etag=document.sha256, have_all=document.here, keep=keep
         )
         write()
         return transfer

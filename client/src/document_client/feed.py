@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import apsw
 
-from . import cache, templates
+from . import cache, recalls, templates
 from .clock import Contact
 from .localdb import single_row
 from .policy import CachePolicy, parse_policy
@@ -39,7 +39,8 @@ SCHEMA = (
     );
     INSERT INTO contact VALUES (1, NULL, NULL, NULL, 0);
     """,
-    cache.SCHEMA_WITHDRAWN,
+    recalls.SCHEMA_WITHDRAWN,
+    recalls.SCHEMA_REPLACED,
 )
 
 

@@ -105,12 +105,13 @@ class Connection:
             return _as_failure(failure)
 
     def download(
-        self, url: str, *, offset: int, etag: str, have_all: bool, keep: Callable[[int, bytes], None]
+        self, url: str, *, offset: int, size: int, etag: str, have_all: bool, keep: Callable[[int, bytes], None]
     ) -> Transfer:
         """Fetch the bytes at a signed ``url`` from ``offset`` on, handing pieces to ``keep(start, bytes)`` in order.
 
         ``etag`` is the SHA-256 that the whole must have: ``If-Range`` makes a changed document start again, and
-        ``have_all`` asks only whether it is still the same (``If-None-Match``). No bearer token is sent.
+        ``have_all`` asks only whether it is still the same (``If-None-Match``). No bearer token is sent. More
+        bytes than ``size`` are not the document's: what sends them without end must not fill the disk.
         """
         headers = {"Accept-Encoding": "identity"}
         if have_all:
@@ -133,9 +134,11 @@ class Connection:
                 if status == 206 and not _continues(response.headers.get("content-range", ""), offset):
                     return Transfer("restart")
                 for piece in response.iter_bytes():
+                    received += len(piece)
+                    if start + len(piece) > size:
+                        return Transfer("restart", received)
                     keep(start, piece)
                     start += len(piece)
-                    received += len(piece)
             return Transfer("complete", received)
         except _FAILURES as failure:
             return Transfer("cut", received, _as_failure(failure))

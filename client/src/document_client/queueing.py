@@ -171,6 +171,8 @@ class RequestQueue:
             request = self._find(client_mutation_id)
             if path.exists():
                 raise UsageProblem(f"{path} exists; choose another name")
+            if not path.parent.is_dir():
+                raise UsageProblem(f"the folder {path.parent} does not exist")
             cmid = request.client_mutation_id
             record(account, Happening("request.exported", account.session.user, client_mutation_id=cmid))
         write_private(path, request.body)

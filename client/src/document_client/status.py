@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import audit, cache, feed, requests
+from . import audit, cache, feed, requests, withdrawals
 from .account import Account, find_set_aside
 from .clock import to_text
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The five facts, whether the two sentences hold, and the state of cache, clock and audit outbox."""
+    """The five facts, whether the two sentences hold, and the state of cache, clock and audit outbox.
+
+    ``taken_back``: how many of the quarantined need no decision, only a sync that asks whether they had arrived.
+    """
 
     pending: int
     quarantined: int
+    taken_back: int
     failed: int
     last_attempt: str | None
     last_success: str | None
@@ -50,6 +54,7 @@ def read_status(account: Account) -> Status:
         return Status(
             pending=pending,
             quarantined=quarantined,
+            taken_back=len(withdrawals.read_unsettled(account.queue)),
             failed=failed,
             last_attempt=_instant(requests.read_fact(account.queue, "last_attempt")),
             last_success=_instant(requests.read_fact(account.queue, "last_success")),

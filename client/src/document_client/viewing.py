@@ -27,15 +27,24 @@ def show_once(pdf: bytes, name: str, command: str | None, *, wait_seconds: float
 
     The URL holds 256 random bits, answers one GET, and is gone. ``command`` None means the system's own choice.
     """
-    served = threading.Event()
+    left, finished = threading.Semaphore(1), threading.Event()
     path = f"/{secrets.token_urlsafe(32)}/{name}.pdf"
 
     class OneShot(http.server.BaseHTTPRequestHandler):
+        # Browsers open connections ahead of need and send nothing on them; such a one must hold nothing up.
+        timeout = wait_seconds
+
         def do_GET(self) -> None:
-            if self.path != path or served.is_set():
+            if self.path != path or not left.acquire(blocking=False):
                 self.send_error(404)
                 return
-            served.set()
+            started.set()
+            try:
+                self._give()
+            finally:
+                finished.set()
+
+        def _give(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "application/pdf")
             self.send_header("Content-Length", str(len(pdf)))
@@ -47,15 +56,19 @@ def show_once(pdf: bytes, name: str, command: str | None, *, wait_seconds: float
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: the URL is a secret."""
 
-    server = http.server.HTTPServer(("127.0.0.1", 0), OneShot)
+    started = threading.Event()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), OneShot)
+    # Neither the end of the command nor that of the server waits for a connection on which nothing is asked.
+    server.daemon_threads, server.block_on_close = True, False
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
         _start_viewer(f"http://127.0.0.1:{server.server_port}{path}", command)
-        if not served.wait(wait_seconds):
+        if not started.wait(wait_seconds):
             raise ViewerSilent(f"the viewer did not ask for the document within {wait_seconds:.0f} s")
+        # The whole document, unless the viewer stops reading: the socket's own time-out then ends it.
+        finished.wait()
     finally:
-        # Shutting down waits for the answer that is being written.
         server.shutdown()
         thread.join()
         server.server_close()

@@ -1,14 +1,17 @@
-"""list, open, save, print: cached documents, offline."""
+"""list, open, pin, save, print: cached documents, offline."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..client import DocumentClient
-from .frame import Screen, shared, size, table
+from ..words import sentence
+from .frame import Screen, also, shared, size, table
 
 
 @click.command(name="list")
@@ -24,6 +27,20 @@ def list_(client: DocumentClient, screen: Screen) -> None:
             "too large": "too large for the room on this device",
             "withdrawn": "withdrawn, copy removed: throw away printed copies",
         }
+
+        numbers = {d["id"]: d.get("number") for d in items}
+
+        def state(document: dict[str, Any]) -> str:
+            words = [str(told.get(document["state"], document["state"]))]
+            if document.get("supersededBy"):
+                newer = document["supersededBy"]
+                words.append(f"replaced by {numbers.get(newer, newer)}")
+            if document.get("serverLost"):
+                words.append("the restored service does not know it")
+            if document.get("pinned"):
+                words.append("pinned")
+            return ", ".join(words)
+
         rows = [
             [
                 d.get("number") or d["id"],
@@ -31,7 +48,7 @@ def list_(client: DocumentClient, screen: Screen) -> None:
                 d.get("patientId") or "",
                 d.get("renderedAt") or "",
                 size(int(d["size"])) if d.get("size") else "",
-                str(told.get(d["state"], d["state"])) + (f", {d['status']}" if d.get("status") == "superseded" else ""),
+                state(d),
                 d.get("expiresAt") or "",
                 d["id"],
             ]
@@ -58,10 +75,28 @@ def open_(client: DocumentClient, screen: Screen, id_: str, viewer: str | None, 
     def words() -> None:
         click.echo(f"{document.get('number')} {document['id']}")
         click.echo(f"sha256 {document['sha256']}, {document['size']} bytes, {document['state']}")
-        if document.get("status") == "superseded":
-            click.echo(f"Attention: replaced by {document.get('supersededBy')}", err=True)
 
     screen.answer(document, words)
+    _warn_of_newer(screen, document.get("supersededBy"))
+
+
+def _warn_of_newer(screen: Screen, document_id: str | None) -> None:
+    if document_id:
+        screen.note(f"Attention: replaced by {document_id}")
+        if not screen.as_json:
+            also(partial(sentence, "replaced"), err=True)
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@click.option("--off", is_flag=True, help="Do not keep it any longer when room is needed.")
+@shared
+def pin(client: DocumentClient, screen: Screen, id_: str, off: bool) -> None:
+    """Keep a document on this device when room is needed; its time to live does not change."""
+    client.documents.pin(id_, pinned=not off)
+    document = client.documents.show(id_)
+    name = document.get("number") or document["id"]
+    screen.answer(document, lambda: click.echo(f"{name} is {'not ' if off else ''}pinned"))
 
 
 @click.command()
@@ -73,6 +108,7 @@ def save(client: DocumentClient, screen: Screen, id_: str, file: Path, replace: 
     """Write a copy to a file that only you can read; the copy is recorded."""
     document = client.documents.save(id_, file, replace=replace)
     screen.answer({**document, "file": str(file)}, lambda: click.echo(f"{file}: {size(int(document['size']))}"))
+    _warn_of_newer(screen, document.get("supersededBy"))
 
 
 @click.command(name="print")
@@ -90,7 +126,9 @@ def print_(client: DocumentClient, screen: Screen, id_: str, printer: str | None
         "jobId": printed.job_id,
         "detail": printed.detail,
         "copies": printed.copies,
+        "supersededBy": printed.superseded_by,
     }
     numbers = ", ".join(str(n) for n in printed.copies)
     screen.answer(shown, lambda: click.echo(f"{printed.state} at {printed.printer}, copy {numbers}. {printed.detail}"))
+    _warn_of_newer(screen, printed.superseded_by)
     return 0 if printed.state in ("submitted", "completed") else 69

@@ -11,6 +11,7 @@ import click
 
 from ..client import DocumentClient
 from ..clock import from_text
+from ..errors import NotConfirmed
 from ..withdrawals import ALREADY_SENT, WITHDRAWAL_ASKED
 from ..words import sentence
 from .frame import Screen, age, also, counted, shared, table
@@ -139,7 +140,11 @@ def discard(client: DocumentClient, screen: Screen, id_: str, confirm: str | Non
     known = client.queue.show(id_)
     if confirm is None:
         screen.note(f"{known['template']} for {known['patientId']}, asked {known['requestedAt']}: {known['status']}")
-        confirm = click.prompt("Type the request's id to give it up", err=True, default="", show_default=False)
+        try:
+            confirm = click.prompt("Type the request's id to give it up", err=True, default="", show_default=False)
+        except click.Abort:
+            # Nobody is there to type it.
+            raise NotConfirmed() from None
     shown = client.queue.discard(known["clientMutationId"], confirmation=confirm)
 
     def words() -> None:

@@ -142,8 +142,10 @@ def _not_sent(shown: dict[str, Any]) -> str:
     if shown["pending"]:
         remedy = "sign in to send them" if shown["lastStop"] == "SIGN_IN" else "run `documents sync`"
         parts.append(f"{shown['pending']} waiting to be sent ({remedy})")
-    if shown["quarantined"]:
-        parts.append(f"{shown['quarantined']} refused by the service (see `documents queue`)")
+    if shown["quarantined"] > shown["takenBack"]:
+        parts.append(f"{shown['quarantined'] - shown['takenBack']} refused by the service (see `documents queue`)")
+    if shown["takenBack"]:
+        parts.append(f"{shown['takenBack']} taken back, the service to be asked (run `documents sync`)")
     return "Not everything is sent: " + " and ".join(parts) + "."
 
 
@@ -157,11 +159,14 @@ def _not_received(shown: dict[str, Any]) -> str:
 
 
 def _print_status(shown: dict[str, Any]) -> None:
+    # Taken back, it waits for the service's word and not for a decision.
+    waiting, asked = shown["pending"] + shown["takenBack"], shown["quarantined"] - shown["takenBack"]
+    told = {**shown, "pending": waiting, "quarantined": asked}
     for number, text in enumerate(shown["sentences"]):
         click.echo(text)
         holds = (shown["everythingSent"], shown["everythingReceived"])[number]
         name = ("sent", "received")[number] if holds else ("not sent", "not received")[number]
-        also(partial(_translated, name, shown))
+        also(partial(_translated, name, told))
     click.echo(
         f"pending {shown['pending']}, quarantined {shown['quarantined']}, failed {shown['failed']};"
         f" last attempt {shown['lastAttempt'] or 'never'}, last success {shown['lastSuccess'] or 'never'}"

@@ -150,7 +150,8 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
     if report.stopped == "SIGN_IN":
         message = sentence("sign in", pending=facts.pending)
         translated = partial(sentence, "sign in", pending=facts.pending)
-    shown = {**report.as_json(), "message": message}
+    decisions = facts.quarantined - facts.taken_back + facts.failed
+    shown = {**report.as_json(), "needDecision": decisions, "message": message}
 
     def words() -> None:
         click.echo(
@@ -158,9 +159,11 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
             f" ({size(report.bytes_received)}), sent {counted(report.events_sent, 'audit record')}"
         )
         for number in report.withdrawn:
-            click.echo(f"{number} was withdrawn; its copy was removed here: throw away printed copies")
-        if facts.quarantined or facts.failed:
-            refused = f"{facts.quarantined} refused, {facts.failed} failed"
+            newer = report.replaced.get(number)
+            what = f"was replaced by {newer}" if newer else "was withdrawn"
+            click.echo(f"{number} {what}; its copy was removed here: throw away printed copies")
+        if decisions:
+            refused = f"{facts.quarantined - facts.taken_back} refused, {facts.failed} failed"
             click.echo(f"requests that need a decision: {refused}; see `documents queue`")
         if report.taken_back:
             click.echo(f"taken back in time, the service does not have it: {counted(report.taken_back, 'request')}")

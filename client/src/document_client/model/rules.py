@@ -123,11 +123,12 @@ class Model:
         version["withdrawn"] = {"reason": reason, "at": to_text(self.now())}
         self._changed("templates", version["templateId"], self.state.templates[version["templateId"]]["_tenant"])
 
-    def revoke(self, document_id: str, reason: str) -> None:
-        """Withdraw a document."""
-        self.state.documents[document_id]["status"] = "entered-in-error"
+    def revoke(self, document_id: str, reason: str, replaced_by: str | None = None) -> None:
+        """Withdraw a document, or let another one replace it."""
+        document = self.state.documents[document_id]
+        document.update(status="superseded" if replaced_by else "entered-in-error", supersededBy=replaced_by)
         self.state.revocations.append((len(self.state.feed), document_id, reason))
-        self._changed("documents", document_id, self.state.documents[document_id]["_tenant"])
+        self._changed("documents", document_id, document["_tenant"])
 
     def snapshot(self) -> State:
         """Return a backup."""
