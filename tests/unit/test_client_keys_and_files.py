@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
@@ -27,6 +26,7 @@ from document_client.errors import (
     StorageFull,
 )
 from document_client.vault import Unlocking, Vault, create_vault, open_vault
+from kept_keyring import keep_in_keyring
 
 
 @pytest.fixture
@@ -115,15 +115,6 @@ def test_a_damaged_key_file_is_said(tmp_path: Path, content: bytes) -> None:
         open_vault(tmp_path, Unlocking("right"))
 
 
-def test_a_changed_passphrase_opens_the_same_keys(tmp_path: Path) -> None:
-    made = create_vault(tmp_path, "dev_1", Unlocking("old"))
-    key = made.key("k")
-    vault.change_passphrase(tmp_path, made, "new")
-    with pytest.raises(PassphraseWrong):
-        open_vault(tmp_path, Unlocking("old"))
-    assert open_vault(tmp_path, Unlocking("new")).key("k") == key
-
-
 def test_the_device_signs_with_its_own_key(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -156,34 +147,6 @@ def test_the_systems_keyring_holds_the_root_key(tmp_path: Path, monkeypatch: pyt
     kept.clear()
     with pytest.raises(KeyringLost):
         open_vault(tmp_path, Unlocking())
-
-
-def keep_in_keyring(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> dict[Any, str]:
-    """Give the keyring library a back-end that says it comes from ``module``."""
-    import keyring
-    from keyring.backend import KeyringBackend
-
-    kept: dict[Any, str] = {}
-
-    class Backend(KeyringBackend):
-        priority = 9  # type: ignore[assignment]
-
-        def get_password(self, service: str, username: str) -> str | None:
-            return kept.get((service, username))
-
-        def set_password(self, service: str, username: str, password: str) -> None:
-            kept[service, username] = password
-
-        def delete_password(self, service: str, username: str) -> None:
-            kept.pop((service, username))
-
-    Backend.__module__, Backend.__name__ = module, name
-    before = keyring.get_keyring()
-    monkeypatch.setattr(keyring, "get_keyring", lambda: before)
-    keyring.set_keyring(Backend())
-    monkeypatch.undo()
-    monkeypatch.setattr("keyring.core._keyring_backend", keyring.get_keyring())
-    return kept
 
 
 # --- encrypted databases ----------------------------------------------------------------------------------------

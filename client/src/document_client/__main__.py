@@ -31,7 +31,7 @@ VERBS = {
     "edit-template": "work_commands:edit_template",
     "status": "session_commands:status",
     "doctor": "session_commands:doctor",
-    "passphrase": "session_commands:passphrase",
+    "rekey": "session_commands:rekey",
 }
 
 

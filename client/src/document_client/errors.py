@@ -248,6 +248,11 @@ class EvidenceWaits(TryAgainLater):
     title = "Nobody is signed in, and records of opening and printing are still here; they are sent with a connection."
 
 
+class KeysChanged(TryAgainLater):
+    code = "KEYS_CHANGED"
+    title = "Another program changed this device's keys (`documents rekey`) just now; run the command again."
+
+
 class DocumentExpired(TryAgainLater):
     code = "DOCUMENT_EXPIRED"
     title = "The copy on this device has expired; connect and sync to refresh it."
@@ -346,6 +351,11 @@ class KeyFileUnreadable(Misconfigured):
 class KeyringLost(Misconfigured):
     code = "KEYRING_LOST"
     title = "The operating system's keyring does not hold this device's key any more; unlock the keyring or restore it."
+
+
+class KeyringMissing(Misconfigured):
+    code = "KEYRING_MISSING"
+    title = "This machine has no keyring that seals secrets; nothing was changed. Use a passphrase."
 
 
 class ServerAddressWrong(Misconfigured):

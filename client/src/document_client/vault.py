@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -21,23 +20,28 @@ from typing import Any
 from .errors import (
     KeyFileMissing,
     KeyFileUnreadable,
-    KeyringLost,
+    KeysChanged,
     PassphraseDelayed,
     PassphraseNeeded,
     PassphraseWrong,
 )
 from .files import exclusive, make_folder, write_private
+from .rootkey import (
+    entry_of,
+    find_keyring,
+    fits,
+    forget_in_keyring,
+    lock_by_passphrase,
+    lock_in_keyring,
+    root_from_keyring,
+    stretch,
+    unwrap,
+    wrap,
+)
 
-# OWASP's second recommendation for Argon2id with room to spare: about 0.1 s on a clinic's machine, once per command.
-ARGON2_MEMORY_KIB = 64 * 1024
-ARGON2_PASSES = 3
-ARGON2_LANES = 4
 # Three slips of the finger are free; then 1 s, 2 s, 4 s … up to five minutes.
 FREE_FAILURES = 3
 LONGEST_DELAY_SECONDS = 300.0
-_KEYRING_SERVICE = "document-client"
-# Back-ends of operating systems that keep secrets sealed. Everything else is refused: null, fail, plaintext files.
-_TRUSTED_BACKENDS = ("SecretService", "libsecret", "kwallet", "macOS", "Windows")
 
 AskPassphrase = Callable[[], str | None]
 
@@ -71,7 +75,7 @@ class Vault:
             return self._unseal(name, sealed)
         if not create:
             return None
-        with _edited(self._path) as content:
+        with _edited(self._path, self._root) as content:
             # Another process may have made it between the look and the lock.
             if name not in content["keys"]:
                 content["keys"][name] = self._seal(name, secrets.token_bytes(32))
@@ -79,12 +83,12 @@ class Vault:
 
     def put(self, name: str, secret: bytes) -> None:
         """Seal ``secret`` (a token, a key) under ``name``, replacing what was there."""
-        with _edited(self._path) as content:
+        with _edited(self._path, self._root) as content:
             content["keys"][name] = self._seal(name, secret)
 
     def replace(self, secrets_by_name: Mapping[str, bytes | None]) -> None:
         """Seal several secrets at once, or remove those that are None: all of them or, after a crash, none."""
-        with _edited(self._path) as content:
+        with _edited(self._path, self._root) as content:
             for name, secret in secrets_by_name.items():
                 if secret is None:
                     content["keys"].pop(name, None)
@@ -93,12 +97,12 @@ class Vault:
 
     def destroy(self, name: str) -> None:
         """Remove the key ``name``; what was sealed with it can never be read again."""
-        with _edited(self._path) as content:
+        with _edited(self._path, self._root) as content:
             content["keys"].pop(name, None)
 
     def rename(self, name: str, new_name: str) -> None:
         """Keep the key ``name`` under another name (a file that was set aside keeps its key)."""
-        with _edited(self._path) as content:
+        with _edited(self._path, self._root) as content:
             sealed = content["keys"].pop(name, None)
             if sealed is not None:
                 content["keys"][new_name] = self._seal(new_name, self._unseal(name, sealed))
@@ -117,12 +121,14 @@ class Vault:
         return str(_load(self._path)["devicePublicKey"])
 
     def _seal(self, name: str, secret: bytes) -> str:
-        return _wrap(self._root, name, secret)
+        return wrap(self._root, name, secret)
 
     def _unseal(self, name: str, sealed: str) -> bytes:
         try:
-            return _unwrap(self._root, name, sealed)
+            return unwrap(self._root, name, sealed)
         except ValueError as failure:
+            if not fits(self._root, _load(self._path)["unlock"]["check"]):
+                raise KeysChanged() from failure
             raise KeyFileUnreadable(f"the key {name} in the key file is damaged") from failure
 
 
@@ -161,10 +167,9 @@ def create_vault(home: Path, device_id: str, unlocking: Unlocking) -> Vault:
                 raise PassphraseWrong("the two passphrases differ; nothing was made")
         if not passphrase:
             raise PassphraseNeeded("this machine has no keyring, so a passphrase must protect the keys")
-        unlock = _lock_with_passphrase(root, passphrase)
+        unlock = lock_by_passphrase(root, passphrase)
     else:
-        keyring.set_password(_KEYRING_SERVICE, device_id, base64.b64encode(root).decode())
-        unlock = {"method": "keyring", "check": _wrap(root, "check", b"vault")}
+        unlock = lock_in_keyring(root, device_id)
     private = Ed25519PrivateKey.generate()
     public = private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     content: dict[str, Any] = {
@@ -173,7 +178,7 @@ def create_vault(home: Path, device_id: str, unlocking: Unlocking) -> Vault:
         "devicePublicKey": base64.urlsafe_b64encode(public).decode().rstrip("="),
         "unlock": unlock,
         "failures": {"count": 0, "until": 0},
-        "keys": {"device": _wrap(root, "device", private.private_bytes_raw())},
+        "keys": {"device": wrap(root, "device", private.private_bytes_raw())},
     }
     path = home / "vault.json"
     write_private(path, json.dumps(content, indent=1).encode())
@@ -193,7 +198,7 @@ def open_vault(home: Path, unlocking: Unlocking) -> Vault:
     content = _load(path)
     unlock = content["unlock"]
     if unlock["method"] == "keyring":
-        return Vault(path, _root_from_keyring(content))
+        return Vault(path, root_from_keyring(unlock, content["deviceId"]))
     passphrase = unlocking.passphrase or (unlocking.ask() if unlocking.ask else None)
     if not passphrase:
         raise PassphraseNeeded()
@@ -203,9 +208,9 @@ def open_vault(home: Path, unlocking: Unlocking) -> Vault:
     from .unlocked import recall, remember
 
     root = recall(path, unlock["salt"], passphrase)
-    if root is None or not _fits(root, unlock["check"]):
+    if root is None or not fits(root, unlock["check"]):
         try:
-            root = _unwrap(_stretch(passphrase, unlock), "root", unlock["root"])
+            root = unwrap(stretch(passphrase, unlock), "root", unlock["root"])
         except ValueError:
             _count_failure(path, unlocking.wall())
             raise PassphraseWrong() from None
@@ -216,68 +221,30 @@ def open_vault(home: Path, unlocking: Unlocking) -> Vault:
     return Vault(path, root)
 
 
-def change_passphrase(home: Path, vault: Vault, passphrase: str) -> None:
-    """Wrap the root key of an unlocked vault by another passphrase; no database has to be written again."""
-    with _edited(home / "vault.json") as content:
-        content["unlock"] = _lock_with_passphrase(vault._root, passphrase)
+def rekey(home: Path, vault: Vault, passphrase: str | None) -> Vault:
+    """Seal every key of a vault under a new root key, held by a new passphrase or (None) by the keyring.
 
-
-def find_keyring() -> Any | None:
-    """Return a back-end of the operating system that seals secrets, or None; null and plaintext ones are refused."""
-    try:
-        import keyring
-        import keyring.backend
-
-        chosen = keyring.get_keyring()
-    except Exception:  # A broken desktop session raises anything; then there is no keyring.
-        return None
-    candidates = [chosen, *getattr(chosen, "backends", [])]
-    for candidate in candidates:
-        module = type(candidate).__module__
-        if module.startswith("keyring.backends.") and module.rsplit(".", 1)[-1] in _TRUSTED_BACKENDS:
-            return candidate
-    return None
-
-
-def _root_from_keyring(content: dict[str, Any]) -> bytes:
-    keyring = find_keyring()
-    try:
-        kept = keyring.get_password(_KEYRING_SERVICE, content["deviceId"]) if keyring is not None else None
-    except Exception as failure:  # Each back-end has its own errors for a locked keyring.
-        raise KeyringLost(type(failure).__name__) from failure
-    if not kept:
-        raise KeyringLost()
-    root = base64.b64decode(kept)
-    if not _fits(root, content["unlock"]["check"]):
-        raise KeyringLost("the keyring holds another installation's key")
-    return root
-
-
-def _lock_with_passphrase(root: bytes, passphrase: str) -> dict[str, Any]:
-    unlock: dict[str, Any] = {
-        "method": "passphrase",
-        "salt": base64.b64encode(secrets.token_bytes(16)).decode(),
-        "memoryKiB": ARGON2_MEMORY_KIB,
-        "passes": ARGON2_PASSES,
-        "lanes": ARGON2_LANES,
-        "check": _wrap(root, "check", b"vault"),
-    }
-    unlock["root"] = _wrap(_stretch(passphrase, unlock), "root", root)
-    return unlock
-
-
-def _stretch(passphrase: str, unlock: dict[str, Any]) -> bytes:
-    from argon2.low_level import Type, hash_secret_raw
-
-    return hash_secret_raw(
-        passphrase.encode(),
-        base64.b64decode(unlock["salt"]),
-        time_cost=int(unlock["passes"]),
-        memory_cost=int(unlock["memoryKiB"]),
-        parallelism=int(unlock["lanes"]),
-        hash_len=32,
-        type=Type.ID,
-    )
+    One replacement of the key file decides: before it the old way in works, after it the new one. The keyring gets the
+    new root key under another name first, and gives up the old one last, so that a crash in between leaves at most an
+    entry that nothing names. Returns the vault under its new key; another program that has it open is told KeysChanged.
+    Raises KeyringMissing, KeyringLost, KeyFileUnreadable or the storage's errors; the old way in then still works.
+    """
+    path, root = home / "vault.json", secrets.token_bytes(32)
+    with _edited(path, vault._root) as content:
+        device_id = str(content["deviceId"])
+        former = entry_of(content["unlock"], device_id) if content["unlock"]["method"] == "keyring" else None
+        entries = {device_id, f"{device_id}/2"}
+        if passphrase is None:
+            content["unlock"] = lock_in_keyring(root, next(iter(sorted(entries - {former}))))
+            entries -= {content["unlock"]["entry"]}
+        else:
+            content["unlock"] = lock_by_passphrase(root, passphrase)
+        keys = content["keys"]
+        content["keys"] = {name: wrap(root, name, vault._unseal(name, sealed)) for name, sealed in keys.items()}
+        content["failures"] = {"count": 0, "until": 0}
+    for entry in entries:
+        forget_in_keyring(entry)
+    return Vault(path, root)
 
 
 def _delay_left(content: dict[str, Any], now: float) -> float:
@@ -292,33 +259,6 @@ def _count_failure(path: Path, now: float) -> None:
         beyond = count - FREE_FAILURES
         delay = min(2.0 ** (beyond - 1), LONGEST_DELAY_SECONDS) if beyond > 0 else 0.0
         content["failures"] = {"count": count, "until": now + delay if delay else 0}
-
-
-def _wrap(key: bytes, name: str, secret: bytes) -> str:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    nonce = os.urandom(12)
-    sealed = AESGCM(key).encrypt(nonce, secret, b"document-client v1|" + name.encode())
-    return base64.b64encode(nonce + sealed).decode()
-
-
-def _unwrap(key: bytes, name: str, sealed: str) -> bytes:
-    """Return the secret; raises ValueError when the key or the text is not the right one."""
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    raw = base64.b64decode(sealed)
-    try:
-        return AESGCM(key).decrypt(raw[:12], raw[12:], b"document-client v1|" + name.encode())
-    except InvalidTag:
-        raise ValueError("not sealed with this key") from None
-
-
-def _fits(root: bytes, check: str) -> bool:
-    try:
-        return _unwrap(root, "check", check) == b"vault"
-    except ValueError:
-        return False
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -336,14 +276,18 @@ def _load(path: Path) -> dict[str, Any]:
 class _edited:
     """Read, change and replace the key file under a lock, so that two processes never lose each other's keys."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, root: bytes | None = None) -> None:
+        """``root``: what is written was sealed under it, so it must still be the key of this file."""
         self._path = path
+        self._root = root
         self._lock = exclusive(path.with_name("vault.lock"))
 
     def __enter__(self) -> dict[str, Any]:
         self._lock.__enter__()
         try:
             self._content = _load(self._path)
+            if self._root is not None and not fits(self._root, self._content["unlock"]["check"]):
+                raise KeysChanged()
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise

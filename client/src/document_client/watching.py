@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from . import feed, requests
 from .answers import Answer
-from .errors import ClientError, EvidenceWaits, Misconfigured, SignInNeeded
+from .errors import ClientError, EvidenceWaits, KeysChanged, Misconfigured, SignInNeeded
 
 if TYPE_CHECKING:
     from .client import DocumentClient
@@ -58,6 +58,12 @@ def watch(
             tell(report, None)
         except (SignInNeeded, Misconfigured):
             raise
+        except KeysChanged as failure:
+            # The next cycle unlocks again, with the keyring or the passphrase that this program was started with.
+            client.close()
+            tell(None, failure)
+            sleep(LOOK_SECONDS)
+            continue
         except EvidenceWaits as failure:
             nobody = True
             tell(None, failure)

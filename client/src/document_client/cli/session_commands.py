@@ -1,4 +1,4 @@
-"""login, logout, whoami, status, doctor, passphrase."""
+"""login, logout, whoami, status, doctor, rekey."""
 
 from __future__ import annotations
 
@@ -212,18 +212,25 @@ def doctor(client: DocumentClient, screen: Screen) -> int:
 
 
 @click.command()
+@click.option("--keyring", is_flag=True, help="Let the operating system's keyring hold the keys from now on.")
 @shared
-def passphrase(client: DocumentClient, screen: Screen) -> None:
-    """Change the passphrase that protects this device's keys (the new one: DOCUMENTS_NEW_PASSPHRASE, or typed)."""
+def rekey(client: DocumentClient, screen: Screen, keyring: bool) -> None:
+    """Seal this device's keys anew: under another passphrase (DOCUMENTS_NEW_PASSPHRASE, or typed), or in the keyring.
+
+    The old passphrase then opens nothing that is written from now on. Whatever happens in between, either the old or
+    the new way in works.
+    """
     import os
 
-    from ..vault import change_passphrase
+    from ..vault import open_vault
+    from ..vault import rekey as seal_anew
 
-    vault = client.account().vault
-    new = os.environ.get("DOCUMENTS_NEW_PASSPHRASE")
-    if not new and sys.stdin.isatty():
+    vault = open_vault(client.home, client._unlocking)
+    new = None if keyring else os.environ.get("DOCUMENTS_NEW_PASSPHRASE")
+    if not new and not keyring and sys.stdin.isatty():
         new = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
-    if not new:
-        raise UsageProblem("set DOCUMENTS_NEW_PASSPHRASE or run this in a terminal")
-    change_passphrase(client.home, vault, new)
-    screen.answer({"changed": True}, lambda: click.echo("The passphrase was changed."))
+    if not new and not keyring:
+        raise UsageProblem("set DOCUMENTS_NEW_PASSPHRASE, run this in a terminal, or choose --keyring")
+    seal_anew(client.home, vault, new)
+    held = "keyring" if keyring else "passphrase"
+    screen.answer({"changed": True, "heldBy": held}, lambda: click.echo(f"Done: the {held} holds the keys now."))
