@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from dataclasses import fields
@@ -18,28 +20,37 @@ OF_THE_CONTRACT = {
     "SIGNED_URL_TTL", "DEDUP_WINDOW", "CACHE_TTL", "LOG_LEVEL",
 }  # fmt: skip
 
-#: A value that each setting refuses, and words that its refusal says. None: any text is a value.
-WRONG = {
-    "data_dir": None,
-    "database_url": ("mysql://x", "postgresql:"),
-    "object_store_url": ("gopher://x", "s3:"),
-    "key_dir": None,
-    "oidc_issuer": ("issuer.example", "https:"),
+#: Values that each setting refuses, and words that the refusal says. None: any text is a value.
+WRONG: dict[str, tuple[str, tuple[str, ...]] | None] = {
+    "data_dir": ("folder", ("/dev/null/x", "/etc/passwd")),
+    "database_url": (
+        "owner:password@host",
+        (
+            "mysql://x",
+            "postgresql://u:p@h:notaport/db",
+            "postgresql://u@h/db",
+            "postgresql://u:p@h",
+            "postgresql://u:p@[h/db",
+        ),
+    ),
+    "object_store_url": ("s3:", ("gopher://x", "s3:", "s3://", "file:x", "file://elsewhere/x")),
+    "key_dir": ("folder", ("/dev/null/x",)),
+    "oidc_issuer": ("https:", ("issuer.example", "https:/x", "https://a.example http:///b")),
     "oidc_audience": None,
-    "oidc_client_id": ("a\nb", "printable"),
-    "oidc_scope": ("openid  offline_access", "one space"),
-    "clamd": ("localhost:3310", "tcp:host:port"),
-    "public_url": ("ftp://x", "https:"),
+    "clamd": ("tcp:host:port", ("localhost:3310", "tcp:127.0.0.1:99999", "tcp:h:0", "unix:x")),
+    "public_url": ("https:", ("ftp://x", "http://", "https://h:99999")),
     "host": None,
-    "port": ("65536", "65535"),
-    "workers": ("0", "from 1"),
-    "signed_url_ttl": ("15 minutes", "15m"),
-    "dedup_window": ("-1d", "400d"),
-    "cache_ttl": ("0", "positive"),
-    "user_rate": ("49/200", "from 50"),
-    "tenant_rate": ("5000", "1000/200"),
-    "public_rate": ("30/0", "60/0.5"),
-    "log_level": ("LOUD", "WARNING"),
+    "port": ("65535", ("65536",)),
+    "workers": ("from 1", ("0",)),
+    "signed_url_ttl": ("15m", ("15 minutes",)),
+    "dedup_window": ("400d", ("-1d",)),
+    "cache_ttl": ("positive", ("0",)),
+    "oidc_client_id": ("printable", ("a\nb",)),
+    "oidc_scope": ("one space", ("openid  offline_access",)),
+    "user_rate": ("from 50", ("49/200",)),
+    "tenant_rate": ("1000/200", ("5000",)),
+    "public_rate": ("60/0.5", ("30/0",)),
+    "log_level": ("WARNING", ("LOUD",)),
 }
 
 
@@ -57,15 +68,27 @@ def test_every_setting_has_a_wrong_value_here() -> None:
     assert set(WRONG) == {f.name for f in fields(Settings)}
 
 
-@pytest.mark.parametrize("name", [name for name, wrong in WRONG.items() if wrong])
-def test_a_wrong_value_names_the_setting_and_what_is_allowed(name: str) -> None:
-    wrong = WRONG[name]
-    assert wrong is not None
+@pytest.mark.parametrize(
+    ("name", "value", "word"), [(name, value, wrong[0]) for name, wrong in WRONG.items() if wrong for value in wrong[1]]
+)
+def test_a_wrong_value_names_the_setting_and_what_is_allowed(name: str, value: str, word: str) -> None:
     with pytest.raises(SettingError) as refused:
-        load({PREFIX + name.upper(): wrong[0]})
+        load({PREFIX + name.upper(): value})
     assert PREFIX + name.upper() in str(refused.value)
     assert "allowed is" in str(refused.value)
-    assert wrong[1] in str(refused.value)
+    assert word in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"CLAMD": "tcp:[::1]:3310", "OIDC_ISSUER": "https://a.example#org https://b.example/x"},
+        {"DATABASE_URL": "postgresql://u:p%40@db.example/x", "OBJECT_STORE_URL": "s3://b/p?endpoint=http://h:1"},
+        {"KEY_DIR": "not/there/yet", "PUBLIC_URL": "https://documents.example:8443/below"},
+    ],
+)
+def test_right_values_of_every_form(environment: dict[str, str]) -> None:
+    load({PREFIX + name: value for name, value in environment.items()})
 
 
 def test_a_flag_is_named_as_the_flag() -> None:
@@ -116,3 +139,49 @@ def test_the_command_stops_with_the_code_for_configuration(tmp_path: Path) -> No
     assert done.returncode == 78
     assert "--port is 'seventy': allowed is a whole number from 0 to 65535" in done.stderr
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"HOST": "999.1.1.1"}, "--host and --port are '999.1.1.1'"),
+        ({"OBJECT_STORE_URL": "s3://bucket?x=1"}, "DOCUMENT_SERVICE_OBJECT_STORE_URL cannot be used"),
+        ({"OIDC_ISSUER": "http://login.example"}, "DOCUMENT_SERVICE_OIDC_ISSUER cannot be used"),
+        ({"DATA_DIR": "/proc/nothing/here"}, "DOCUMENT_SERVICE_DATA_DIR is '/proc/nothing/here'"),
+    ],
+)
+def test_what_only_the_start_can_tell_is_refused_by_its_name_as_well(
+    tmp_path: Path, environment: dict[str, str], named: str
+) -> None:
+    done = _serve(tmp_path, environment)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = _serve(tmp_path, {"PORT": str(taken.getsockname()[1])})
+    assert done.returncode == 78
+    assert "a free port" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_database_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    done = _serve(tmp_path, {"DATABASE_URL": "postgresql://owner:hunter2@127.0.0.1:1/db"})
+    assert done.returncode == 69
+    assert "PostgreSQL does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def _serve(tmp_path: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    settings = {"DATA_DIR": str(tmp_path / "data"), "PORT": "0", **environment}
+    return subprocess.run(
+        [sys.executable, "-m", "document_service", "serve"],
+        env={"PATH": os.environ["PATH"], **{PREFIX + name: value for name, value in settings.items()}},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

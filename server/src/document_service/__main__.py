@@ -59,7 +59,7 @@ def migrate(options: Options) -> None:
 
     async def apply() -> None:
         settings = options.first_settings()
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings.make_data_dir()
         async with runtime.open_address(settings, stays=False) as address:
             await runtime.prepare_database(address)
 

@@ -159,7 +159,7 @@ async def put_back(
     if not (settings.keys.is_dir() and any(settings.keys.iterdir())):
         # New keys would open nothing of this backup, and would lie where the copy of the old ones belongs.
         raise BackupRefused(f"{settings.keys} holds no keys; put the copy of the key folder there first")
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.make_data_dir()
     keys = KeyStore.open(settings.keys)
     store = open_store(settings.objects, keys)
     with stopped_cluster(settings.data_dir) as exists:

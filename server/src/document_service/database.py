@@ -20,7 +20,6 @@ from urllib.parse import unquote, urlsplit
 import asyncpg
 
 from document_service.errors import DatabaseUnavailable
-from document_service.settings import SettingError
 
 #: What record functions take: a connection inside a transaction of the edge that called them.
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
@@ -50,21 +49,13 @@ class Address:
 
     @classmethod
     def from_url(cls, url: str) -> Address:
-        """Read ``postgresql://owner:password@host:port/database``.
-
-        Raises:
-            SettingError: a part that the service needs is missing.
-        """
+        """Read ``postgresql://owner:password@host:port/database``, whose parts the settings have checked."""
         parts = urlsplit(url)
-        if not parts.username or not parts.password or not parts.path.strip("/"):
-            raise SettingError(
-                "DOCUMENT_SERVICE_DATABASE_URL lacks a part: allowed is postgresql://owner:password@host:port/database."
-            )
         return cls(
             unquote(parts.hostname or "127.0.0.1"),
             parts.port or 5432,
-            unquote(parts.username),
-            unquote(parts.password),
+            unquote(parts.username or ""),
+            unquote(parts.password or ""),
             parts.path.strip("/"),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +15,13 @@ import asyncpg
 from document_service import epoch, platform_forms, render_jobs, templates, tenants
 from document_service.database import SYSTEM_ROLE, Address, Database, open_database
 from document_service.documents import Document
-from document_service.errors import ServiceError, TenantShredded, TypesettingBusy
+from document_service.errors import DatabaseUnavailable, ServiceError, TenantShredded, TypesettingBusy
 from document_service.fhir import FhirReader
 from document_service.keys import KeyStore, shredded_tenants
 from document_service.postgres import PostgresSupervisor
 from document_service.render_jobs import FINISHED_CHANNEL
 from document_service.scanner import Scanner
-from document_service.settings import Settings
+from document_service.settings import PREFIX, SettingError, Settings
 from document_service.signing import UrlSigner
 from document_service.store import ObjectStore, open_store
 from document_service.throttle import Throttle
@@ -136,8 +136,19 @@ async def open_address(settings: Settings, *, stays: bool) -> AsyncIterator[Addr
 
 @asynccontextmanager
 async def owner_connection(address: Address) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """One connection of the owner role, for migrations and tenant commands."""
-    connection = await asyncpg.connect(**address.connect_arguments(), server_settings={"search_path": "document"})
+    """One connection of the owner role, for migrations and tenant commands.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not answer, or not to this role.
+    """
+    try:
+        connection = await asyncpg.connect(**address.connect_arguments(), server_settings={"search_path": "document"})
+    except asyncpg.InvalidAuthorizationSpecificationError:
+        raise DatabaseUnavailable("PostgreSQL refuses the owner role of DOCUMENT_SERVICE_DATABASE_URL.") from None
+    except asyncpg.InvalidCatalogNameError:
+        raise DatabaseUnavailable("PostgreSQL has no database of that name; create it for the owner role.") from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as reason:
+        raise DatabaseUnavailable("PostgreSQL does not answer; see `document-service doctor`.") from reason
     try:
         yield connection
     finally:
@@ -146,6 +157,8 @@ async def owner_connection(address: Address) -> AsyncIterator[asyncpg.Connection
 
 async def prepare_database(address: Address) -> None:
     """Migrate, and bring the platform's forms to this version of the product."""
+    async with owner_connection(address):
+        pass  # Whether PostgreSQL is there at all, before Alembic asks in words of its own.
     if not await _is_current(address):
         from document_service.schema import migrate  # Loads Alembic and SQLAlchemy, which nothing else needs.
 
@@ -191,13 +204,22 @@ async def _remember_shreds(settings: Settings, address: Address) -> None:
                     await render_jobs.fail_all(connection, tenant_id, TenantShredded())
 
 
+@contextlib.contextmanager
+def _naming(setting: str) -> Iterator[None]:
+    """Say which setting a part refused; the settings themselves know only the general form of a value."""
+    try:
+        yield
+    except ValueError as reason:
+        raise SettingError(f"{PREFIX}{setting} cannot be used: {reason}.") from None
+
+
 @asynccontextmanager
 async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = True) -> AsyncIterator[Runtime]:
     """Open keys, database, store and, when asked, the typesetting processes.
 
     Raises what the parts raise: SettingError, DatabaseUnavailable, StoreUnavailable.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.make_data_dir()
     async with AsyncExitStack() as stack:
         keys = KeyStore.open(settings.keys)
         address = await stack.enter_async_context(open_address(settings, stays=stays))
@@ -205,9 +227,11 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
         await _remember_shreds(settings, address)
         database = await open_database(address)
         stack.push_async_callback(database.close)
-        store = open_store(settings.objects, keys)
+        with _naming("OBJECT_STORE_URL"):
+            store = open_store(settings.objects, keys)
         local = None if settings.oidc_issuer else LocalIssuer(settings.data_dir)
-        issuers = parse_issuers(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else ()
+        with _naming("OIDC_ISSUER"):
+            issuers = parse_issuers(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else ()
         verifier = Verifier(issuers, local=local)
         stack.push_async_callback(verifier.aclose)
         fhir = FhirReader()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,7 @@ import uvicorn
 from document_service import housekeeping, running, worker
 from document_service.api import serve_app
 from document_service.runtime import Runtime, open_runtime
-from document_service.settings import Settings
+from document_service.settings import SettingError, Settings
 from document_service.telemetry import log
 
 #: Requests in flight get this long to end when the service is told to stop, in seconds.
@@ -35,7 +36,40 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str], None]) -> None:
-    """Run API, worker and housekeeping until a signal asks to stop; ``ready`` is told the address once it listens."""
+    """Run API, worker and housekeeping until a signal asks to stop; ``ready`` is told the address once it listens.
+
+    Raises:
+        SettingError: host and port cannot be listened on; nothing was opened.
+    """
+    with contextlib.closing(_bind(settings)) as listener:
+        await _serve_on(listener, settings, with_worker, ready)
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """Take the address before anything else is opened: a second ``serve`` by mistake ends here."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(where)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as reason:
+        raise SettingError(
+            f"--host and --port are {settings.host!r} and {settings.port}, where nothing can listen"
+            f" ({(reason.strerror or str(reason)).lower()}); allowed is an address of this machine with a free port"
+            " (0 picks one)."
+        ) from None
+    return listener
+
+
+async def _serve_on(
+    listener: socket.socket, settings: Settings, with_worker: bool, ready: Callable[[str], None]
+) -> None:
     async with open_runtime(settings, typesetting=with_worker) as runtime, contextlib.AsyncExitStack() as stack:
         if runtime.local_issuer is not None:
             log.warning("identity.local-issuer", meaning="tokens of this machine's own key are accepted")
@@ -61,7 +95,7 @@ async def serve(settings: Settings, *, with_worker: bool, ready: Callable[[str],
         tasks.append(asyncio.create_task(_announce(server, settings, ready, stack)))
         listening = asyncio.create_task(runtime.listen())
         try:
-            await server.serve()
+            await server.serve(sockets=[listener])
         finally:
             listening.cancel()
             await _finish(stop, tasks)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 PREFIX = "DOCUMENT_SERVICE_"
 
@@ -39,13 +39,56 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _parse_url(*schemes: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if urlsplit(text).scheme not in schemes:
-            raise ValueError(f"allowed is a URL that starts with {' or '.join(s + ':' for s in schemes)}")
-        return text
+def _parse_web_address(text: str) -> str:
+    parts = _split(text)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("allowed is a URL that starts with http: or https: and names a host")
+    return text
 
-    return parse
+
+def _parse_issuers(text: str) -> str:
+    for entry in text.split():
+        _parse_web_address(entry)
+    return text
+
+
+def _parse_database_url(text: str) -> str:
+    parts = _split(text)
+    if parts is None or parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError("allowed is postgresql://owner:password@host:port/database")
+    if not (parts.username and parts.password and parts.path.strip("/")):
+        raise ValueError("a part is missing; allowed is postgresql://owner:password@host:port/database")
+    return text
+
+
+def _parse_store_url(text: str) -> str:
+    parts = _split(text)
+    folder = parts is not None and parts.scheme == "file" and parts.netloc in ("", "localhost")
+    if folder and parts is not None and parts.path.startswith("/"):
+        _parse_folder(unquote(parts.path))
+    elif parts is None or parts.scheme != "s3" or not parts.hostname:
+        raise ValueError("allowed is file:///path or s3://bucket/prefix?endpoint=…&region=…")
+    return text
+
+
+def _split(text: str) -> SplitResult | None:
+    """The parts of a URL, or None for text that is none: brackets without an address, a port that is no number."""
+    try:
+        parts = urlsplit(text)
+        return parts if parts.port is None or parts.port > 0 else None
+    except ValueError:
+        return None
+
+
+def _parse_folder(text: str) -> Path:
+    """A folder that exists, or that can be made; it is made when something is to be kept in it."""
+    path = Path(text)
+    nearest = next((p for p in (path.absolute(), *path.absolute().parents) if p.exists()), Path("/"))
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file; allowed is a folder, or a path at which one can be made")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"{nearest} may not be written by this user; allowed is a folder of its own")
+    return path
 
 
 def _parse_port(text: str) -> int:
@@ -101,7 +144,8 @@ def _parse_scope(text: str) -> str:
 
 
 def _parse_clamd(text: str) -> str:
-    if not re.fullmatch(r"unix:/.+|tcp:[^:]+:\d{1,5}", text):
+    tcp = re.fullmatch(r"tcp:(?:[^:]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", text)
+    if not (0 < int(tcp[1]) < 65536 if tcp else re.fullmatch(r"unix:/.+", text)):
         raise ValueError("allowed is unix:/path/to/clamd.sock or tcp:host:port")
     return text
 
@@ -122,23 +166,23 @@ class Settings:
 
     data_dir: Path = _setting(
         Path("document-service-data"),
-        Path,
+        _parse_folder,
         "folder of the embedded database, the objects and the local issuer",
     )
     database_url: str | None = _setting(
         None,
-        _parse_url("postgresql", "postgres"),
+        _parse_database_url,
         "PostgreSQL as its owner role, with password; unset: the service runs its own",
         secret=True,
     )
     object_store_url: str | None = _setting(
-        None, _parse_url("file", "s3"), "where sealed objects live; unset: a folder under the data folder"
+        None, _parse_store_url, "where sealed objects live; unset: a folder under the data folder"
     )
     key_dir: Path | None = _setting(
-        None, Path, "folder of the tenants' keys; keep it apart from backups; unset: under the data folder"
+        None, _parse_folder, "folder of the tenants' keys; keep it apart from backups; unset: under the data folder"
     )
     oidc_issuer: str | None = _setting(
-        None, _parse_url("http", "https"), "issuer of bearer tokens; unset: a local issuer for one machine"
+        None, _parse_issuers, "issuer of bearer tokens; unset: a local issuer for one machine"
     )
     oidc_audience: str = _setting("document-service", str, "audience that a bearer token must name")
     oidc_client_id: str | None = _setting(
@@ -149,7 +193,7 @@ class Settings:
         None, _parse_clamd, "the virus scanner; unset: no uploads are taken (503 SCANNER_UNAVAILABLE)"
     )
     public_url: str | None = _setting(
-        None, _parse_url("http", "https"), "address that devices reach; unset: signed URLs are relative"
+        None, _parse_web_address, "address that devices reach; unset: signed URLs are relative"
     )
     host: str = _setting("127.0.0.1", str, "address that the HTTP API listens on")
     port: int = _setting(3020, _parse_port, "port that the HTTP API listens on")
@@ -177,6 +221,20 @@ class Settings:
         "looks at the public verification page from one address: at once / then a second",
     )
     log_level: str = _setting("INFO", _parse_level, "least severe log entries that are written")
+
+    def make_data_dir(self) -> None:
+        """Make the data folder, for this user only.
+
+        Raises:
+            SettingError: it cannot be made there.
+        """
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as reason:
+            raise SettingError(
+                f"--data-dir or {PREFIX}DATA_DIR is {str(self.data_dir)!r}: no folder can be made there"
+                f" ({reason.strerror}); allowed is a path that this user may write."
+            ) from None
 
     @property
     def keys(self) -> Path:

@@ -18,7 +18,7 @@ async def owner_connection(settings: Settings) -> AsyncIterator[Connection]:
     """
     from document_service import runtime
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.make_data_dir()
     async with runtime.open_address(settings, stays=False) as address:
         await runtime.prepare_database(address)
         async with runtime.owner_connection(address) as connection:
