@@ -227,12 +227,14 @@ def test_each_item_of_a_batch_is_refused_on_its_own(refusing: Api, version: str)
         {},
         request_for(version, patientId="a b"),
         request_for(new("version")),
+        "junk",
+        None,
     ]
     answer = refusing.post(f"{JOBS}/batch", json={"items": items})
     assert answer.status_code == 200, answer.text
     refused = answer.json()["items"]
-    assert [item["status"] for item in refused] == [400, 400, 400, 400, 404]
-    assert [item["clientMutationId"] for item in refused][3:] == [item["clientMutationId"] for item in items[3:]]
+    assert [item["status"] for item in refused] == [400, 400, 400, 400, 404, 400, 400]
+    assert [item["clientMutationId"] for item in refused][3:5] == [item["clientMutationId"] for item in items[3:5]]
     assert refused[3]["problem"]["errors"][0]["pointer"] == "/patientId"
 
 

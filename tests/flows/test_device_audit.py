@@ -263,12 +263,16 @@ def test_an_event_that_nests_absurdly_deep_is_refused_alone(nurse: Api) -> None:
     assert [item["result"] for item in _send(nurse, bad, good)] == ["refused", "accepted"]
 
 
-@pytest.mark.parametrize(
-    "body", [{"events": 5}, {"events": [5]}, {}, {"events": [{}] * 501}, {"events": [], "more": 1}]
-)
+@pytest.mark.parametrize("body", [{"events": 5}, {}, {"events": [{}] * 501}, {"events": [], "more": 1}])
 def test_a_batch_of_the_wrong_shape(nurse: Api, body: Any) -> None:
     answer = nurse.post(INTAKE, json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_REQUEST")
+
+
+def test_what_is_no_object_is_refused_alone(nurse: Api) -> None:
+    good = Device().event()
+    answer = nurse.post(INTAKE, json={"events": [5, "text", None, good]})
+    assert [item["result"] for item in answer.json()["items"]] == ["refused", "refused", "refused", "accepted"]
 
 
 def test_any_role_may_send_and_an_empty_batch_is_one(service: Service, clinic: str) -> None:

@@ -144,3 +144,32 @@ def test_generate_with_bad_data_does_not_consume_its_key(api: Api) -> None:
     assert (answer.status_code, answer.json()["code"]) == (422, "PATIENT_UNKNOWN")
     request |= {"patientId": "demo-patient-noorzai"}
     assert api.post("/v1/documents/generate", json=request, headers=key).status_code == 201
+
+
+def test_generate_refuses_two_ids_that_differ(api: Api) -> None:
+    request = request_for(api.platform_version())
+    for field in ("clientMutationId", "requestedAt"):
+        del request[field]
+    one, other = str(uuid.uuid4()), str(uuid.uuid4())
+    answer = api.post(
+        "/v1/documents/generate", json=request, headers={"Idempotency-Key": one, "X-Client-Mutation-Id": other}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "IDEMPOTENCY_KEY_MISMATCH")
+    alone = api.post("/v1/documents/generate", json=request, headers={"X-Client-Mutation-Id": other})
+    assert (alone.status_code, alone.json()["code"]) == (400, "IDEMPOTENCY_KEY_REQUIRED")
+
+
+def test_an_equal_key_in_flight_hears_of_the_same_failure(api: Api) -> None:
+    request = request_for(api.platform_version(), patient="nobody", encounterId=None)
+    for field in ("clientMutationId", "requestedAt"):
+        del request[field]
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+
+    def post(_: int) -> tuple[int, str]:
+        answer = api.post("/v1/documents/generate", json=request, headers=key)
+        return answer.status_code, answer.json()["code"]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(post, range(16))) == {(422, "PATIENT_UNKNOWN")}
+    request |= {"patientId": "demo-patient-noorzai"}
+    assert api.post("/v1/documents/generate", json=request, headers=key).status_code == 201

@@ -319,7 +319,7 @@ def test_a_known_id_under_another_facility_is_a_conflict_without_detail(victim: 
     request = request_for(outsider.platform_version(), clientMutationId=victim.ids["mutation"])
     problem = outsider.post("/v1/documents/render-jobs", json=request).json()
     assert problem["code"] == "CLIENT_MUTATION_ID_CONFLICT"
-    assert "detail" not in problem
+    assert problem["detail"] == problem["title"]
     assert victim.ids["job_id"] not in str(problem)
 
 

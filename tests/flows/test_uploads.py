@@ -49,8 +49,13 @@ def scanning(clamd: RunningClamd, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="module")
-def sender(scanning: Service, fhir_url: str) -> Iterator[Api]:
-    with scanning.caller(scanning.create_tenant(fhir_url)) as caller:
+def senders_tenant(scanning: Service, fhir_url: str) -> str:
+    return scanning.create_tenant(fhir_url)
+
+
+@pytest.fixture(scope="module")
+def sender(scanning: Service, senders_tenant: str) -> Iterator[Api]:
+    with scanning.caller(senders_tenant) as caller:
         yield caller
 
 
@@ -175,10 +180,17 @@ def test_what_must_not_become_readable(sender: Api, make: Any, more: dict[str, A
     assert sender.get("/v1/documents", params={"patientId": patient}).json()["items"] == []
 
 
-def test_only_a_clean_verdict_leaves_quarantine(sender: Api, scanning: Service) -> None:
+def test_only_a_clean_verdict_leaves_quarantine(sender: Api, scanning: Service, senders_tenant: str) -> None:
     shown = judged(sender, hostile_files.pdf_with_script_in_object_stream())
     listed = sender.get("/v1/documents/uploads", params={"status": "quarantined"}).json()["items"]
     assert shown["id"] in [entry["id"] for entry in listed]
+    with scanning.caller(senders_tenant, "another", roles=("CLINICIAN",)) as plain:
+        refused = plain.get("/v1/documents/uploads", params={"status": "quarantined"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
+        assert plain.get("/v1/documents/uploads").json()["items"] == []
+    with scanning.caller(senders_tenant, "auditor", roles=("AUDITOR",)) as auditor:
+        read = auditor.get("/v1/documents/uploads", params={"status": "quarantined"}).json()["items"]
+        assert shown["id"] in [entry["id"] for entry in read]
     assert sender.post(f"/v1/documents/uploads/{shown['id']}/rescan").status_code == 202
     assert verdict(sender, shown["id"])["status"] == "quarantined"
     gone = sender.post(f"/v1/documents/uploads/{shown['id']}/destroy", json={"reason": "malicious"})

@@ -388,3 +388,26 @@ def test_every_read_is_recorded_with_its_version(caller: Api, fhir: SyntheticFhi
     assert "Ahmadi" not in told.text
     # A FHIR server that validates what it takes knows the shape better than a test does.
     fhir.load([made])
+
+
+def test_a_version_withdrawn_while_it_is_rendered_makes_no_document(caller: Api, between: Between) -> None:
+    platform = caller.get("/v1/document-templates", params={"platformFormKey": "general-test-requisition"}).json()
+    fork = caller.post(
+        f"/v1/document-templates/{platform['items'][0]['id']}/fork", json={"name": f"Withdrawn {uuid.uuid4()}"}
+    ).json()
+    path = f"/v1/document-templates/{fork['id']}"
+    version = caller.post(f"{path}/publish", headers={"Idempotency-Key": str(uuid.uuid4())}).json()["id"]
+    withdrawn: list[int] = []
+
+    def withdraw(answer: Any) -> Any:
+        if not withdrawn:
+            done = caller.post(f"{path}/versions/{version}/withdraw", json={"reason": "dose column shifted"})
+            withdrawn.append(done.status_code)
+        return answer
+
+    between.alter = withdraw
+    job = caller.render(request_for(version, patient=PATIENT))
+    assert withdrawn == [200]
+    assert (job["status"], job["error"]["code"]) == ("failed", "TEMPLATE_VERSION_RETIRED")
+    found = caller.get("/v1/documents", params={"patientId": PATIENT}).json()["items"]
+    assert version not in [document["templateVersionId"] for document in found]

@@ -517,10 +517,37 @@ async def test_redirects_are_not_followed_and_the_token_stays(reader: FhirReader
 
 
 async def test_cookies_are_not_kept(reader: FhirReader, single: Server) -> None:
-    single.override["batch"] = Reply(b"", 500, headers={"Set-Cookie": "session=of-tenant-1; Path=/"})
+    single.http.respond = lambda asked: Reply(b"", 500, headers={"Set-Cookie": "session=of-tenant-1; Path=/"})
     for _ in range(2):
         await failing(reader, single, FhirUnavailable)
     assert all("cookie" not in asked.headers for asked in single.http.asked)
+
+
+@pytest.mark.parametrize("reply", [Reply(b"", 500), Reply(b"", 502), Reply(b"{" * 100, cut=50), Reply(b"{}", delay=5)])
+async def test_a_server_that_breaks_over_a_batch_is_read_one_by_one(
+    reader: FhirReader, single: Server, reply: Reply
+) -> None:
+    single.override["batch"] = reply
+    for _ in range(2):
+        assert (await read(reader, single)).patient["id"] == "p1"
+    # It was asked for a batch once; a server that reads but does not batch is remembered.
+    assert [asked.method for asked in single.http.asked].count("POST") == 1
+
+
+async def test_a_server_that_was_down_is_asked_for_a_batch_again(reader: FhirReader, single: Server) -> None:
+    answers = single.http.respond
+    single.http.respond = lambda asked: Reply(b"", 500)
+    await failing(reader, single, FhirUnavailable)
+    single.http.respond = answers
+    single.http.asked.clear()
+    await read(reader, single)
+    assert [asked.method for asked in single.http.asked] == ["POST"]
+
+
+async def test_a_busy_server_is_left_alone(reader: FhirReader, single: Server) -> None:
+    single.override["batch"] = Reply(b"", 503, headers={"Retry-After": "7"})
+    await failing(reader, single, FhirUnavailable)
+    assert [asked.method for asked in single.http.asked] == ["POST"]
 
 
 async def test_an_answer_above_the_limit_is_cut_off(server: Server) -> None:

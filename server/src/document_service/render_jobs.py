@@ -412,12 +412,17 @@ async def next_number(connection: Connection, tenant_id: str) -> str:
 
 
 async def finish(connection: Connection, attempt: Attempt, document_id: str, facility_id: str | None) -> Job | None:
-    """Record that this attempt's document counts; None when another attempt has taken the job over."""
+    """Record that this attempt's document counts.
+
+    None when another attempt has taken the job over, or when the version was withdrawn meanwhile as dangerous.
+    """
     row = await connection.fetchrow(
         f"""WITH job AS (
                 UPDATE document_render_jobs SET status = 'completed', document_id = $4, finished_at = now(),
                     facility_ids = $5, error_code = NULL, error_title = NULL, error_detail = NULL
-                WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running' RETURNING {_COLUMNS}),
+                WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running' AND NOT EXISTS (
+                    SELECT FROM template_versions v WHERE v.tenant_id = template_tenant_id
+                    AND v.id = template_version_id AND v.withdrawn_at IS NOT NULL) RETURNING {_COLUMNS}),
             announced AS ({_ANNOUNCE})
             SELECT {_COLUMNS}, CASE WHEN $6 THEN pg_notify($7, id) END FROM job""",
         attempt.job.tenant_id,

@@ -38,7 +38,7 @@ from document_service.queue import TryAgain
 from document_service.render_jobs import Attempt
 from document_service.runtime import Runtime
 from document_service.telemetry import log, render_seconds
-from document_service.templates import Template, Version, parsed, show_in_use
+from document_service.templates import Template, Version, parsed, show_in_use, show_version
 from document_service.tenants import Tenant
 from document_service.tokens import Caller
 from document_service.typesetting.jobs import TypesetJob, TypesetResult
@@ -185,7 +185,7 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
             title=work.template.name,
             patient_id=job.patient_id,
             encounter_id=job.encounter_id,
-            facility_id=snapshot.facility,
+            facility_id=snapshot.facility or work.template.facility_id,  # The encounter's, else that of the form.
             content_type="application/pdf",
             size=stored.size,
             sha256=stored.sha256,
@@ -236,6 +236,8 @@ async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
     document = produced.document
     async with tenant_transaction(runtime.database.app, document.tenant_id) as connection:
         job = await render_jobs.finish(connection, work.attempt, document.id, document.facility_id)
+        if job is None and (await show_version(connection, work.version.id)).withdrawn_at is not None:
+            raise TemplateVersionRetired("The version was withdrawn while the request was rendered.")
         if job is None:
             log.info("attempt.overtaken", job=work.attempt.job.id, attempt=work.attempt.number)
             return False

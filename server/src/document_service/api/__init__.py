@@ -32,9 +32,9 @@ from document_service.api import (
     verification,
     withdrawals,
 )
-from document_service.api.compression import Compression
 from document_service.api.envelope import Envelope
 from document_service.api.feed_watch import FeedWatch
+from document_service.api.representations import Representations
 from document_service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
 from document_service.runtime import Runtime
 from document_service.telemetry import log
@@ -90,7 +90,7 @@ def create_app(runtime: Runtime | None) -> FastAPI:
 
 def serve_app(runtime: Runtime) -> ASGIApp:
     """The application as it is served."""
-    return Envelope(Compression(create_app(runtime)), runtime)
+    return Envelope(Representations(create_app(runtime)), runtime)
 
 
 def _request_id(request: Request) -> str:

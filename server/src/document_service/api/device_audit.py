@@ -45,10 +45,10 @@ async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, re
     items: list[dict[str, Any]] = []
     sender = request.state.device_id if getattr(request.state, "by_signature", False) else None
     for sent in body.events:
-        event = _as_hashed(sent)
+        event = _as_hashed(sent) if isinstance(sent, dict) else {}
         fault = _fault(event)
         if fault is not None:
-            shown = sent.get("eventId")
+            shown = sent.get("eventId") if isinstance(sent, dict) else None
             items.append({"eventId": shown if isinstance(shown, str) else None, "result": "refused", "reason": fault})
             continue
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:

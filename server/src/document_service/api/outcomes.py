@@ -337,7 +337,10 @@ def _responses(route: Described, outcome: Outcome) -> Iterator[tuple[str, dict[s
     by_status: dict[int, list[type[ServiceError]]] = {}
     for refusal in route.refuses:
         by_status.setdefault(refusal.status, []).append(refusal)
-    for status in sorted({*outcome.answers, *by_status}):
+    answered = set(outcome.answers)
+    if route.method == "GET" and not isinstance(outcome.answers.get(200, ""), str):
+        answered.add(304)  # Every read in JSON has an entity tag (representations.py).
+    for status in sorted({*answered, *by_status}):
         body: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         content: dict[str, Any] = {}
         answer = outcome.answers.get(status)

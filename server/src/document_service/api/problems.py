@@ -20,10 +20,10 @@ def body_of(error: ServiceError, request_id: str) -> dict[str, Any]:
         "title": error.title,
         "status": error.status,
         "code": error.code,
+        # Always there, for programs that show it and nothing else; where there is no more to say, the title again.
+        "detail": error.detail or error.title,
         "requestId": request_id,
     }
-    if error.detail:
-        body["detail"] = error.detail
     if error.errors:
         body["errors"] = [{"pointer": p.pointer, "code": p.code, "title": p.title} for p in error.errors]
     return body

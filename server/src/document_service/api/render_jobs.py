@@ -183,7 +183,7 @@ async def lookup(body: shapes.LookupRequest, caller: Clinician, runtime: Opened)
 async def batch(body: shapes.BatchRequest, caller: Clinician, runtime: Opened, request: Request) -> Response:
     items = []
     for raw in body.items:
-        given = raw.get("clientMutationId")
+        given = raw.get("clientMutationId") if isinstance(raw, dict) else None
         entry: dict[str, Any] = {"clientMutationId": given if isinstance(given, str) else None}
         try:
             item = shapes.RenderJobRequest.model_validate(raw)
@@ -210,10 +210,15 @@ async def batch(body: shapes.BatchRequest, caller: Clinician, runtime: Opened, r
     summary="Render now, from live data",
 )
 async def generate(
-    body: shapes.GenerateRequest, caller: Clinician, runtime: Opened, request: Request, key_header: KeyHeader = None
+    body: shapes.GenerateRequest,
+    caller: Clinician,
+    runtime: Opened,
+    request: Request,
+    key_header: KeyHeader = None,
+    mutation_header: MutationHeader = None,
 ) -> Response:
-    client_mutation_id = _mutation_id(key_header)
-    if client_mutation_id is None:
+    client_mutation_id = _mutation_id(key_header, mutation_header)
+    if key_header is None or client_mutation_id is None:
         raise IdempotencyKeyRequired()
     content = render_request(body)
 

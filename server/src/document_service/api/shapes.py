@@ -155,13 +155,15 @@ class LookupRequest(Shape):
 class BatchRequest(Shape):
     """POST /v1/documents/render-jobs/batch: items are full requests, each answered on its own."""
 
-    items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=50)]
+    # Anything: one that is no object is refused as that item, and never the others with it.
+    items: Annotated[list[Any], Field(min_length=1, max_length=50)]
 
 
 class DeviceEvents(Shape):
     """POST /v1/documents/audit-events; each event is judged on its own."""
 
-    events: Annotated[list[dict[str, Any]], Field(max_length=500)]
+    # Anything: one that is no object is refused as that event, and the device's other evidence arrives.
+    events: Annotated[list[Any], Field(max_length=500)]
 
 
 class UploadCreate(Shape):
@@ -289,7 +291,7 @@ class ProblemBody(BaseModel):
     title: str
     status: int
     code: str
-    detail: str | None = None
+    detail: str
     requestId: str
     errors: list[dict[str, str]] | None = None
 

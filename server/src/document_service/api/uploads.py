@@ -19,6 +19,7 @@ from document_service.errors import (
     ChecksumMismatch,
     FileTooLarge,
     FileTypeRefused,
+    Forbidden,
     IdempotencyKeyRequired,
     InvalidRequest,
     Problem,
@@ -28,6 +29,7 @@ from document_service.errors import (
 )
 from document_service.runtime import Runtime
 from document_service.scanner import MAX_BYTES
+from document_service.tokens import AUDITOR, TENANT_ADMIN
 from document_service.uploads import NewUpload, Upload
 
 router = APIRouter(prefix="/v1/documents/uploads", tags=["uploads"], route_class=ExactRoute)
@@ -94,6 +96,10 @@ async def list_uploads(
     limit: paging.Limit = paging.DEFAULT_LIMIT,
 ) -> Response:
     after = paging.decode(cursor)
+    if status == "quarantined" and not caller.has_role(AUDITOR, TENANT_ADMIN):
+        raise Forbidden(
+            "The quarantine is read by AUDITOR or TENANT_ADMIN; your own uploads are listed without status."
+        )
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         rows = await uploads.list_page(connection, caller, status, after, limit + 1, runtime.keys)
     return JSONResponse(paging.page(rows, limit, _shown))

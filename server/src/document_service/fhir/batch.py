@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from document_service.errors import FhirInvalid
+from document_service.errors import FhirInvalid, FhirUnavailable
 from document_service.fhir.exchange import Answer, Exchange, Limits, require_success
 from document_service.fhir.reads import Read
 
@@ -26,7 +26,11 @@ RETRY_BATCH_SECONDS = 3600.0
 MAX_REMEMBERED = 10_000
 
 # How servers without batch answer to a POST at their base address. 403 is a token that may read but not post.
-_NO_BATCH = frozenset({400, 403, 404, 405, 406, 411, 413, 415, 422, 501})
+_NO_BATCH = frozenset({400, 403, 404, 405, 406, 411, 413, 415, 422})
+
+# Answers of a server that is to be left alone for a while; any other 5xx, and a connection that ends, may be how a
+# server without batch takes a POST that it does not understand, so the reads are tried one by one before giving up.
+_BUSY = frozenset({503})
 
 
 class BatchReader:
@@ -44,7 +48,11 @@ class BatchReader:
             answers = await self._together(exchange, reads)
             if answers is not None:
                 return answers
-            self._remember(exchange.base_url)
+            answers = await self._beside_each_other(exchange, reads)
+            if any(answer.status < 500 for answer in answers):
+                # Only a server that answers reads is one without batch; one that is down is asked for a batch again.
+                self._remember(exchange.base_url)
+            return answers
         return await self._beside_each_other(exchange, reads)
 
     async def _together(self, exchange: Exchange, reads: Sequence[Read]) -> list[Answer] | None:
@@ -53,8 +61,11 @@ class BatchReader:
             "type": "batch",
             "entry": [{"request": {"method": "GET", "url": read.url}} for read in reads],
         }
-        answer = await exchange.post(bundle, "batch")
-        if answer.status in _NO_BATCH:
+        try:
+            answer = await exchange.post(bundle, "batch")
+        except FhirUnavailable:
+            return None
+        if answer.status in _NO_BATCH or (answer.status >= 500 and answer.status not in _BUSY):
             return None
         body = require_success(answer, "batch", FhirInvalid)
         entries = body.get("entry")
