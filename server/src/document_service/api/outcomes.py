@@ -186,7 +186,6 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
     ("POST", _UPLOADS + "/{upload_id}/finalize"): Outcome(
         {202: answers.UploadShape},
         (
-            errors.IdempotencyKeyRequired,
             errors.UploadIncomplete,
             errors.UploadStateConflict,
             errors.ScannerUnavailable,

@@ -20,7 +20,6 @@ from document_service.errors import (
     FileTooLarge,
     FileTypeRefused,
     Forbidden,
-    IdempotencyKeyRequired,
     InvalidRequest,
     Problem,
     ScannerUnavailable,
@@ -40,6 +39,10 @@ _TYPES = {
     "image/png": (".png",),
     "image/tiff": (".tif", ".tiff"),
 }
+
+
+#: A repeat of finalize does nothing more than the first, so the upload's own id is all the key it needs.
+_FINALIZE_KEY = "May be sent; a repeat is recognised by the upload's id."
 
 
 async def _require_scanner(runtime: Runtime) -> None:
@@ -176,10 +179,8 @@ async def finalize(
     upload_id: str,
     caller: Clinician,
     runtime: Opened,
-    key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)] = None,
+    _: Annotated[str | None, Header(alias="Idempotency-Key", max_length=200, description=_FINALIZE_KEY)] = None,
 ) -> Response:
-    if not key:
-        raise IdempotencyKeyRequired()
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         begin = uploads.may_finalize(await uploads.show(connection, caller, upload_id, runtime.keys))
     if begin:
