@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import time
 import uuid
 from typing import Any
 
-from service import Api
+from document_service.api import outcomes
+from document_service.keys import KeyStore
+from document_service.signing import UrlSigner
+from service import Api, Service
 
 PIECE = {"Content-Type": "application/offset+octet-stream"}
 
@@ -55,6 +59,27 @@ def verdict(api: Api, upload: str, seconds: float = 60) -> dict[str, Any]:
             return shown
         time.sleep(0.1)
     raise AssertionError(f"no verdict after {seconds} s: {shown}")
+
+
+def nowhere_readable(service: Service, tenant: str, api: Api, upload: str, mark: bytes) -> None:
+    """Ask every route that reads for an upload whose bytes hold ``mark``, also by links that the service signed."""
+    ids = {"upload_id": upload, "document_id": f"doc_{upload.partition('_')[2]}"}
+    signer = UrlSigner(KeyStore.open(service.data_dir / "keys"))
+    links = [
+        f"/v1/documents/{name}/content?{signer.sign(tenant, name, 'inline', 60)}"
+        for name in (upload, ids["document_id"])
+    ]
+    paths = [
+        path.format(**ids)
+        for method, path in outcomes.OUTCOMES
+        if method == "GET" and not set(re.findall(r"{(\w+)}", path)) - ids.keys()
+    ]
+    for path in (*paths, *links, f"/v1/documents/{upload}"):
+        answer = api.get(path, params={"patientId": "demo-patient-noorzai"} if path == "/v1/documents" else None)
+        assert mark not in answer.content, path
+        if "/content" in path:
+            assert answer.status_code in (401, 403, 404), path
+    assert len(paths) > 15
 
 
 def judged(api: Api, content: bytes, **more: Any) -> dict[str, Any]:

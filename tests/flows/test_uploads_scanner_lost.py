@@ -22,8 +22,8 @@ from document_service.keys import KeyStore
 from document_service.store import open_store
 from engines import EngineRequirement
 from raw_database import connected
-from service import Api, Service
-from upload_acts import finalize, judged, send, verdict
+from service import Service
+from upload_acts import finalize, judged, nowhere_readable, send, verdict
 
 #: A file that clamd reports as a finding until its signatures change.
 FALSE_ALARM = b"%an honest remark that a signature was wrong about"
@@ -74,9 +74,13 @@ def ward(tmp_path_factory: pytest.TempPathFactory, fhir_url: str, require_engine
             ward.close()
 
 
+#: Stands in every file that is asked for before its verdict.
+MARK = b"%a-mark-that-nobody-may-read"
+
+
 def begin(ward: Ward, how: How) -> str:
     """An upload whose scan is spoiled, after the service has tried once."""
-    upload = send(ward.api, hostile_files.pdf_of())
+    upload = send(ward.api, hostile_files.pdf_of() + b"\n" + MARK)
     ward.between.how, before = how, ward.between.scans
     assert finalize(ward.api, upload)["status"] == "scanning"
     deadline = time.monotonic() + 30
@@ -86,10 +90,11 @@ def begin(ward: Ward, how: How) -> str:
     return upload
 
 
-def unreadable(api: Api, upload: str) -> None:
-    shown = api.get(f"/v1/documents/uploads/{upload}").json()
-    assert shown["status"] == "scanning"
+def unreadable(ward: Ward, upload: str, status: str) -> None:
+    shown = ward.api.get(f"/v1/documents/uploads/{upload}").json()
+    assert shown["status"] == status
     assert "documentId" not in shown
+    nowhere_readable(ward.service, ward.tenant, ward.api, upload, MARK)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +112,12 @@ def test_a_scan_that_was_spoiled_lets_nothing_through_and_is_done_again_without_
     if ward.between.real is None or ward.between.real.process.poll() is not None:
         ward.give_scanner()
     upload = begin(ward, how)
-    unreadable(ward.api, upload)
+    unreadable(ward, upload, "scanning")
     # Ten minutes of waiting, without waiting them.
     ward.sql("UPDATE uploads SET scanning_since = scanning_since - interval '11 minutes' WHERE id = $1", upload)
     shown = verdict(ward.api, upload)
     assert (shown["status"], shown["reason"]["code"]) == ("failed", code)
+    unreadable(ward, upload, "failed")
     if how == "kill":
         refused = ward.api.post(f"/v1/documents/uploads/{upload}/finalize", headers={"Idempotency-Key": "k"})
         assert (refused.status_code, refused.json()["code"]) == (503, "SCANNER_UNAVAILABLE")
@@ -126,8 +132,9 @@ def test_a_scan_that_was_spoiled_lets_nothing_through_and_is_done_again_without_
 
 def test_a_false_alarm_is_released_by_a_clean_scan_and_by_nothing_else(ward: Ward) -> None:
     ward.give_scanner(also={"Clinic-False-Alarm": FALSE_ALARM})
-    content = hostile_files.pdf_of() + b"\n" + FALSE_ALARM
+    content = hostile_files.pdf_of() + b"\n" + FALSE_ALARM + MARK
     shown = judged(ward.api, content)
+    unreadable(ward, shown["id"], "quarantined")
     assert (shown["status"], shown["reason"]["code"]) == ("quarantined", "MALWARE_FOUND")
     path = f"/v1/documents/uploads/{shown['id']}"
     ward.between.how = "garbage"

@@ -77,7 +77,7 @@ async def _examine_processes(settings: Settings) -> Finding:
     """Never ``missing``: the doctor says whether the service can serve, running or not."""
     found = running.processes(settings.data_dir)
     workers = sum(one.kind == "worker" for one in found)
-    beside = f"; {workers} workers beside it" if workers else ""
+    beside = f"; {workers} {'worker' if workers == 1 else 'workers'} beside it" if workers else ""
     for one in found:
         if one.url is not None:
             told = await asyncio.to_thread(_readiness, one.url)
