@@ -44,6 +44,8 @@ def check_promised(response: httpx2.Response) -> None:
     is_json = content_type.endswith("json") and bool(response.content)
     code = response.json().get("code") if content_type == "application/problem+json" and is_json else None
     assert promised is not None, f"{where} ({code}) is not in api/outcomes.py"
+    if code is not None and response.status_code in (429, 503):
+        assert response.headers["retry-after"].isdigit(), f"{where}: Retry-After is missing"
     if code is not None:
         assert code in promised.get("x-codes", ()), f"{where}: {code} is not in api/outcomes.py"
     if is_json:
