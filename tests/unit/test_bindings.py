@@ -211,7 +211,9 @@ def test_several_results_can_be_joined() -> None:
         names={"path": "%patient.name.given", "type": "text", "join": "comma"},
         lines={"path": "%patient.identifier", "type": "identifier", "join": "line"},
     )
-    assert fields(lay(definition)) == {"names": "مریم, مریم", "lines": "1\nKC-0091447"}
+    patient = PATIENT | {"identifier": [*PATIENT["identifier"], {"value": "P-77"}]}
+    # The first number of the record is marked old.
+    assert fields(lay(definition, {"patient": patient})) == {"names": "مریم, مریم", "lines": "KC-0091447\nP-77"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
@@ -17,11 +16,11 @@ import pytest_asyncio
 import zxingcpp
 
 from document_service import definitions, trials
-from document_service.bindings import lay_out
 from document_service.errors import BindingFailed, BindingRequired, InvalidRequest, RenderTooLarge
 from document_service.exact_json import dumps_exact
 from document_service.platform_forms import PlatformForm, catalogue
 from document_service.typesetting.pool import TypesettingPool
+from form_rows import bare, definition, dose, empty_words, laid_out, order, prescribed, rows, words
 from platform_pages import (
     FORMS,
     LOCALES,
@@ -35,7 +34,6 @@ from platform_pages import (
     request,
 )
 
-STEERING = re.compile("[\u200b-\u200f\u2060\u2066-\u2069]")
 CATEGORIES = {
     *("prescription", "lab_requisition", "report", "letter", "consent"),
     *("discharge_summary", "referral", "scanned_record", "other"),
@@ -47,58 +45,6 @@ EVERY_PAGE = [(key, locale) for key in FORMS for locale in LOCALES]
 async def pool() -> AsyncIterator[TypesettingPool]:
     async with TypesettingPool(1) as started:
         yield started
-
-
-def definition(key: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = definitions.read_json(FORMS[key].definition)
-    return parsed
-
-
-def laid_out(key: str, resources: dict[str, Any], inputs: dict[str, Any], locale: str = "en", **tenant: Any) -> Any:
-    """The page model; FHIR goes through JSON as it does on its way to the child."""
-    form = FORMS[key]
-    return lay_out(
-        definition(key), definitions.read_json(dumps_exact(resources)), request(form, locale, inputs, **tenant)
-    )
-
-
-def bare(text: str) -> str:
-    return STEERING.sub("", text).replace("\u00a0", " ")
-
-
-def words(model: Any) -> str:
-    """Everything that stands on the page, without controls of direction."""
-    return bare(json.dumps(model, ensure_ascii=False))
-
-
-def rows(model: Any, title: str) -> list[list[str]]:
-    section = next(one for one in model["sections"] if one["type"] == "table" and one["title"] == title)
-    return [[bare(cell) for cell in row] for row in section["rows"]]
-
-
-def empty_words(model: Any, title: str) -> str:
-    section = next(one for one in model["sections"] if one["type"] == "table" and one["title"] == title)
-    return bare(section["empty"])
-
-
-def order(**members: Any) -> dict[str, Any]:
-    return {
-        "resourceType": "MedicationRequest",
-        "id": "one",
-        "status": "active",
-        "intent": "order",
-        "subject": {"reference": "Patient/bare"},
-        "medicationCodeableConcept": {"text": "Amoxicillin 500 mg"},
-        **members,
-    }
-
-
-def prescribed(*orders: dict[str, Any], **found: Any) -> dict[str, Any]:
-    return {**bare_resources(FORMS["outpatient-prescription"]), "orders": list(orders), **found}
-
-
-def dose(value: str = "1", unit: str = "tablet") -> dict[str, Any]:
-    return {"doseAndRate": [{"doseQuantity": {"value": Decimal(value), "unit": unit}}]}
 
 
 # --- The catalogue ------------------------------------------------------------------------------------------------
@@ -279,8 +225,8 @@ def test_steps_of_a_dose_stand_in_their_order() -> None:
     row = rows(
         laid_out("outpatient-prescription", prescribed(order(dosageInstruction=steps)), {}), "Medicines ordered"
     )[0]
-    assert row[2] == "2 tablet\n1 tablet"
-    assert row[3] == "first 2 a day\nthen 1 a day"
+    assert row[2] == "2 tablet\nthen:\n1 tablet"
+    assert row[3] == "first 2 a day\nthen:\nthen 1 a day"
 
 
 def test_only_orders_for_home_are_prescribed() -> None:

@@ -12,7 +12,7 @@ from document_service.bindings.evaluation import EvaluationTimeout, alarm
 from document_service.bindings.identity import identity
 from document_service.bindings.page import PageBuilder
 from document_service.bindings.plan import Plan, plan
-from document_service.bindings.screening import check_patient, screen
+from document_service.bindings.screening import check_patient, current, screen
 from document_service.bindings.values import Resolver, Shown
 from document_service.definitions.canonical import read_json
 from document_service.definitions.inputs import check_inputs
@@ -98,6 +98,7 @@ def lay_out(
     if problems:
         raise InputsInvalid(errors=tuple(problems))
     printable = screen(form.definition, resources)
+    printable["patient"] = current(printable["patient"], request["issuedAt"])
     check_patient(printable["patient"], request.get("patientCheck"))
     variables = {
         **printable,

@@ -59,20 +59,51 @@ def _read(entry: ContextEntry, resource: Any) -> Mapping[str, Any] | None:
     return typed
 
 
+# What a patient's record keeps after its time: a former name or address, a number that may be another person's by now.
+_OF_A_TIME = ("name", "identifier", "telecom", "address", "contact")
+
+
+def current(patient: Mapping[str, Any], issued_at: str) -> dict[str, Any]:
+    """The patient without what is marked old, or whose period ended before the day of ``issued_at``.
+
+    Dates of less than a day count as their last one, so that what ended "in 2026" is current through 2026.
+    """
+    today = issued_at[:10]
+
+    def holds(entry: Any) -> bool:
+        if not isinstance(entry, dict):
+            return True
+        period = entry.get("period")
+        end = period.get("end") if isinstance(period, dict) else None
+        ended = isinstance(end, str) and end[:10] < today[: len(end[:10])]
+        return entry.get("use") != "old" and not ended
+
+    kept = dict(patient)
+    for member in _OF_A_TIME:
+        if isinstance(kept.get(member), list):
+            kept[member] = [entry for entry in kept[member] if holds(entry)]
+    return kept
+
+
 def _codes(concept: Any) -> set[str]:
     codings = concept.get("coding", ()) if isinstance(concept, dict) else ()
     return {item["code"] for item in codings if isinstance(item, dict) and isinstance(item.get("code"), str)}
+
+
+_TELLING = ORDERED_OUT_STATUSES | {"entered-in-error"}
 
 
 def _prints(entry: ContextEntry, resource: Any) -> bool:
     """Whether the resource may be printed as current. Raises for another type and for unknown modifiers."""
     if not isinstance(resource, dict) or resource.get("resourceType") != entry.resource_type:
         raise BindingFailed(f"The context {entry.name} holds another resource type.", extra={"context": entry.name})
-    status = resource.get("status")
+    # A goal says it in its lifecycle, and a document reference of what it refers to.
+    told = [resource.get(member) for member in ("status", "lifecycleStatus", "docStatus")]
+    statuses = {status for status in told if isinstance(status, str)} & _TELLING
     verification = _codes(resource.get("verificationStatus"))
-    if status == "entered-in-error" or "entered-in-error" in verification:
+    if "entered-in-error" in statuses | verification:
         return False
-    if status in ORDERED_OUT_STATUSES and status not in entry.include_statuses:
+    if statuses - entry.include_statuses:
         return False
     negated = resource.get("doNotPerform") is True or "refuted" in verification
     if negated and not entry.include_negated:
@@ -115,15 +146,23 @@ def _typed(text: object) -> str:
     return str(text).translate(_TO_LATIN).strip()
 
 
+def _is_within(day: str, recorded: str) -> bool:
+    """Whether ``day`` is the recorded day, or in the recorded month or year (FHIR R4 date: 4, 7 or 10 characters)."""
+    return len(recorded) in (4, 7, 10) and day[: len(recorded)] == recorded
+
+
 def check_patient(patient: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> None:
     """Compare the record with the request's ``patientCheck``; raises PatientMismatch without saying what differs.
 
-    ``identifier`` matches any identifier of the record by value, or by ``system|value`` where it is written so.
+    ``birthDate`` is compared as far as the record knows it: a year alone differs from no day of that year.
+    ``identifier`` matches any current identifier by value, or by ``system|value`` where it is written so; a number that
+    is marked old may be another patient's now.
     """
     if not wanted:
         return
     birth_date = wanted.get("birthDate")
-    if birth_date is not None and _typed(birth_date) != patient.get("birthDate"):
+    recorded = patient.get("birthDate")
+    if birth_date is not None and not (isinstance(recorded, str) and _is_within(_typed(birth_date), recorded)):
         raise PatientMismatch("birthDate differs.", extra={"field": "birthDate"})
     identifier = wanted.get("identifier")
     if identifier is None:

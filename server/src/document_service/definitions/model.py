@@ -10,7 +10,7 @@ Archival = Literal["a-2a", "a-1b"]
 DEFAULT_ARCHIVAL: Final[Archival] = "a-2a"
 
 ORDERED_OUT_STATUSES = frozenset(
-    {"revoked", "cancelled", "stopped", "not-done", "aborted", "rejected", "nullified", "failed"}
+    {"revoked", "cancelled", "stopped", "not-done", "aborted", "rejected", "nullified", "failed", "not-taken"}
 )
 """Statuses that never print as current unless ``includeStatuses`` names them (FHIR R4 request and event statuses)."""
 

@@ -38,18 +38,22 @@ def text_value(value: object, style: Style) -> str:
 
 
 def human_name_text(value: object, style: Style) -> str:
-    """A FHIR HumanName in the order prefix, given, family, suffix; its ``text`` only where the parts are missing."""
+    """A FHIR HumanName in the order prefix, given, family, suffix; its ``text`` where given or family is missing.
+
+    Many Afghan records hold one given name in the parts and the whole name in the text.
+    """
     if isinstance(value, str):
         return text_value(value, style)
     if not isinstance(value, Mapping):
         raise ValueMismatch("humanName")
     family = [_words(value["family"], "humanName")] if value.get("family") else []
     given = _list(value.get("given"), "humanName")
-    if given or family:
+    text = _words(value.get("text") or "", "humanName")
+    if (given and family) or not text:
         prefix, suffix = _list(value.get("prefix"), "humanName"), _list(value.get("suffix"), "humanName")
         name = " ".join([*prefix, *given, *family, *suffix])
     else:
-        name = _words(value.get("text", ""), "humanName")
+        name = text
     if not name.strip():
         raise ValueAbsent
     return isolate_text(name)

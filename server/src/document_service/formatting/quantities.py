@@ -24,8 +24,8 @@ from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueAbsent, ValueMismatch
 from document_service.formatting.units import printed_unit
 
-# FHIR's value set quantity-comparator in the signs that clinicians read.
-_COMPARATORS = {"<": "<", "<=": "≤", ">=": "≥", ">": ">", "ad": "~"}
+# R4's value set quantity-comparator in the signs that clinicians read. R5 adds "ad", "made up to", which has no sign.
+_COMPARATORS = {"<": "<", "<=": "≤", ">=": "≥", ">": ">"}
 # FHIR decimals have at most 18 significant digits; beyond 40 places a number is an attack, not a measurement:
 # 1e999999 would print as a million zeros.
 _MOST_PLACES = 40

@@ -6,6 +6,7 @@ would fail on the other; this one prints each by the rules of its own type, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
@@ -27,6 +28,9 @@ def period_text(value: object, style: Style) -> str:
     # Each date is isolated already; the outer isolate keeps start before end in the direction of the page.
     return f"{FSI}{start}{NO_BREAK_SPACE}–{NO_BREAK_SPACE}{end}{PDI}".replace(f"{FSI}{NO_BREAK_SPACE}", FSI)
 
+
+# A day, a dateTime or an instant in full; anything shorter may be a word or a number that somebody wrote.
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2}))?")
 
 # By the members that only this type has (FHIR R4 datatypes), the more telling first.
 _SHAPES: tuple[tuple[frozenset[str], Callable[[object, Style], str]], ...] = (
@@ -52,7 +56,7 @@ def any_value_text(value: object, style: Style) -> str:
     if isinstance(value, bool):
         return style.words["yes" if value else "no"]
     if isinstance(value, str):
-        return text_value(value, style)
+        return date_time_text(value, style) if _MOMENT.fullmatch(value) else text_value(value, style)
     if isinstance(value, int | Decimal):
         return decimal_text(value, style)
     if isinstance(value, Mapping):

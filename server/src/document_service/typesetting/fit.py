@@ -218,7 +218,7 @@ def _fit_table(
     sides = 2 * look["cellSide"]
     asked = [
         _auto_width(
-            max([labels[index], *(row[index] for row in cells)]),
+            max([labels[index], *(_widest(row[index], width) * sizes[index] for row in section["rows"])]),
             ((column["label"], caption), *((row[index], sizes[index]) for row in section["rows"])),
             content,
             sides,
@@ -251,6 +251,11 @@ def _fit_table(
         rows.append(texts)
     fit = {"columns": columns and _rounded(columns), "rows": _rounded(heights), "whole": whole}
     return section | {"rows": rows, "fit": fit}
+
+
+def _widest(text: str, width: Callable[[str], float]) -> float:
+    """The width in em of the longest line: a column of short lines is as wide as one of them."""
+    return max(map(width, text.split("\n")))
 
 
 def _lines(text: str, width: float, room: float) -> float:

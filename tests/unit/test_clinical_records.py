@@ -1,0 +1,419 @@
+"""What real FHIR R4 records hold beside the ordinary: printed as it is meant, or refused, and never half.
+
+Each of these printed something that could harm, or left out what mattered, before it was looked for.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from document_service.bindings import lay_out
+from document_service.errors import BindingFailed, BindingRequired, PatientMismatch
+from form_rows import bare, dose, laid_out, order, prescribed, rows, words
+from platform_pages import FORMS, bare_resources, full_inputs, full_resources, request
+
+MEDICINES = "Medicines ordered"
+
+
+def taken(*instructions: dict[str, Any], **members: Any) -> list[str]:
+    """The row of one medicine: number, medicine, dose, how to take, duration, quantity."""
+    found = prescribed(order(dosageInstruction=list(instructions), **members))
+    return rows(laid_out("outpatient-prescription", found, {}), MEDICINES)[0]
+
+
+def amount(value: Any, unit: str) -> dict[str, Any]:
+    return {"value": value, "unit": unit}
+
+
+def person(key: str = "consent", **members: Any) -> Any:
+    """A form for a patient with this record."""
+    found = bare_resources(FORMS[key])
+    patient = {**found["patient"], **members}
+    return laid_out(key, {**found, "patient": patient}, {"procedure": "X"} if key == "consent" else {})
+
+
+# --- How a medicine is taken ---------------------------------------------------------------------------------------
+
+
+def test_the_side_and_the_manner_of_a_medicine_are_not_lost() -> None:
+    how = taken({**dose("1", "drop"), "site": {"text": "left eye"}, "method": {"text": "instil"}})[3]
+    assert {"left eye", "instil"} <= set(how.split("\n"))
+
+
+def test_an_infusion_has_its_dose_its_rate_and_its_time() -> None:
+    rate = {"numerator": amount(100, "mL"), "denominator": amount(1, "h")}
+    row = taken(
+        {
+            "doseAndRate": [{"doseQuantity": amount(1, "g"), "rateRatio": rate}],
+            "timing": {
+                "repeat": {"frequency": 1, "period": 12, "periodUnit": "h", "duration": 60, "durationUnit": "min"}
+            },
+        }
+    )
+    assert row[2] == "1 g\n100 mL/1 h"
+    assert row[3] == "every twelve hours\ngiven over:\n60 min"
+
+
+def test_words_do_not_hide_how_often() -> None:
+    repeat = {"frequency": 3, "period": 1, "periodUnit": "d"}
+    how = taken({**dose(), "text": "with plenty of water", "timing": {"repeat": repeat}})[3]
+    assert how == "three times a day\nwith plenty of water"
+
+
+@pytest.mark.parametrize(
+    ("repeat", "expected"),
+    [
+        ({"period": 8, "periodUnit": "h"}, "every eight hours"),
+        ({"frequency": 3}, "3 ×"),
+        ({"frequency": 1, "frequencyMax": 2, "period": 1, "periodUnit": "d"}, "1–2 × / 1 d"),
+        ({"frequency": 1, "period": 4, "periodMax": 6, "periodUnit": "h"}, "1 × / 4–6 h"),
+        ({"when": ["AC"], "offset": 30}, "before meals\n30 min"),
+        ({"dayOfWeek": ["mon", "thu"], "timeOfDay": ["08:00:00"]}, "Monday\nThursday\n08:00:00"),
+    ],
+)
+def test_each_way_to_say_when(repeat: dict[str, Any], expected: str) -> None:
+    assert taken({**dose(), "timing": {"repeat": repeat}})[3] == expected
+
+
+def test_single_moments_are_dates_of_the_clinic() -> None:
+    assert taken({**dose(), "timing": {"event": ["2026-09-19T04:30:00Z"]}})[3] == "19 Sep 2026 09:00 +04:30"
+
+
+def test_as_needed_says_so_and_for_what_and_how_much_at_most() -> None:
+    most = {"numerator": amount(4, "g"), "denominator": amount(24, "h")}
+    row = taken(
+        {
+            **dose(),
+            "asNeededCodeableConcept": {"text": "pain"},
+            "maxDosePerPeriod": most,
+            "maxDosePerAdministration": amount(2, "tablet"),
+            "maxDosePerLifetime": amount(550, "mg/m2"),
+        }
+    )
+    assert row[2] == "1 tablet\nin a lifetime not more than:\n550 mg/m²"
+    assert row[3] == "as needed\npain\nnot more than:\n4 g/24 h\nat one time not more than:\n2 tablet"
+    assert "as needed" in taken({**dose(), "asNeededBoolean": True})[3]
+    assert "as needed" not in taken({**dose(), "asNeededBoolean": False})[3]
+
+
+def test_equal_amounts_are_each_printed() -> None:
+    most = {"numerator": amount(2, "g"), "denominator": amount(1, "d")}
+    how = taken({**dose(), "maxDosePerAdministration": amount(2, "g"), "maxDosePerPeriod": most, "text": "2 g"})[3]
+    assert how == "2 g\nnot more than:\n2 g/1 d\nat one time not more than:\n2 g"
+
+
+def test_what_was_only_calculated_does_not_stand_beside_what_was_ordered() -> None:
+    calculated = {"type": {"coding": [{"code": "calculated"}]}, "doseQuantity": amount(487, "mg")}
+    ordered = {"type": {"coding": [{"code": "ordered"}]}, "doseQuantity": amount(500, "mg")}
+    assert taken({"doseAndRate": [calculated, ordered]})[2] == "500 mg"
+    assert taken({"doseAndRate": [calculated]})[2] == "487 mg"
+
+
+def test_the_steps_of_a_course_stay_apart_in_every_column() -> None:
+    def step(sequence: int, tablets: str, days: int, **members: Any) -> dict[str, Any]:
+        bounds = {"boundsDuration": amount(days, "days")}
+        return {**dose(tablets), "sequence": sequence, "timing": {"repeat": bounds}, **members}
+
+    row = taken(step(2, "1", 10), step(1, "2", 5, route={"text": "by mouth"}))
+    assert row[2] == "2 tablet\nthen:\n1 tablet"
+    assert row[3] == "by mouth\nthen:"
+    assert row[4] == "5 days\nthen:\n10 days"
+    together = taken({**dose("2"), "text": "morning"}, {**dose("1"), "text": "evening"})
+    assert together[2:4] == ["2 tablet\nand also:\n1 tablet", "morning\nand also:\nevening"]
+
+
+def test_what_the_pharmacist_must_know_of_an_order() -> None:
+    row = taken(
+        dose(),
+        note=[{"text": "Check INR weekly."}],
+        substitution={"allowedBoolean": False},
+    )
+    assert row[1] == "Amoxicillin 500 mg\ndo not replace by another product"
+    assert row[3] == "Check INR weekly."
+
+
+def test_the_medicine_is_the_one_that_the_order_names() -> None:
+    other = [{"resourceType": "Medication", "id": "other", "code": {"text": "WRONG DRUG"}}]
+    named = order(dosageInstruction=[dose()], contained=other)
+    del named["medicationCodeableConcept"]
+    named["medicationReference"] = {"reference": "Medication/m1", "display": "Warfarin 5 mg"}
+    model = laid_out("outpatient-prescription", prescribed(named), {})
+    assert rows(model, MEDICINES)[0][1] == "Warfarin 5 mg"
+    assert "WRONG" not in words(model)
+    # Two of which one is meant: nothing is guessed.
+    named["medicationReference"] = {"reference": "#other"}
+    named["contained"] = [*other, {"resourceType": "Medication", "id": "ingredient", "code": {"text": "X"}}]
+    with pytest.raises((BindingFailed, BindingRequired)):
+        laid_out("outpatient-prescription", prescribed(named), {})
+
+
+@pytest.mark.parametrize("status", ["on-hold", "draft", "completed", "ended", "unknown"])
+def test_an_order_that_is_not_active_is_not_prescribed_even_if_the_server_finds_it(status: str) -> None:
+    active = order(dosageInstruction=[dose()])
+    other = order(id="o", status=status, medicationCodeableConcept={"text": "OLD"}, dosageInstruction=[dose()])
+    model = laid_out("outpatient-prescription", prescribed(active, other), {})
+    assert len(rows(model, MEDICINES)) == 1
+    assert "OLD" not in words(model)
+
+
+def test_what_somebody_only_reported_is_not_prescribed() -> None:
+    told = order(id="t", reportedReference={"reference": "RelatedPerson/mother"}, dosageInstruction=[dose()])
+    with pytest.raises(BindingRequired):
+        laid_out("outpatient-prescription", prescribed(told), {})
+
+
+def test_the_signer_is_a_clinician_and_only_one_that_is_known() -> None:
+    visit = {
+        "resourceType": "Encounter",
+        "id": "v",
+        "status": "in-progress",
+        "participant": [
+            {"individual": {"reference": "RelatedPerson/mother", "display": "The mother"}},
+            {"individual": {"reference": "Practitioner/p", "display": "Dr Karimi"}},
+        ],
+    }
+
+    def prescriber(*names: str) -> str:
+        orders = [
+            order(id=f"o{number}", dosageInstruction=[dose()], requester={"display": name})
+            for number, name in enumerate(names)
+        ] or [order(dosageInstruction=[dose()])]
+        model = laid_out("outpatient-prescription", prescribed(*orders, encounter=visit), {})
+        return next(
+            bare(field["value"])
+            for section in model["sections"]
+            if section["type"] == "fieldGrid"
+            for field in section["fields"]
+            if field["label"] == "Prescriber"
+        )
+
+    assert prescriber() == "Dr Karimi"
+    assert prescriber("Dr Noori") == "Dr Noori"
+    # Two prescribers: neither of them, and nobody else, is put under the orders of both.
+    assert prescriber("Dr Noori", "Dr Sadat") == "Not recorded"
+
+
+# --- Whose record ----------------------------------------------------------------------------------------------------
+
+#: Issued on 18 September 2026 (platform_pages).
+OVER = {"end": "2026-09-17"}
+
+
+@pytest.mark.parametrize("key", ["consent", "patient-label-sheet", "general-test-requisition"])
+@pytest.mark.parametrize("before", [{"use": "old"}, {"period": OVER}, {"period": {"end": "2026-08"}}])
+def test_a_number_that_is_not_the_patients_any_more_is_nowhere(key: str, before: dict[str, Any]) -> None:
+    record = {"type": {"coding": [{"code": "MR"}]}}
+    found = bare_resources(FORMS[key])
+    patient = {**found["patient"], "identifier": [{**record, **before, "value": "OLD-1"}, {**record, "value": "NEW-2"}]}
+    inputs = {"consent": {"procedure": "X"}, "general-test-requisition": {"tests": "CBC"}}.get(key, {})
+    said = words(laid_out(key, {**found, "patient": patient}, inputs))
+    assert "NEW-2" in said
+    assert "OLD-1" not in said
+
+
+def test_the_name_of_today_and_the_number_that_is_preferred() -> None:
+    model = person(
+        name=[
+            {"use": "official", "family": "Formerly", "given": ["Maryam"], "period": OVER},
+            {"use": "official", "family": "Karimi", "given": ["Maryam"], "period": {"start": "2026-09-18"}},
+        ],
+        telecom=[
+            {"system": "phone", "value": "0700 000 001", "rank": 3},
+            {"system": "phone", "value": "0700 000 002", "rank": 1},
+            {"system": "phone", "value": "0700 000 003", "period": OVER, "rank": 1},
+        ],
+        address=[{"city": "Kunduz", "period": OVER}, {"city": "Kabul"}],
+    )
+    said = words(model)
+    assert "Maryam Karimi" in said
+    assert "0700 000 002" in said
+    assert "Kabul" in said
+    for over in ("Formerly", "000 001", "000 003", "Kunduz"):
+        assert over not in said
+
+
+def test_what_ends_this_month_still_holds() -> None:
+    assert "M-1" in words(person(identifier=[{"value": "M-1", "period": {"end": "2026-09"}}]))
+    assert "M-1" in words(person(identifier=[{"value": "M-1", "period": {"end": "2026-09-18T09:00:00Z"}}]))
+
+
+def test_a_name_in_words_is_printed_whole() -> None:
+    assert "Maryam bint Yusuf" in words(person(name=[{"given": ["Maryam"], "text": "Maryam bint Yusuf"}]))
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in FORMS if key not in ("patient-label-sheet", "general-test-requisition")]
+)
+def test_a_death_is_not_passed_over(key: str) -> None:
+    found = full_resources(FORMS[key], "en")
+    for members, expected in (
+        ({"deceasedDateTime": "2026-09-10T02:00:00+04:30"}, ("Died on", "10 Sep 2026")),
+        ({"deceasedBoolean": True}, ("Deceased", "Yes")),
+        ({"deceasedBoolean": False}, None),
+        ({}, None),
+    ):
+        model = laid_out(key, {**found, "patient": {**found["patient"], **members}}, full_inputs(key, "en"))
+        fields = {
+            field["label"]: bare(field["value"])
+            for section in model["sections"]
+            if section["type"] == "fieldGrid"
+            for field in section["fields"]
+        }
+        assert [fields.get("Died on"), fields.get("Deceased")].count(None) == (2 if expected is None else 1)
+        if expected is not None:
+            assert fields[expected[0]] == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "holds"),
+    [
+        ("1984-03-27", "1984-03-27", True),
+        ("1984-03-27", "1984-03-28", False),
+        ("1984-03", "1984-03-27", True),
+        ("1984-03", "1984-04-27", False),
+        ("1984", "1984-03-27", True),
+        ("1984", "1985-03-27", False),
+        ("1", "1984-03-27", False),
+        (None, "1984-03-27", False),
+    ],
+)
+def test_a_birth_date_is_compared_as_far_as_it_is_known(recorded: str | None, given: str, holds: bool) -> None:
+    members = {} if recorded is None else {"birthDate": recorded}
+    check({"birthDate": given}, members, holds)
+
+
+def test_a_number_of_the_past_does_not_confirm_the_patient() -> None:
+    numbers = [{"system": "urn:kc", "use": "old", "value": "KC-1"}, {"system": "urn:kc", "value": "KC-2"}]
+    check({"identifier": "KC-1"}, {"identifier": numbers}, holds=False)
+    check({"identifier": "urn:kc|KC-2"}, {"identifier": numbers}, holds=True)
+    check({"identifier": "urn:other|KC-2"}, {"identifier": numbers}, holds=False)
+
+
+def check(wanted: dict[str, str], members: dict[str, Any], holds: bool) -> None:
+    form = FORMS["consent"]
+    found = bare_resources(form)
+    asked = {**request(form, "en", {"procedure": "X"}), "patientCheck": wanted}
+    render = lambda: lay_out(form.definition.encode(), {**found, "patient": {**found["patient"], **members}}, asked)  # noqa: E731
+    if holds:
+        render()
+        return
+    with pytest.raises(PatientMismatch):
+        render()
+
+
+# --- Results and findings --------------------------------------------------------------------------------------------
+
+
+def observation(**members: Any) -> dict[str, Any]:
+    return {"resourceType": "Observation", "id": "o", "status": "final", "code": {"text": "Potassium"}, **members}
+
+
+def test_a_laboratorys_remark_stands_with_its_result() -> None:
+    found = bare_resources(FORMS["laboratory-report"])
+    remarked = observation(valueQuantity=amount(Decimal("6.8"), "mmol/L"), note=[{"text": "Haemolysed"}])
+    model = laid_out("laboratory-report", {**found, "results": [remarked]}, {})
+    assert rows(model, "Results")[0][:2] == ["Potassium\nHaemolysed", "6.8 mmol/L"]
+
+
+def test_a_comparator_of_another_release_refuses() -> None:
+    found = bare_resources(FORMS["laboratory-report"])
+    odd = observation(valueQuantity={**amount(5, "mL"), "comparator": "ad"})
+    with pytest.raises(BindingFailed):
+        laid_out("laboratory-report", {**found, "results": [odd]}, {})
+
+
+def test_a_result_that_is_a_moment_is_one_on_the_page() -> None:
+    found = bare_resources(FORMS["laboratory-report"])
+    moment = observation(valueDateTime="2026-09-14T04:30:00Z")
+    model = laid_out("laboratory-report", {**found, "results": [moment]}, {})
+    assert rows(model, "Results")[0][1] == "14 Sep 2026 09:00 +04:30"
+
+
+def referral(**found: Any) -> Any:
+    form = FORMS["referral-letter"]
+    return laid_out(form.key, {**full_resources(form, "en"), **found}, full_inputs(form.key, "en"))
+
+
+def test_two_blood_pressures_say_when_the_newest_first() -> None:
+    def pressure(name: str, at: str, systolic: int) -> dict[str, Any]:
+        parts = [
+            {"code": {"text": "Systolic"}, "valueQuantity": amount(systolic, "mmHg")},
+            {"code": {"text": "Diastolic"}, "valueQuantity": amount(80, "mmHg")},
+        ]
+        return observation(id=name, code={"text": "Blood pressure"}, effectiveDateTime=at, component=parts)
+
+    model = referral(
+        vitals=[pressure("a", "2026-09-14T08:00:00+04:30", 210), pressure("b", "2026-09-14T11:00:00+04:30", 130)]
+    )
+    table = next(
+        section
+        for section in model["sections"]
+        if section["type"] == "table" and section["columns"][-1]["label"] == "Measured"
+    )
+    assert [[bare(cell) for cell in row] for row in table["rows"]] == [
+        ["Blood pressure", "Systolic\n130 mmHg\nDiastolic\n80 mmHg", "14 Sep 2026 11:00 +04:30"],
+        ["Blood pressure", "Systolic\n210 mmHg\nDiastolic\n80 mmHg", "14 Sep 2026 08:00 +04:30"],
+    ]
+
+
+def test_the_side_of_a_finding_and_a_remission_are_told() -> None:
+    def problem(name: str, status: str, **members: Any) -> dict[str, Any]:
+        told = {"coding": [{"code": status}]}
+        return {"resourceType": "Condition", "id": name, "code": {"text": name}, "clinicalStatus": told, **members}
+
+    model = referral(
+        problems=[
+            problem("Fracture", "active", bodySite=[{"text": "left femur"}]),
+            problem("Leukaemia", "remission"),
+            problem("Influenza", "resolved"),
+        ]
+    )
+    told = [(row[1], row[4]) for row in rows(model, "Current problems")]
+    assert told == [("Fracture, left femur", "Active"), ("Leukaemia", "In remission")]
+
+
+def test_a_vaccine_of_hearsay_has_no_day_of_its_own() -> None:
+    found = bare_resources(FORMS["immunization-card"])
+    told = {
+        "resourceType": "Immunization",
+        "id": "i",
+        "status": "completed",
+        "vaccineCode": {"text": "OPV"},
+        "occurrenceString": "at birth",
+        "recorded": "2026-09-14",
+        "primarySource": False,
+    }
+    row = rows(laid_out("immunization-card", {**found, "immunizations": [told]}, {}), "Vaccines given")[0]
+    assert "14 Sep 2026" not in row
+    assert row[-1] == "Reported, not seen, at birth"
+
+
+@pytest.mark.parametrize(
+    ("kind", "members"),
+    [
+        ("MedicationStatement", {"status": "not-taken"}),
+        ("Goal", {"lifecycleStatus": "entered-in-error"}),
+        ("Goal", {"lifecycleStatus": "cancelled"}),
+        ("DocumentReference", {"status": "current", "docStatus": "entered-in-error"}),
+        ("AllergyIntolerance", {"verificationStatus": {"coding": [{"code": "refuted"}]}}),
+        ("Condition", {"verificationStatus": {"coding": [{"code": "entered-in-error"}]}}),
+    ],
+)
+def test_what_is_not_so_does_not_print_wherever_the_resource_says_it(kind: str, members: dict[str, Any]) -> None:
+    definition = {
+        "language": 1,
+        "locales": ["en"],
+        "labels": {"en": {"title": "T", "id": "Id"}},
+        "context": {"patient": {"read": "Patient"}, "found": {"search": kind}},
+        "bindings": {
+            "found": {"type": "collection", "path": "%found", "items": {"id": {"path": "id", "type": "text"}}}
+        },
+        "sections": [{"type": "table", "rows": "found", "columns": [{"label": "id", "value": "id"}]}],
+    }
+    form = FORMS["consent"]
+    found = {"patient": bare_resources(form)["patient"], "found": [{"resourceType": kind, "id": "x", **members}]}
+    model = lay_out(definition, found, request(form, "en", {}))
+    assert model["sections"][0]["rows"] == []
