@@ -112,6 +112,25 @@ def test_the_first_command_may_make_a_tenant_or_a_token_and_says_what_it_begins(
     assert run(tmp_path, "token", "--tenant", "clinic", "--user", "nurse").returncode == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_nobody_works_on_another_users_keys(tmp_path: Path) -> None:
+    """Root least of all: the service could not read what root writes."""
+    assert run(tmp_path, "tenant", "create", "clinic").returncode == 0
+    for path in (tmp_path / "document-service-data/keys").rglob("*"):
+        os.chown(path, 12345, -1)
+    for command in (
+        ["tenant", "create", "second"],
+        ["tenant", "list"],
+        ["doctor"],
+        ["serve", "--port", "0"],
+        ["migrate"],
+    ):
+        done = run(tmp_path, *command)
+        assert (done.returncode, "sudo -u #12345" in done.stderr) == (EXIT_CONFIGURATION, True), done.stderr
+    assert run(tmp_path, "settings").returncode == 0
+    assert [path.name for path in (tmp_path / "document-service-data/keys/tenants").glob("*.key")] == ["clinic.key"]
+
+
 def findings(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:
     return {finding["part"]: finding for finding in json.loads(done.stdout)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable, Coroutine
 from dataclasses import fields
 from typing import Any
@@ -40,9 +41,11 @@ class Options:
         """The settings in force, for a command that may be the first one in a data folder.
 
         Raises:
-            SettingError: a value cannot be read.
+            SettingError: a value cannot be read, or the keys are another user's.
         """
-        return load(os.environ, self.flags)[0]
+        settings = load(os.environ, self.flags)[0]
+        _require_own(settings)
+        return settings
 
     def begin(self) -> Settings:
         """`first_settings`, and a word on standard error when this command begins a data folder.
@@ -68,6 +71,22 @@ class Options:
     def lines(self) -> list[SettingValue]:
         """Each setting with value and source."""
         return load(os.environ, self.flags)[1]
+
+
+def _require_own(settings: Settings) -> None:
+    """Refuse to work on another user's keys: what root writes there, the service could not read."""
+    try:
+        owner = (settings.keys / "master.key").stat().st_uid
+    except OSError:
+        return
+    if owner != os.geteuid():
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise SettingError(
+            f"{settings.keys.absolute()} belongs to {name}: run this as that user (sudo -u {name} document-service …)."
+        )
 
 
 def has_begun(settings: Settings) -> bool:

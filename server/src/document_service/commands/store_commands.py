@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ def restore(options: Options, folder: Path, force: bool, as_json: bool) -> None:
     from document_service import backup as backups
     from document_service.errors import BackupRefused
 
+    # That the database is behind the store, and gets a new epoch, is what a restore is for and no warning.
+    logging.getLogger("document_service").setLevel(logging.ERROR)
     try:
         done = run(backups.put_back(options.first_settings(), folder, force=force, tell=_tell))
     except BackupRefused as refused:
