@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from document_client import effects as fx
 from document_client.answers import Answer, Transfer
 from document_client.feed import MARK_CHARACTERS, ROUTE
-from document_client.http import PART_BYTES
+from document_client.pieces import Pieces
 from document_client.requests import LONGEST_WAIT_SECONDS
 
 from . import memory as m
@@ -402,44 +402,24 @@ class MemoryDisk:
     def fetch(self, effect: fx.Fetch) -> Transfer:
         document, cache = effect.document, self.cache
         offset = 0 if document.here else m.read_received(cache, document.document_id)
-        waiting = bytearray()
-        begin = offset
-
-        def write() -> None:
-            nonlocal begin
-            if not waiting:
-                return
-            self.hook()
-            if begin == 0:
-                cache.parts.pop(document.document_id, None)
-            parts = [p for p in cache.parts.get(document.document_id, ()) if p[0] != begin]
-            if document.document_id in cache.documents:
-                cache.parts[document.document_id] = sorted([*parts, (begin, bytes(waiting))])
-            begin += len(waiting)
-            waiting.clear()
-            self.keep_lease()
-
-        def keep(start: int, piece: bytes) -> None:
-            nonlocal begin
-            if start != begin + len(waiting):
-                waiting.clear()
-                begin = start
-            waiting.extend(piece)
-            if len(waiting) >= PART_BYTES:
-                write()
-
         if offset >= document.size and not document.here and offset:
             return Transfer("complete")
+
+        def store(start: int, content: bytes) -> None:
+            self.hook()
+            if start == 0:
+                cache.parts.pop(document.document_id, None)
+            parts = [p for p in cache.parts.get(document.document_id, ()) if p[0] != start]
+            if document.document_id in cache.documents:
+                cache.parts[document.document_id] = sorted([*parts, (start, content)])
+            self.keep_lease()
+
+        pieces = Pieces(offset, store)
+        etag, here = document.sha256, document.here
         transfer = download(
-            self.process,
-            effect.url,
-            offset=offset,
-            size=document.size,
-            etag=document.sha256,
-            have_all=document.here,
-            keep=keep,
+            self.process, effect.url, offset=offset, size=document.size, etag=etag, have_all=here, keep=pieces.keep
         )
-        write()
+        pieces.write()
         return transfer
 
 
@@ -466,6 +446,8 @@ _HANDLERS: dict[type, Callable[[MemoryDisk, Any], Any]] = {
     fx.ReadListTag: MemoryDisk.read_list_tag,
     fx.TouchTemplates: MemoryDisk.save_version,
     fx.ReadWanted: MemoryDisk.read_wanted,
+    # No tenant of the simulation has a prefetch rule.
+    fx.ReadBeforehand: lambda disk, effect: [],
     fx.Complete: MemoryDisk.complete,
     fx.Renew: MemoryDisk.renew,
     fx.DropParts: MemoryDisk.drop_parts,

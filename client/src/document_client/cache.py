@@ -23,6 +23,8 @@ from typing import Any, Literal
 import apsw
 
 from . import recalls
+from .clock import to_text
+from .ids import made_at
 from .policy import CachePolicy
 
 EntryState = Literal["available", "expired", "evicted", "locked", "waiting", "too large"]
@@ -234,12 +236,47 @@ def read_wanted(conn: apsw.Connection, policy: CachePolicy, now: float) -> list[
     own = {str(row[0]) for row in conn.execute("SELECT job_id FROM jobs")}
     chosen = []
     for entry in _entries(conn, "WHERE d.wanted AND NOT d.evicted AND NOT d.server_lost AND d.sha256 <> ''"):
-        expires = entry.expires_at(policy)
-        life = min(entry.ttl_at_fetch or policy.ttl, policy.ttl)
-        old = expires is not None and expires - now < life * REFRESH_SHARE
-        if entry.size <= policy.quota and (not entry.here or old):
+        if entry.size <= policy.quota and (not entry.here or _is_old(entry, policy, now)):
             chosen.append(entry)
     return sorted(chosen, key=lambda e: (e.here, e.body.get("renderJobId") not in own, e.size, e.document_id))
+
+
+def read_beforehand(conn: apsw.Connection, policy: CachePolicy, now: float) -> list[Entry]:
+    """Return what the policy's prefetch rule wants fetched or confirmed, newest first: current, young, small enough.
+
+    Never more together than the rule allows, nor than own documents leave room for: they are not evicted for it.
+    """
+    rule = policy.prefetch
+    if rule is None:
+        return []
+    oldest = now - rule.days * 86_400.0
+    found = _entries(
+        conn,
+        "WHERE NOT d.wanted AND NOT d.evicted AND NOT d.server_lost AND d.sha256 <> ''"
+        " AND json_extract(d.body, '$.status') = 'current' AND (?1 = '[]' OR json_extract(d.body, '$.category') IN"
+        " (SELECT value FROM json_each(?1))) AND coalesce(json_extract(d.body, '$.renderedAt'), ?2) >= ?2",
+        (json.dumps(rule.categories), to_text(oldest)),
+    )
+    # A scan was not rendered; its id says when it was taken in.
+    made = {e.document_id: e.body.get("renderedAt") or to_text(made_at(e.document_id) or 0.0) for e in found}
+    found.sort(key=lambda e: (made[e.document_id], e.document_id), reverse=True)
+    listed = [entry for entry in found if made[entry.document_id] >= to_text(oldest)]
+    held = sum(entry.size for entry in listed if entry.here)
+    room = min(rule.most_bytes, policy.quota - (count_bytes(conn) - held))
+    chosen = []
+    for entry in listed:
+        if entry.size <= room:
+            room -= entry.size
+            if not entry.here or _is_old(entry, policy, now):
+                chosen.append(entry)
+    return chosen
+
+
+def _is_old(entry: Entry, policy: CachePolicy, now: float) -> bool:
+    """Return whether so little of a copy's life is left that it is to be confirmed or fetched again."""
+    expires = entry.expires_at(policy)
+    life = min(entry.ttl_at_fetch or policy.ttl, policy.ttl)
+    return expires is not None and expires - now < life * REFRESH_SHARE
 
 
 def read_received(conn: apsw.Connection, document_id: str) -> int:
@@ -335,12 +372,15 @@ def purge_expired(conn: apsw.Connection, policy: CachePolicy, now: float, confir
 
 
 def keep_quota(conn: apsw.Connection, policy: CachePolicy) -> int:
-    """Evict the least recently used copies that are not pinned until the rest fits; returns how many."""
+    """Evict the least recently used copies that are not pinned until the rest fits; returns how many.
+
+    What came beforehand and nobody has opened goes first.
+    """
     total = count_bytes(conn)
     evicted = 0
     rows: list[tuple[Any, ...]] = conn.execute(
         "SELECT d.document_id, length(b.content) FROM documents d JOIN blobs b USING (document_id) WHERE NOT d.pinned"
-        " ORDER BY max(coalesce(d.opened_at, 0), d.fetched_at), d.document_id"
+        " ORDER BY d.wanted OR d.opened_at IS NOT NULL, max(coalesce(d.opened_at, 0), d.fetched_at), d.document_id"
     ).fetchall()
     for document_id, size in rows:
         if total <= policy.quota:

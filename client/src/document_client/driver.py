@@ -21,9 +21,10 @@ from .account import Account
 from .answers import Answer, Transfer
 from .cycle import Cycle, Report, Steps
 from .errors import AnotherSyncRuns
-from .http import PART_BYTES, Connection
+from .http import Connection
 from .localdb import transaction
-from .policy import parse_policy, verify_policy
+from .pieces import Pieces
+from .policy import CachePolicy, parse_policy, verify_policy
 from .processes import is_alive, started
 from .sync import run_cycle
 
@@ -314,10 +315,16 @@ class Driver:
             templates.touch(self._account.cache, now, cache_control=effect.cache_control)
 
     def _on_ReadWanted(self, effect: fx.ReadWanted) -> list[fx.Wanted]:
+        return self._planned(cache.read_wanted)
+
+    def _on_ReadBeforehand(self, effect: fx.ReadBeforehand) -> list[fx.Wanted]:
+        return self._planned(cache.read_beforehand)
+
+    def _planned(self, read: Callable[[Any, CachePolicy, float], list[cache.Entry]]) -> list[fx.Wanted]:
         db = self._account.cache
         wanted = [
             fx.Wanted(e.document_id, e.size, e.sha256, e.here, cache.read_received(db, e.document_id))
-            for e in cache.read_wanted(db, self._account.policy(), self._account.clock().estimate)
+            for e in read(db, self._account.policy(), self._account.clock().estimate)
         ]
         left = [document.size - document.received for document in wanted if not document.here]
         self._observe(Progress("plan", "", len(left), sum(left)))
@@ -405,38 +412,23 @@ class Driver:
         document = effect.document
         db = self._account.cache
         offset = 0 if document.here else cache.read_received(db, document.document_id)
-        waiting = bytearray()
-        begin = offset
-
-        def write() -> None:
-            nonlocal begin
-            if not waiting:
-                return
-            with transaction(db):
-                if begin == 0:
-                    cache.drop_parts(db, document.document_id)
-                cache.add_part(db, document.document_id, begin, bytes(waiting))
-            begin += len(waiting)
-            waiting.clear()
-            self._keep_lease()
-            self._observe(Progress("receive", document.document_id, begin, document.size))
-
-        def keep(start: int, piece: bytes) -> None:
-            nonlocal begin
-            if start != begin + len(waiting):
-                # The server began again from the start.
-                waiting.clear()
-                begin = start
-            waiting.extend(piece)
-            if len(waiting) >= PART_BYTES:
-                write()
-
         if offset >= document.size and not document.here and offset:
             return Transfer("complete")
+
+        def store(start: int, content: bytes) -> None:
+            with transaction(db):
+                if start == 0:
+                    cache.drop_parts(db, document.document_id)
+                cache.add_part(db, document.document_id, start, content)
+            self._keep_lease()
+            self._observe(Progress("receive", document.document_id, start + len(content), document.size))
+
+        pieces = Pieces(offset, store)
+        etag, here = document.sha256, document.here
         transfer = self._connection.download(
-            effect.url, offset=offset, size=document.size, etag=document.sha256, have_all=document.here, keep=keep
+            effect.url, offset=offset, size=document.size, etag=etag, have_all=here, keep=pieces.keep
         )
-        write()
+        pieces.write()
         return transfer
 
     def _on_RefreshToken(self, effect: fx.RefreshToken) -> bool:

@@ -210,6 +210,11 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBeforehand(Effect):
+    """→ what the policy's prefetch rule wants fetched or confirmed, as a list of ``Wanted``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Complete(Effect):
     """Verify a finished download and make it visible → True when length and SHA-256 agreed."""
 

@@ -23,8 +23,6 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 # A page of changes or a template's definition; a larger "JSON" answer is not one of ours.
 MAX_JSON_BYTES = 16 * 1024 * 1024
-# Written to the disk piece by piece: at 64 kbit/s a cut loses at most eight seconds of work.
-PART_BYTES = 64 * 1024
 _MAX_REDIRECTS = 3
 # The seam at which tests put a model of a server.
 Transport = httpx2.BaseTransport

@@ -15,3 +15,13 @@ def new_mutation_id() -> str:
     import uuid
 
     return str(uuid.uuid4())
+
+
+def made_at(identifier: str) -> float | None:
+    """Return when an id was made, in seconds since 1970, as the ULID in it says; None when there is none in it."""
+    from ulid import ULID
+
+    try:
+        return float(ULID.from_str(identifier.partition("_")[2]).timestamp)
+    except ValueError:
+        return None

@@ -20,11 +20,23 @@ DEFAULT_QUOTA_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class PrefetchRule:
+    """Which documents of the caller's feed come before anybody asks: of these categories (none: all), so many days old.
+
+    ``most_bytes`` bounds them all together, those that are here already included.
+    """
+
+    categories: tuple[str, ...]
+    days: float
+    most_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CachePolicy:
     """The limits in force. Times in seconds, sizes in bytes.
 
     ``on_expiry``: "hide" keeps the hidden bytes for the grace time, "delete" does not. ``stamp_prints``: printed copies
-    carry "printed offline, copy n, as of …".
+    carry "printed offline, copy n, as of …". ``prefetch``: what comes beforehand, nothing when None.
     """
 
     version: int = 0
@@ -34,6 +46,7 @@ class CachePolicy:
     quota: int = DEFAULT_QUOTA_BYTES
     on_expiry: str = "hide"
     stamp_prints: bool = False
+    prefetch: PrefetchRule | None = None
 
     def shortened(self, ttl: float | None) -> CachePolicy:
         """Return the policy with a local time to live, which may only shorten."""
@@ -53,12 +66,20 @@ def parse_policy(wire: Mapping[str, Any]) -> CachePolicy:
             quota=int(wire.get("quotaBytes") or DEFAULT_QUOTA_BYTES),
             on_expiry=str(wire.get("onExpiry") or "hide"),
             stamp_prints=bool(wire.get("stampPrints")),
+            prefetch=_parse_prefetch(wire.get("prefetch")),
         )
-    except (KeyError, TypeError) as failure:
+    except (KeyError, TypeError, AttributeError) as failure:
         raise ValueError("the cache policy lacks a member") from failure
     if min(policy.ttl, policy.lease, policy.quota) < 0:
         raise ValueError("the cache policy has a negative limit")
     return policy
+
+
+def _parse_prefetch(wire: Mapping[str, Any] | None) -> PrefetchRule | None:
+    if wire is None:
+        return None
+    categories = tuple(str(category) for category in wire.get("categories") or ())
+    return PrefetchRule(categories, float(wire["days"]), int(wire["maxBytes"]))
 
 
 def verify_policy(wire: Mapping[str, Any], tenant: str, keys: Mapping[str, str]) -> bool:

@@ -11,11 +11,13 @@ from .cycle import Cycle, Steps, exchange, heed_epoch, stop_for
 from .effects import (
     ApplyPage,
     Complete,
+    CountDue,
     DropParts,
     FailDelivery,
     Fetch,
     Get,
     Post,
+    ReadBeforehand,
     ReadCursor,
     ReadListTag,
     ReadMissingVersions,
@@ -148,8 +150,23 @@ def download(cycle: Cycle) -> Steps:
     cycle.report.done += yield Reconcile()
 
 
-def _fetch(cycle: Cycle, document: Wanted) -> Steps:
-    """Fetch or confirm one document, resuming what is cut; the signed URL is asked for just before its use."""
+def fetch_beforehand(cycle: Cycle) -> Steps:
+    """Fetch what the policy wants here before anybody asks, last of all: what people add meanwhile goes first."""
+    planned: list[Wanted] = yield ReadBeforehand()
+    for document in planned:
+        if (yield CountDue(tuple(cycle.tried))):
+            return
+        if _fits_budget(cycle, document):
+            yield from _fetch(cycle, document, beforehand=True)
+        if cycle.stopped:
+            return
+
+
+def _fetch(cycle: Cycle, document: Wanted, *, beforehand: bool = False) -> Steps:
+    """Fetch or confirm one document, resuming what is cut; the signed URL is asked for just before its use.
+
+    ``beforehand``: nobody asked for it, so that any refusal of it is its end here and no reason to stop.
+    """
     document_id = document.document_id
     url: str | None = None
     for _ in range(RESUMES):
@@ -157,7 +174,7 @@ def _fetch(cycle: Cycle, document: Wanted) -> Steps:
             path = f"/v1/documents/{quote(document_id, safe='')}/download-url"
             answer = yield from exchange(cycle, Post(path, b"{}"))
             judged = judge(answer, cycle.clock())
-            if judged.verdict is Verdict.REFUSED and answer.status in (404, 409, 410):
+            if judged.verdict is Verdict.REFUSED and (beforehand or answer.status in (404, 409, 410)):
                 yield FailDelivery(document_id, judged.code, judged.told, judged.code == WITHDRAWN)
                 return
             body = answer.body if judged.verdict is Verdict.ACCEPTED and isinstance(answer.body, dict) else {}

@@ -1,8 +1,8 @@
 """The sync engine: one cycle as a pure state machine (contract §4).
 
-    begin ──> withdrawals ──> drain ──> changes ──> versions ──> downloads ──> audit ──> (new work? again) ──> end
-                   │            │          │                         │           │
-                   └────────────┴──────────┴──── a reason to stop ───┴───────────┴────────────────────> end
+    begin ──> withdrawals ──> drain ──> changes ──> versions ──> downloads ──> audit ──> prefetch ──> (new work? again)
+                   │            │          │                         │           │          │                   │
+                   └────────────┴──────────┴──── a reason to stop ───┴───────────┴──────────┴─────────> end <───┘
 
 ``cycle`` is a generator: it yields effects (``effects``) and is sent their outcomes; it opens no file and no socket,
 and reads time and randomness only through what it is given. Dropping it between any two effects is a crash, and loses
@@ -39,7 +39,7 @@ from .effects import (
     RefreshToken,
 )
 from .reactions import Judged, Verdict, backoff, epoch_of, judge, judge_request
-from .receiving import download, pull_changes, pull_templates, pull_versions
+from .receiving import download, fetch_beforehand, pull_changes, pull_templates, pull_versions
 
 JOBS = "/v1/documents/render-jobs"
 # Contract §2: up to 50 full requests. The bytes are half of what the service takes in one body; at 64 kbit/s they are
@@ -75,7 +75,7 @@ def run_cycle(cycle: Cycle) -> Steps:
 
 
 def _round(cycle: Cycle, began: Began) -> Steps:
-    stages = (settle_withdrawals, drain, pull_changes, pull_versions, download, send_audit)
+    stages = (settle_withdrawals, drain, pull_changes, pull_versions, download, send_audit, fetch_beforehand)
     for stage in stages:
         if stage is pull_versions and not began.has_catalogue:
             yield from pull_templates(cycle)

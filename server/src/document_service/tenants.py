@@ -34,7 +34,10 @@ class Sealer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a tenant decides besides its ``branding``; kept as JSON beside its row. Durations are whole seconds."""
+    """What a tenant decides besides its ``branding``; kept as JSON beside its row. Durations are whole seconds.
+
+    ``prefetch`` is the wire form of the cache policy's rule, empty when devices fetch nothing before they are asked.
+    """
 
     time_zone: str = "Asia/Kabul"
     digits: str = "latin"
@@ -46,6 +49,7 @@ class Profile:
     quota_bytes: int | None = None
     on_expiry: str = "hide"
     stamp_prints: bool = False
+    prefetch: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -79,6 +83,7 @@ class Tenant:
             "quotaBytes": self.profile.quota_bytes or DEFAULT_QUOTA_BYTES,
             "onExpiry": self.profile.on_expiry,
             "stampPrints": self.profile.stamp_prints,
+            "prefetch": self.profile.prefetch or None,
         }
 
 

@@ -207,6 +207,14 @@ class Revocation(Shape):
     reason: str
 
 
+class PrefetchRule(Shape):
+    """Which documents of its feed a device fetches beforehand: of these categories (none: all), so many days old."""
+
+    categories: list[str]
+    days: int
+    max_bytes: int
+
+
 class CachePolicy(Shape):
     """How long and how much a device may keep; signed by the service (contract §4)."""
 
@@ -217,6 +225,7 @@ class CachePolicy(Shape):
     quota_bytes: int
     on_expiry: str
     stamp_prints: bool
+    prefetch: PrefetchRule | None
     signature: str
 
 

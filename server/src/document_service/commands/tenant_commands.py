@@ -12,6 +12,9 @@ from document_service.commands.options import Options, run, setting_options
 from document_service.commands.owner import owner_transaction
 from document_service.settings import Settings, parse_duration
 
+# Half an hour of a link of 64 kbit/s, which a device spends once and while nothing else waits.
+DEFAULT_PREFETCH_BYTES = 16 * 1024 * 1024
+
 
 def _seconds(text: str | None, option: str) -> int | None:
     if text is None:
@@ -83,6 +86,28 @@ def tenant() -> None:
 @click.option("--lease", help="How long a device works without contact, such as 14d.")
 @click.option("--cache-quota", type=int, help="Bytes of a device's document cache.")
 @click.option(
+    "--on-expiry",
+    type=click.Choice(["hide", "delete"]),
+    help="Whether a device keeps the hidden bytes of an expired copy for a confirmation (72 hours at most).",
+)
+@click.option(
+    "--prefetch-days",
+    type=click.IntRange(1, 365),
+    help="Devices fetch documents up to so many days old before anybody asks.",
+)
+@click.option(
+    "--prefetch-category",
+    "prefetch_categories",
+    multiple=True,
+    help="Only documents of this category; repeat it. All when none is named.",
+)
+@click.option(
+    "--prefetch-bytes",
+    type=click.IntRange(min=1),
+    help=f"At most so many bytes of them together; {DEFAULT_PREFETCH_BYTES} when not given.",
+)
+@click.option("--no-prefetch", is_flag=True, help="Devices fetch only what their users asked for.")
+@click.option(
     "--stamp-prints/--no-stamp-prints",
     default=None,
     help='Devices put "printed offline, copy n, as of ..." on the copies that they print.',
@@ -126,7 +151,9 @@ def create(
         "cache_ttl_seconds": _seconds(given["cache_ttl"], "--cache-ttl"),
         "lease_seconds": _seconds(given["lease"], "--lease"),
         "quota_bytes": given["cache_quota"],
+        "on_expiry": given["on_expiry"],
         "stamp_prints": given["stamp_prints"],
+        "prefetch": _prefetch(given),
     }
     settings = options.begin()
 
@@ -157,6 +184,25 @@ def create(
     shown = run(apply())
     lacks = "" if shown["fhirUrl"] else "; it has no FHIR server yet: give --fhir-url before the first document"
     click.echo(json.dumps(shown) if as_json else f"tenant {tenant_id} is ready{lacks}")
+
+
+def _prefetch(given: dict[str, Any]) -> dict[str, Any] | None:
+    """The prefetch rule that the options name; empty for none, None when they leave it as it is."""
+    from document_service.templates import CATEGORIES
+
+    days, categories, size = given["prefetch_days"], given["prefetch_categories"], given["prefetch_bytes"]
+    if given["no_prefetch"]:
+        if days or categories or size:
+            raise click.BadParameter("it goes with no other option of prefetch", param_hint="--no-prefetch")
+        return {}
+    if days is None:
+        if categories or size:
+            raise click.BadParameter("say how old the documents may be", param_hint="--prefetch-days")
+        return None
+    unknown = sorted(set(categories) - set(CATEGORIES))
+    if unknown:
+        raise click.BadParameter(f"allowed are {', '.join(CATEGORIES)}", param_hint="--prefetch-category")
+    return {"categories": sorted(set(categories)), "days": days, "maxBytes": size or DEFAULT_PREFETCH_BYTES}
 
 
 def _looks(given: dict[str, Any]) -> dict[str, Any]:
