@@ -256,6 +256,18 @@ def test_a_server_that_is_not_there_is_named_at_sign_in(clinic: Clinic) -> None:
     assert "queue" not in err
 
 
+def test_status_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """Each of these costs as much as the whole look into the files; `status` must answer at once."""
+    heavy = "email.utils importlib.resources httpx2 ssl rich rfc8785 webbrowser document_client.reactions"
+    script = (
+        "import sys\nfrom document_client.__main__ import main\n"
+        f"main(['status', '--home', {str(tmp_path)!r}])\n"
+        f"print([name for name in {heavy.split()!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_verb_that_is_not_there_gets_a_hint(clinic: Clinic) -> None:
     code, _, err = clinic.run("docter")
     assert code == 64

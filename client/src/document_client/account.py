@@ -19,18 +19,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import apsw
 
 from . import audit, cache, feed, requests
-from .answers import Answer
 from .clock import Reading, TimeSource, make_contact, read_clock, to_text
 from .errors import LocalFileUnreadable, QueueSetAside, SignInNeeded, StorageProblem
 from .files import make_folder, write_private
 from .localdb import is_readable, open_sealed, remove_files, set_aside, transaction
 from .policy import CachePolicy
 from .vault import Vault
+
+if TYPE_CHECKING:
+    from .answers import Answer
 
 # Reading the clock is remembered at this grain: writing it on every command would wear flash memory for nothing.
 _HIGHEST_GRAIN_SECONDS = 5.0
@@ -141,8 +143,7 @@ class Account:
 
     def is_locked(self, reading: Reading, policy: CachePolicy) -> bool:
         """Return whether the cache is locked: no contact for longer than the lease."""
-        contact, _ = feed.read_contact(self.cache)
-        return contact is not None and reading.now - contact.server_time > policy.lease
+        return reading.confirmed is not None and reading.now - reading.confirmed > policy.lease
 
     def note_contact(self, server_time: float, asked: float | None) -> None:
         """Record an authenticated server time, asked for at a monotonic reading; inside a transaction of the cache."""

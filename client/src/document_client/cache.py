@@ -124,7 +124,10 @@ def read_entries(conn: apsw.Connection) -> list[Entry]:
 
 def read_entry(conn: apsw.Connection, document_id: str) -> Entry | None:
     """Return one entry by document id or by its number, or None."""
-    found = _entries(conn, "WHERE d.document_id = ?1 OR json_extract(d.body, '$.number') = ?1", (document_id,))
+    found = _entries(conn, "WHERE d.document_id = ?", (document_id,))
+    if not found:
+        # No index helps here: the numbers are read only when the text is no id.
+        found = _entries(conn, "WHERE json_extract(d.body, '$.number') = ?", (document_id,))
     return found[0] if found else None
 
 

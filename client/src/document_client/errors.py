@@ -366,3 +366,12 @@ class ServerAddressWrong(Misconfigured):
 class HomeUnusable(Misconfigured):
     code = "HOME_UNUSABLE"
     title = "The home folder of the client cannot be used."
+
+
+# --- What the service says ------------------------------------------------------------------------------------
+
+
+def join_detail(title: object, detail: object) -> str:
+    """Return a problem's title followed by its detail, when that says more; either may be missing."""
+    first, more = str(title or ""), str(detail or "")
+    return first if not more or more in first else f"{first} {more}".strip()

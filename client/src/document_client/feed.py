@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -100,8 +101,14 @@ def note_policy_problem(conn: apsw.Connection, problem: str) -> None:
 def read_policy(conn: apsw.Connection) -> CachePolicy:
     """Return the policy in force here: the last verified one, or the defaults, shortened by the local setting."""
     wire, local_ttl = single_row(conn, "SELECT policy, local_ttl FROM feed")
-    policy = parse_policy(json.loads(wire)) if wire else CachePolicy()
+    policy = _parsed(wire) if wire else CachePolicy()
     return policy.shortened(local_ttl)
+
+
+@lru_cache(maxsize=8)
+def _parsed(wire: str) -> CachePolicy:
+    """Return the policy of a stored text; it is asked for several times in each command and seldom changes."""
+    return parse_policy(json.loads(wire))
 
 
 def read_policy_problem(conn: apsw.Connection) -> str | None:

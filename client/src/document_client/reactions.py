@@ -20,6 +20,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 
 from .answers import Answer
+from .errors import join_detail
 
 # Full jitter between one second and five minutes (contract §4).
 SHORTEST_BACKOFF = 1.0
@@ -144,9 +145,3 @@ def _detail_of(body: dict[str, object]) -> str:
     listed = errors if isinstance(errors, list) else []
     named = [f"{e.get('pointer') or '/'}: {e.get('title')}" for e in listed if isinstance(e, dict)]
     return join_detail(str(body.get("detail") or ""), "; ".join(named))
-
-
-def join_detail(title: object, detail: object) -> str:
-    """Return a problem's title followed by its detail, when that says more; either may be missing."""
-    first, more = str(title or ""), str(detail or "")
-    return first if not more or more in first else f"{first} {more}".strip()

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import apsw
 
 from . import withdrawals
-from .reactions import join_detail
+from .errors import join_detail
 
 State = Literal["queued", "sending", "acknowledged", "done", "quarantined", "failed", "discarded"]
 PENDING: tuple[State, ...] = ("queued", "sending")

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
 LANGUAGES = ("fa-AF", "ps-AF")
@@ -53,4 +52,7 @@ def _isolated(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _words() -> Any:
+    # Most commands say nothing in another language, and `status` must answer at once.
+    from importlib.resources import files
+
     return json.loads(files("document_client").joinpath("words.json").read_bytes())
