@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from client_device import FORM
-from document_client import DocumentClient, vault
+from document_client import DocumentClient, rootkey
 from document_client.model import Model
 
 PASSPHRASE = "correct horse"
@@ -96,14 +96,14 @@ class Drill:
     def begin(self) -> None:
         """Sign in and start the process that the commands are forked from."""
         # A vault that opens quickly: the moments shall fall into the work on queue, cache and outbox.
-        before = vault.ARGON2_MEMORY_KIB, vault.ARGON2_PASSES, vault.ARGON2_LANES
-        vault.ARGON2_MEMORY_KIB, vault.ARGON2_PASSES, vault.ARGON2_LANES = 64, 1, 1
+        before = rootkey.ARGON2_MEMORY_KIB, rootkey.ARGON2_PASSES, rootkey.ARGON2_LANES
+        rootkey.ARGON2_MEMORY_KIB, rootkey.ARGON2_PASSES, rootkey.ARGON2_LANES = 64, 1, 1
         try:
             with DocumentClient(self.home, passphrase=PASSPHRASE) as client:
                 client.login(self.url, self.model.token("clinic", "dr.a"))
                 client.templates()
         finally:
-            vault.ARGON2_MEMORY_KIB, vault.ARGON2_PASSES, vault.ARGON2_LANES = before
+            rootkey.ARGON2_MEMORY_KIB, rootkey.ARGON2_PASSES, rootkey.ARGON2_LANES = before
         environment = {
             **os.environ,
             "DOCUMENTS_HOME": str(self.home),
