@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from document_service.exact_json import dumps_exact, loads_exact
-from document_service.render_jobs import RenderRequest, open_sealed_part
+from document_service.render_requests import RenderRequest, open_sealed_part
 
 REQUEST = RenderRequest("tv_1", "p1", None, {}, "en")
 

@@ -136,6 +136,7 @@ def all_commands() -> click.Group:
     """The command with everything below it."""
     from document_service.commands import (
         audit_commands,
+        job_commands,
         operators,
         pin_commands,
         retention_commands,
@@ -148,7 +149,7 @@ def all_commands() -> click.Group:
     cli.add_command(template_commands.template)
     for verb in pin_commands.COMMANDS:
         template_commands.template.add_command(verb)
-    for module in (operators, audit_commands, store_commands, retention_commands):
+    for module in (operators, audit_commands, job_commands, store_commands, retention_commands):
         for command in module.COMMANDS:
             cli.add_command(command)
     return cli

@@ -23,7 +23,8 @@ from document_service.errors import (
     TranslationNotAccepted,
 )
 from document_service.keys import KeyStore
-from document_service.render_jobs import Job, RenderRequest
+from document_service.render_jobs import Job
+from document_service.render_requests import RenderRequest
 from document_service.templates import Version, parsed, show_in_use, show_version
 from document_service.tenants import Tenant
 from document_service.tokens import Caller

@@ -24,14 +24,12 @@ worker was thought dead cannot finish a job that another attempt has taken over.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import takewhile
 from typing import Any
-
-import rfc8785
 
 from document_service import access, changes, identifiers
 from document_service.access import Subject
@@ -43,6 +41,8 @@ from document_service.errors import (
     NotFound,
     ServiceError,
 )
+from document_service.numbering import NEXT_NUMBER
+from document_service.render_requests import RenderRequest
 from document_service.tokens import Caller
 
 #: Whoever waits for a synchronous job listens here; the payload is its id. Asynchronous jobs are not announced: a
@@ -55,8 +55,15 @@ FINGERPRINT_VERSION = 1
 #: A failure that may pass is tried this often in all (contract §3).
 TRIES = 3
 
-#: Waiting time before the second and the third try: long enough for a restart, short for a nurse who waits.
-BACKOFF = (timedelta(seconds=2), timedelta(seconds=8))
+#: Seconds before the second and the third try: a dropped connection passes in the first pause and a restart of a FHIR
+#: server mostly in the second. A nurse who waits learns within half a minute that a person is needed.
+BACKOFF = (2.0, 15.0)
+
+#: Jobs that failed together do not come back together: each pause is up to this share shorter or longer.
+JITTER = 0.25
+
+#: A server may ask for a longer pause (Retry-After); for more than this it is taken to be down, and the tries go on.
+LONGEST_PAUSE = 60.0
 
 #: Starts that end without any answer (the worker was killed each time) before a job is taken for poison. Eight are
 #: more than the restarts of a bad day, and at a takeover in 15 s the job ends within two minutes.
@@ -78,76 +85,6 @@ SERVICE_LOST = "SERVICE_LOST"
 #: a server of its own, its restart is nothing that a job could bring about.
 _CUT_OFF = """(status = 'running' AND started_at < pg_postmaster_start_time()
                AND coalesce(current_setting('document.earlier_end', true), 'cut') = 'cut')"""
-
-
-@dataclass(frozen=True, slots=True)
-class RenderRequest:
-    """The content of a request, as it was sent; numbers of ``inputs`` are Decimal or int as written."""
-
-    template_version_id: str
-    patient_id: str
-    encounter_id: str | None
-    inputs: dict[str, Any]
-    locale: str
-    not_after: datetime | None = None
-    not_after_text: str | None = None
-    patient_check: dict[str, Any] | None = None
-
-    def content(self) -> bytes:
-        """What is compared between replays: every field but requestedAt, absent = null, canonical JSON."""
-        return rfc8785.dumps(
-            _plain(
-                {
-                    "templateVersionId": self.template_version_id,
-                    "patientId": self.patient_id,
-                    "encounterId": self.encounter_id,
-                    "inputs": self.inputs,
-                    "locale": self.locale,
-                    "notAfter": self.not_after_text,
-                    "patientCheck": _without_nulls(self.patient_check),
-                }
-            )
-        )
-
-    def sealed_part(self) -> bytes:
-        """The part that may name the patient, as JSON that keeps every digit."""
-        return json.dumps({"inputs": _plain(self.inputs), "patientCheck": self.patient_check}).encode()
-
-
-def open_sealed_part(plain: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Inputs and patientCheck from ``RenderRequest.sealed_part``."""
-    stored = json.loads(plain)
-    return _untagged(stored["inputs"]), stored["patientCheck"]
-
-
-def _without_nulls(check: dict[str, Any] | None) -> dict[str, Any] | None:
-    kept = {key: value for key, value in (check or {}).items() if value is not None}
-    return kept or None
-
-
-def _plain(value: Any) -> Any:
-    """Make decimals comparable as they were written: 1.10 and 1.1 are different content.
-
-    A member whose own name begins as the mark of a number does gets one more U+0000, so that no text is taken for one.
-    """
-    if isinstance(value, dict):
-        return {f"\0{key}" if key.startswith("\0") else key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53):
-        return {"\u0000number": str(value)}
-    return value
-
-
-def _untagged(value: Any) -> Any:
-    if isinstance(value, dict):
-        if set(value) == {"\u0000number"}:
-            text = value["\u0000number"]
-            return int(text) if text.lstrip("-").isdigit() else Decimal(text)
-        return {key.removeprefix("\0"): _untagged(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_untagged(item) for item in value]
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +133,6 @@ _COLUMNS = ", ".join(name for name in Job.__dataclass_fields__)
 
 #: Puts the row of the CTE ``job`` into the feed, in the statement that writes it.
 _ANNOUNCE = changes.recorded_from("job", "'job'", "id", "facility_ids", "created_by")
-
-#: The next number of a tenant's year, e.g. 2025-000017.
-_NEXT_NUMBER = """INSERT INTO document_numbers AS n (tenant_id, year, last) SELECT {tenant}, {year}::integer, 1 {source}
-    ON CONFLICT (tenant_id, year) DO UPDATE SET last = n.last + 1
-    RETURNING year || '-' || lpad(last::text, greatest(6, length(last::text)), '0') AS text"""
 
 
 def _from_row(row: Any) -> Job:
@@ -327,6 +259,54 @@ async def lookup(connection: Connection, caller: Caller, client_mutation_ids: li
     return {job.client_mutation_id: job for job in map(_from_row, rows) if job.visible_to(caller)}
 
 
+async def count_failed(connection: Connection, tenant_id: str, since: datetime) -> dict[str, int]:
+    """How many jobs of a tenant failed since then and are failed still, by the code of the cause; the most first."""
+    rows = await connection.fetch(
+        """SELECT error_code, count(*) AS number FROM document_render_jobs
+           WHERE tenant_id = $1 AND status = 'failed' AND purged_at IS NULL AND finished_at >= $2
+           GROUP BY error_code ORDER BY number DESC, error_code""",
+        tenant_id,
+        since,
+    )
+    return {row["error_code"]: row["number"] for row in rows}
+
+
+async def list_failed(connection: Connection, tenant_id: str, code: str, since: datetime) -> list[tuple[str, bool]]:
+    """The jobs of a tenant that failed with ``code`` since then, oldest first, each with whether the same was asked
+    for again since: under another id, with equal content, and waiting, done, or failed for the same cause.
+
+    Of equal requests only the newest may be tried again, or a patient would have the same document twice.
+    """
+    rows = await connection.fetch(
+        """SELECT id, EXISTS (
+               SELECT FROM document_render_jobs newer
+               WHERE newer.tenant_id = j.tenant_id AND newer.fingerprint = j.fingerprint
+                   AND newer.fingerprint_version = j.fingerprint_version AND newer.id > j.id
+                   AND (newer.status <> 'failed' OR newer.error_code = $2)) AS asked_again
+           FROM document_render_jobs j
+           WHERE tenant_id = $1 AND status = 'failed' AND error_code = $2 AND purged_at IS NULL AND finished_at >= $3
+           ORDER BY id""",
+        tenant_id,
+        code,
+        since,
+    )
+    return [(row["id"], row["asked_again"]) for row in rows]
+
+
+async def lock(connection: Connection, tenant_id: str, job_id: str) -> Job:
+    """Read a job for update, whoever asks. Owner role.
+
+    Raises:
+        NotFound: the tenant has none such.
+    """
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM document_render_jobs WHERE tenant_id = $1 AND id = $2 FOR UPDATE", tenant_id, job_id
+    )
+    if row is None:
+        raise NotFound()
+    return _from_row(row)
+
+
 async def retry(connection: Connection, job: Job) -> Job:
     """Start the next generation of a failed job that was read for update; the caller enqueues it.
 
@@ -378,12 +358,12 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
     document number is taken once per job, at its first attempt, from the tenant's counter of the year.
     """
     # The row is locked before the number is taken: of two starts at once the later sees the number of the earlier.
-    numbering = _NEXT_NUMBER.format(tenant="current_tenant()", year="$2", source="FROM unfinished WHERE unnumbered")
+    number = NEXT_NUMBER.format(tenant="current_tenant()", year="$2", source="FROM unfinished WHERE unnumbered")
     row = await connection.fetchrow(
         f"""WITH unfinished AS (
                 SELECT id AS job_id, document_number IS NULL AS unnumbered FROM document_render_jobs
                 WHERE tenant_id = current_tenant() AND id = $1 AND status IN ('queued', 'running') FOR UPDATE),
-            number AS ({numbering})
+            number AS ({number})
             UPDATE document_render_jobs SET status = 'running', attempts = attempts + 1, started_at = now(),
                 unanswered_starts = unanswered_starts + CASE WHEN {_CUT_OFF} THEN 0 ELSE 1 END,
                 attempt_causes = CASE status WHEN 'running' THEN attempt_causes || jsonb_build_object(
@@ -401,14 +381,6 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
         return None
     job = _from_row(row)
     return Attempt(job, job.attempts, row["request_sealed"], row["unanswered_starts"])
-
-
-async def next_number(connection: Connection, tenant_id: str) -> str:
-    """Take the tenant's next document number; a transaction that rolls back leaves a gap at most."""
-    number: str = await connection.fetchval(
-        _NEXT_NUMBER.format(tenant="$1", year="$2", source=""), tenant_id, datetime.now(UTC).year
-    )
-    return number
 
 
 async def finish(connection: Connection, attempt: Attempt, document_id: str, facility_id: str | None) -> Job | None:
@@ -486,10 +458,19 @@ async def fail(connection: Connection, attempt: Attempt, error: ServiceError, fi
     if row is None:
         return Failure(recorded=False)
     if row["status"] == "queued":
-        return Failure(recorded=True, again_after=BACKOFF[min(attempt.job.transient_failures, len(BACKOFF) - 1)])
+        return Failure(recorded=True, again_after=pause_before_next(error, attempt.job.transient_failures))
     await _announce(connection, _from_row(row))
     await _wake(connection, attempt)
     return Failure(recorded=True)
+
+
+def pause_before_next(error: ServiceError, failures: int) -> timedelta:
+    """How long to wait before the next try, after ``failures`` earlier ones."""
+    seconds = BACKOFF[min(failures, len(BACKOFF) - 1)] * random.uniform(1 - JITTER, 1 + JITTER)
+    asked = error.headers.get("Retry-After", "")
+    if asked.isascii() and asked.isdigit():
+        seconds = max(seconds, min(float(asked), LONGEST_PAUSE))
+    return timedelta(seconds=seconds)
 
 
 def _cause(attempt: Attempt, code: str, seconds: float) -> str:

@@ -36,6 +36,7 @@ from document_service.exact_json import dumps_exact
 from document_service.fhir import FhirSnapshot
 from document_service.queue import TryAgain
 from document_service.render_jobs import Attempt
+from document_service.render_requests import open_sealed_part
 from document_service.runtime import Runtime
 from document_service.telemetry import log, render_seconds
 from document_service.templates import Template, Version, parsed, show_in_use, show_version
@@ -130,7 +131,7 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
     when the job is in the ordinary lane and belongs into the other.
     """
     job, tenant, version = work.attempt.job, work.tenant, work.version
-    inputs, patient_check = render_jobs.open_sealed_part(
+    inputs, patient_check = open_sealed_part(
         runtime.keys.unseal(tenant.tenant_id, "render-request", work.attempt.request_sealed)
     )
     snapshot = await _read_fhir(runtime, work, inputs)
@@ -327,7 +328,8 @@ async def _record_failure(runtime: Runtime, work: Work, error: ServiceError, sec
                     outcome="failure",
                     job_id=job.id,
                     patient_id=job.patient_id,
-                    detail={"code": error.code},
+                    # The account of the number, when the job and its row are gone: every gap has one.
+                    detail={"code": error.code, "number": job.document_number},
                 ),
             )
             await queue.release(connection, job.tenant_id, job.lane)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from document_service import audit, documents, identifiers, patient_access, render_jobs, tenants, uploads
+from document_service import audit, documents, identifiers, numbering, patient_access, tenants, uploads
 from document_service.access import Subject
 from document_service.database import Connection, system_transaction, tenant_transaction
 from document_service.errors import (
@@ -121,7 +121,7 @@ async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Ver
         document = documents.Document(
             tenant_id=upload.tenant_id,
             id=identifiers.new("document"),
-            number=await render_jobs.next_number(connection, upload.tenant_id),
+            number=await numbering.next_number(connection, upload.tenant_id),
             kind="uploaded",
             status="current",
             category=upload.category,

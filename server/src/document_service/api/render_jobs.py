@@ -25,7 +25,7 @@ from document_service.errors import (
     ServiceError,
     TooLarge,
 )
-from document_service.render_jobs import RenderRequest
+from document_service.render_requests import RenderRequest
 from document_service.runtime import Runtime
 from document_service.tokens import Caller
 
