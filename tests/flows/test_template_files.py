@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from document_service.commands.json_lines import line_of, lines_of
 from document_service.synthetic import handmade_resources
@@ -68,6 +69,13 @@ def test_what_is_no_json_says_where(tmp_path: Path, text: bytes) -> None:
     assert done.returncode == 65
     assert done.stderr.startswith(f"{file}:1")
     assert "Traceback" not in done.stderr
+
+
+def test_the_schema_that_editors_use_is_the_one_that_checks() -> None:
+    schema = json.loads(run("schema").stdout)
+    validator = Draft202012Validator(schema)
+    assert list(validator.iter_errors(FORM | {"$schema": "definition.schema.json"})) == []
+    assert [error.validator for error in validator.iter_errors(FORM | {"lables": {}})] == ["additionalProperties"]
 
 
 def test_a_preview_of_each_kind(tmp_path: Path) -> None:

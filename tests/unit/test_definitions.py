@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Callable
@@ -178,6 +179,28 @@ def test_all_problems_come_at_once_with_remedies() -> None:
     with pytest.raises(DefinitionInvalid) as caught:
         definitions.parse(changed(("language", 2)))
     assert caught.value.errors[0].pointer == "/language"
+
+
+def test_a_flaw_of_shape_hides_no_problem_of_meaning_and_makes_none() -> None:
+    definition = requisition.definition()
+    del definition["labels"]["fa-AF"]["footer"]
+    definition["bindings"]["birthDate"]["path"] = "%patient.birthDate."
+    definition["bindings"]["requester"]["type"] = "quantty"
+    definition["bindings"]["orders"]["type"] = "collection!"
+    definition["context"]["encounter"]["optinal"] = True
+    definition["sections"][1]["fields"][0]["value"] = "nobody"
+    definition["sections"].append({"type": "para", "text": "x"})
+    assert codes(definition) == {
+        ("/bindings/birthDate/path", "FHIRPATH_SYNTAX"),
+        ("/bindings/orders/type", "VALUE_UNKNOWN"),
+        # Only collections have items; the schema cannot know what was meant.
+        ("/bindings/orders", "MEMBER_UNKNOWN"),
+        ("/bindings/requester/type", "VALUE_UNKNOWN"),
+        ("/context/encounter", "MEMBER_UNKNOWN"),
+        ("/labels/fa-AF", "LABEL_MISSING"),
+        ("/sections/1/fields/0/value", "BINDING_UNKNOWN"),
+        (f"/sections/{len(definition['sections']) - 1}/type", "VALUE_UNKNOWN"),
+    }
 
 
 def test_a_huge_or_deep_definition_is_refused_quickly() -> None:
@@ -399,6 +422,16 @@ def test_a_broken_form_is_answered(path: tuple[str | int, ...], value: Any) -> N
     if not problems:
         definitions.parse(broken)
         definitions.canonical_checksum(broken)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.sampled_from(PATHS), any_json), min_size=2, max_size=5))
+def test_several_flaws_are_answered_together(flaws: list[tuple[tuple[str | int, ...], Any]]) -> None:
+    broken: Any = requisition.definition()
+    for path, value in flaws:
+        with contextlib.suppress(KeyError, IndexError, TypeError):  # An earlier flaw took the place away.
+            broken = _replace(broken, path, lambda _, value=value: value)
+    assert_problems(definitions.check(broken))
 
 
 @settings(max_examples=300, deadline=None)

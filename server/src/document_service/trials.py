@@ -93,7 +93,7 @@ class Subject:
     resources: Mapping[str, Any]
     inputs: Mapping[str, Any]
     inputs_made_up: bool
-    unfilled: tuple[str, ...] = ()
+    unfilled: tuple[tuple[str, str], ...] = ()
     as_of: datetime | None = None
 
 
@@ -214,10 +214,8 @@ class _Attempt:
         self._resources = dict(subject.resources)
 
     async def run(self, pool: TypesettingPool, output: Output) -> TypesetResult | None:
-        for name in self._subject.unfilled:
-            self._warn(
-                f"/context/{name}", "SAMPLE_MISSING", "The record shown has no such resource; try a real patient."
-            )
+        for name, why in self._subject.unfilled:
+            self._warn(f"/context/{name}", "SAMPLE_MISSING", why)
         if self._form.says_unreviewed and self._locale in definitions.unreviewed(self._form.definition):
             self._warn(
                 f"/translations/{self._locale}",

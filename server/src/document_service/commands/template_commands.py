@@ -70,7 +70,7 @@ def _listed(found: tuple[Problem, ...]) -> list[dict[str, str]]:
 @click.group()
 @setting_options
 def template() -> None:
-    """Forms as files: check, preview, import, export."""
+    """Forms as files: schema, check, preview, import, export, diff; pin and unpin of platform forms."""
 
 
 @template.command()
@@ -184,6 +184,15 @@ def _written(output: Path, sheets: tuple[bytes, ...]) -> list[Path]:
     for path, content in zip(paths, sheets, strict=True):
         path.write_bytes(content)
     return paths
+
+
+@template.command()
+@setting_options
+def schema() -> None:
+    """Write the JSON Schema of the template language, for editors to complete and check with, to standard output."""
+    from document_service.definitions import definition_schema
+
+    click.echo(json.dumps(definition_schema(), ensure_ascii=False, indent=2))
 
 
 @template.command("export")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from document_service.definitions.canonical import JsonInvalid, canonical_checksum, canonical_json, read_json
-from document_service.definitions.checks import check, parse
+from document_service.definitions.checks import check, definition_schema, parse
 from document_service.definitions.differences import Difference, compare
 from document_service.definitions.inputs import check_inputs
 from document_service.definitions.model import Binding, ContextEntry, Definition, Page
@@ -24,6 +24,7 @@ __all__ = [
     "check",
     "check_inputs",
     "compare",
+    "definition_schema",
     "parse",
     "read_json",
     "unreviewed",

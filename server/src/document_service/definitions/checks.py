@@ -1,8 +1,8 @@
 """Every problem of a definition at once, each with a JSON pointer, a stable code and the remedy.
 
-The order is structure, schema, then meaning (labels, paths, bindings against sections). Meaning is checked only where
-the schema holds, so that one slip does not bring ten problems. Glyphs and a trial render are the caller's, with
-typesetting.
+The order is structure, schema, then meaning (labels, paths, bindings against sections). Meaning is checked in every
+part that the schema accepts, so that one slip neither brings ten problems nor hides another. Glyphs and a trial render
+are the caller's, with typesetting.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from document_service.definitions.inputs import check_schema, escape_pointer
 from document_service.definitions.model import PROVIDED_BINDINGS, PROVIDED_VARIABLES, Definition, from_json
 from document_service.definitions.searches import check_searches
 from document_service.definitions.sections import check_sections, placeholders
+from document_service.definitions.sound_part import is_about_a_stand_in, sound_part
 from document_service.errors import DefinitionInvalid, Problem
 from document_service.formatting.isolation import UnprintableText, clean
 from document_service.formatting.locales import STANDARD_LABEL_KEYS, STANDARD_WORDS
@@ -144,7 +145,7 @@ def _chooses_members(error: ValidationError) -> bool:
 
 
 def _schema_problems(definition: object) -> Iterator[Problem]:
-    seen: set[Problem] = set()
+    seen: set[tuple[str, str]] = set()
     for found in _validator().iter_errors(definition):
         for error in _leaf_errors(found):
             code, remedy = _REMEDIES.get(str(error.validator), ("SCHEMA", "Correct this part; see the schema."))
@@ -152,9 +153,10 @@ def _schema_problems(definition: object) -> Iterator[Problem]:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             text = remedy.format(names=_member_names(error), value=shown[:300])
             problem = Problem(pointer(tuple(error.absolute_path)), code, text)
-            # jsonschema reports each missing member apart, and each report here names them all.
-            if problem not in seen:
-                seen.add(problem)
+            # jsonschema reports each missing member apart, and each report here names them all. A value that fits no
+            # alternative is reported by each; the first is the widest.
+            if (problem.pointer, code) not in seen:
+                seen.add((problem.pointer, code))
                 yield problem
 
 
@@ -256,14 +258,16 @@ def check(definition: object) -> list[Problem]:
     problems = list(_first(_structure(definition)))
     if problems:
         return problems
-    problems = list(_first(_schema_problems(definition)))
-    if not isinstance(definition, dict):
-        return problems
+    flaws = list(_first(_schema_problems(definition)))
+    if not isinstance(definition, dict) or len(flaws) == MOST_PROBLEMS:
+        return flaws
+    problems = [*flaws]
     if isinstance(definition.get("inputs"), dict):
         problems.extend(check_schema(definition["inputs"]))
-    if not any(problem.code != "INPUTS_SCHEMA" for problem in problems):
+    sound = sound_part(definition, flaws) if flaws else definition
+    if sound is not None:
         for part in (_name_problems, _label_problems, _path_problems, check_searches, check_sections):
-            problems.extend(_first(part(definition)))
+            problems.extend(found for found in _first(part(sound)) if not is_about_a_stand_in(found, sound))
     return sorted(problems, key=lambda problem: _natural(problem.pointer))[:MOST_PROBLEMS]
 
 

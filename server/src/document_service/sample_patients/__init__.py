@@ -48,16 +48,20 @@ _CODED_ELEMENTS: Mapping[str, str] = {
 }
 
 
+_NONE = "The record shown has no such resource; try a real patient."
+_OTHERS = "The record shown has none that this search finds; all of that type are shown instead. Try a real patient."
+
+
 class NoPatient(ValueError):
     """The bundle holds no Patient."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """The resources of a form's context by name, and the names for which the record has nothing."""
+    """The resources of a form's context by name; the names for which the record has not what is meant, and why."""
 
     resources: dict[str, Any]
-    unfilled: tuple[str, ...]
+    unfilled: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,11 @@ class SampleRecord:
     def fill(self, context: Mapping[str, Mapping[str, Any]]) -> Filled:
         """What a read of ``context`` (a definition's, checked) would find in this record.
 
-        A required read that finds nothing is given an empty resource of its type, so that the form can be shown.
+        A search that finds nothing is given all of its type, and a required read an empty resource, so that the form
+        can be shown; ``unfilled`` says so.
         """
         found: dict[str, Any] = {}
-        unfilled: list[str] = []
+        unfilled: list[tuple[str, str]] = []
         waiting = dict(context)
         while waiting:
             ready = {
@@ -87,8 +92,12 @@ class SampleRecord:
             # References that wait for each other are refused elsewhere; here they find nothing.
             for name, entry in (ready or dict(waiting)).items():
                 found[name] = self._found(entry, found)
+                if "search" in entry and not found[name]:
+                    found[name] = self.of_type(entry["search"])
+                    if found[name]:
+                        unfilled.append((name, _OTHERS))
                 if not found[name]:
-                    unfilled.append(name)
+                    unfilled.append((name, _NONE))
                     optional = entry.get("optional", "search" in entry)
                     if not optional:
                         stub = {"resourceType": entry.get("search") or entry["read"], "id": f"sample-{name}"}
@@ -133,7 +142,7 @@ def _codes(value: Any) -> set[str]:
 
 
 def _narrowed(resources: list[Resource], params: Mapping[str, Any]) -> list[Resource]:
-    """The matches of a search; where nothing matches, all of the type: a preview shows the form, not the search."""
+    """The matches of a search by its coded parameters; the others are not looked at."""
     matches = resources
     for name, template in params.items():
         element = _CODED_ELEMENTS.get(name)
@@ -142,7 +151,7 @@ def _narrowed(resources: list[Resource], params: Mapping[str, Any]) -> list[Reso
         texts = template if isinstance(template, list) else [template]
         wanted = {part.rpartition("|")[2] for text in texts for part in str(text).split(",")}
         matches = [one for one in matches if wanted & _codes(one.get(element))]
-    return matches or resources
+    return matches
 
 
 def from_bundle(bundle: Any) -> SampleRecord:
