@@ -146,7 +146,7 @@ class MemoryDisk:
     def postpone(self, effect: fx.Postpone) -> None:
         self.fence()
         row = self.queue.rows.get(effect.cmid)
-        if row is not None and row.state == "sending":
+        if row is not None and row.state in ("queued", "sending"):
             row.state, row.lease, row.tries = "queued", None, row.tries + 1
             row.failures += effect.counted
             row.not_before, row.server_said = effect.not_before, effect.server_said

@@ -418,3 +418,29 @@ def test_the_error_is_a_clients_own(device: Device) -> None:
         device.client.queue.discard("00000000-absent", confirmation="x")
     assert refused.value.exit_code == 64
     assert isinstance(device.client, DocumentClient)
+
+
+def test_a_wait_holds_for_what_was_tried_again_while_it_was_being_sent() -> None:
+    conn = apsw.Connection(":memory:")
+    for script in requests.SCHEMA:
+        conn.execute(script)
+    whose: dict[str, Any] = {"tenant_id": "clinic", "user_id": "dr.a"}
+    requests.insert(
+        conn,
+        client_mutation_id="c1",
+        **whose,
+        body=b"{}",
+        template_name="form",
+        template_version_id="tv_1",
+        patient_id="p1",
+        requested_at=0.0,
+    )
+    claim: dict[str, Any] = {**whose, "skip": (), "eager": True}
+    assert requests.claim(conn, 1, 10.0, **claim) is not None
+    withdrawals.give_up(conn, "c1", 11.0)
+    taken_back = requests.read(conn, "c1")
+    assert taken_back is not None
+    requests.retry(conn, taken_back, 12.0)
+    requests.postpone(conn, "c1", 100.0, counted=False, server_said=True)
+    assert requests.claim(conn, 1, 99.0, **claim) is None
+    assert requests.claim(conn, 1, 101.0, **claim) is not None

@@ -218,10 +218,13 @@ def acknowledge(conn: apsw.Connection, cmid: str, job: dict[str, Any], epoch: st
 
 
 def postpone(conn: apsw.Connection, cmid: str, not_before: float, *, counted: bool, server_said: bool) -> None:
-    """Put a request back to wait; ``counted`` when the server answered with a failure of its own."""
+    """Put a request back to wait; ``counted`` when the server answered with a failure of its own.
+
+    A person may have taken it back and tried it again while it was being sent: the wait holds for what is queued, too.
+    """
     conn.execute(
         "UPDATE requests SET state = 'queued', lease = NULL, tries = tries + 1, failures = failures + ?,"
-        " not_before = ?, server_said = ? WHERE client_mutation_id = ? AND state = 'sending'",
+        " not_before = ?, server_said = ? WHERE client_mutation_id = ? AND state IN ('queued','sending')",
         (int(counted), not_before, int(server_said), cmid),
     )
 
