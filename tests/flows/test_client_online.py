@@ -181,6 +181,8 @@ def test_a_document_is_printed_from_memory_and_the_service_hears_of_it(
         second = client.documents.print(document["number"], copies=2)
         assert (first.state, first.copies) == ("completed", [1])
         assert (second.state, second.copies) == ("completed", [2, 3])
+        third = client.documents.print(document["id"], printer="Rejecting")
+        assert (third.state, third.job_id, third.copies) == ("failed", None, [4])
         assert len(cups.printed()) == 2
     assert client.sync().success
     with service.caller(tenant) as api:
@@ -188,7 +190,10 @@ def test_a_document_is_printed_from_memory_and_the_service_hears_of_it(
     actions = sorted(event["action"] for event in trail if event["action"].startswith("device."))
     # PDF is a queue that makes a file, which is an export too.
     assert actions == sorted(
-        ["device.print.intent"] * 3 + ["device.print.submitted"] * 3 + ["device.document.exported"] * 2
+        ["device.print.intent"] * 4
+        + ["device.print.submitted"] * 3
+        + ["device.print.failed"]
+        + ["device.document.exported"] * 3
     )
 
 

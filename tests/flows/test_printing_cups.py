@@ -165,6 +165,7 @@ def test_a_printer_that_cannot_be_reached_fails(cups: CupsServer) -> None:
 def test_a_queue_that_takes_no_jobs_fails_without_one(cups: CupsServer) -> None:
     outcome = show("Rejecting")
     assert (outcome.state, outcome.job_id) == ("failed", None)
+    assert "takes no jobs now; choose another one" in outcome.detail
 
 
 def test_a_queue_that_forbids_us_fails_by_lp_too(cups: CupsServer) -> None:

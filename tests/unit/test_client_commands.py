@@ -268,6 +268,11 @@ def test_status_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_first_catalogue_says_how_much_and_how_long(clinic: Clinic) -> None:
+    assert "1 form to receive: about 3 s on a link of 64 kbit/s" in clinic.run("templates")[2]
+    assert "to receive" not in clinic.run("templates", "--refresh")[2]
+
+
 def test_a_verb_that_is_not_there_gets_a_hint(clinic: Clinic) -> None:
     code, _, err = clinic.run("docter")
     assert code == 64

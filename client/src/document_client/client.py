@@ -217,7 +217,9 @@ class DocumentClient:
             "tokenRenews": is_renewable(account.vault, account.session.account_id),
         }
 
-    def templates(self, search: Search | None = None, *, refresh: bool = False) -> Catalogue:
+    def templates(
+        self, search: Search | None = None, *, refresh: bool = False, observe: Observer | None = None
+    ) -> Catalogue:
         """Return the cached catalogue with its age; asks the server first when told to, or when there is none yet.
 
         ``search`` narrows it; without one it holds the forms that can be requested.
@@ -226,7 +228,7 @@ class DocumentClient:
         with account.watched():
             catalogue = read_catalogue(account.cache, account.clock().now, search)
             if refresh or catalogue.freshness == "never":
-                report = self._refresh()
+                report = self._refresh(observe)
                 if refresh and report.stopped:
                     raise_stop(report)
                 catalogue = read_catalogue(account.cache, account.clock().now, search)
@@ -370,14 +372,14 @@ class DocumentClient:
 
         return Connected(account, self._transport)
 
-    def _refresh(self) -> Report:
+    def _refresh(self, observe: Observer | None) -> Report:
         from .cycle import Cycle
         from .driver import Driver
         from .receiving import run_refresh
 
         account = self.account()
         with self._connected(account) as connection:
-            driver = Driver(account, connection)
+            driver = Driver(account, connection, observe=observe)
             return driver.run(Cycle(clock=driver.now, random=lambda: 0.5), run_refresh)
 
 

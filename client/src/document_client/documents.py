@@ -181,7 +181,8 @@ class Documents:
             # A copy before these failed, so they were never handed over.
             self._write_print("print.failed", opened, left, printer)
         replaced_by = opened.document.get("supersededBy")
-        return Printed(outcome.state, outcome.printer, str(outcome.job_id), outcome.detail, numbers, replaced_by)
+        job_id = None if outcome.job_id is None else str(outcome.job_id)
+        return Printed(outcome.state, outcome.printer, job_id, outcome.detail, numbers, replaced_by)
 
     def _print_parts(self, opened: Opened, numbers: _Numbers) -> _Parts:
         """Return what goes to the spooler, and for which copies: all in one job, or one job for each stamped copy."""

@@ -37,7 +37,7 @@ HEARD_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Something to show: a ``stage`` (send, changes, plan, receive, audit), how much is done, and of how much."""
+    """What to show: a ``stage`` (send, changes, catalogue, plan, receive, audit), how much is done, and of how much."""
 
     stage: str
     label: str
@@ -295,7 +295,10 @@ class Driver:
             feed.start_again(self._account.cache)
 
     def _on_ReadMissingVersions(self, effect: fx.ReadMissingVersions) -> list[tuple[str, str]]:
-        return templates.read_missing_versions(self._account.cache)
+        missing = templates.read_missing_versions(self._account.cache)
+        if missing:
+            self._observe(Progress("catalogue", "", 0, len(missing)))
+        return missing
 
     def _on_SaveVersion(self, effect: fx.SaveVersion) -> None:
         with transaction(self._account.cache):

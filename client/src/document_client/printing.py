@@ -63,6 +63,16 @@ _MOST_COPIES: Final = 9999
 _PLAIN_TITLE: Final = re.compile(r"(?=.*\d)[A-Za-z0-9._:-]{1,64}")
 _NEUTRAL_TITLE: Final = "document"
 
+# RFC 8011 appendix B: what a refusal means for the person who prints.
+_REFUSALS: Final = {
+    0x0401: "this user may not print here; choose another printer",
+    0x0402: "it wants a password; choose another printer",
+    0x0403: "this user may not print here; choose another printer",
+    0x0406: "the printer is not there any more; choose another one",
+    0x0506: "the printer takes no jobs now; choose another one, or let it accept jobs again",
+    0x0507: "the spooler is busy; try again later",
+}
+
 # RFC 8011 section 5.3.7: job-state.
 _COMPLETED: Final = 9
 _ENDED_BADLY: Final = {7: "cancelled", 8: "aborted by the spooler"}
@@ -154,7 +164,8 @@ def _create_job(spooler: Spooler, printer: str, title: str, copies: int) -> int 
     jobs = answer.of(ipp.JOB_GROUP)
     job = jobs[0].get("job-id", [None])[0] if jobs else None
     if not answer.ok or not isinstance(job, int):
-        return f"The spooler refused the job (status 0x{answer.status:04x})."
+        why = _REFUSALS.get(answer.status, f"status 0x{answer.status:04x}")
+        return f"The spooler refused the job: {why}."
     return job
 
 

@@ -123,7 +123,8 @@ def sign_out(
             if r.state in open_states and r.reason_code != withdrawals.WITHDRAWAL_ASKED
         ]
         if waiting and pending is None:
-            raise PendingRequests(f"{len(waiting)} requests are not sent or need a decision")
+            counted = "1 request is" if len(waiting) == 1 else f"{len(waiting)} requests are"
+            raise PendingRequests(f"{counted} not sent or in need of a decision")
         _stop_drain(account)
         if pending == "discard":
             for request in waiting:
