@@ -130,6 +130,23 @@ def test_out_of_the_catalogue_and_in_again(service: Service, tenant: str, tmp_pa
     assert "Letter" not in service.command("template", "export", template, "--tenant", other, check=False)
 
 
+def test_an_import_does_not_replace_what_an_author_saved(service: Service, tmp_path: Path) -> None:
+    tenant = service.create_tenant("http://127.0.0.1:9/fhir")
+    named = ("--tenant", tenant, "--name", "Letter", "--category", "letter")
+    with service.caller(tenant) as caller:
+        body = {"name": "Letter", "category": "letter", "definition": FORM}
+        route = caller.post("/v1/document-templates", json=body).headers["location"]
+        changed = written(tmp_path, {**FORM, "page": {"size": "A5"}})
+        with pytest.raises(AssertionError, match="exit 64"):
+            service.command("template", "import", str(changed), *named)
+        assert caller.get(route).json()["draft"] == FORM
+        service.command("template", "import", str(changed), *named, "--replace")
+        assert caller.get(route).json()["draft"] == {**FORM, "page": {"size": "A5"}}
+        # From now on the draft is the operator's, who may go on with the file.
+        service.command("template", "import", str(written(tmp_path, FORM)), *named)
+        assert caller.get(route).json()["draft"] == FORM
+
+
 def test_every_value_has_its_line() -> None:
     text = '{\n "a": [1,\n  {"b/c": "x\\"]"},\n  [[]]],\n "d": {}\n}'
     assert dict(lines_of(text)) == {

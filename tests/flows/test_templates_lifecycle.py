@@ -195,6 +195,13 @@ def test_two_templates_of_a_category_have_two_names(author: Api) -> None:
     renamed = author.patch(second.path, json={"name": name}, headers={"If-Match": "*"})
     assert _refused(renamed) == (409, "TEMPLATE_NAME_CONFLICT")
     assert author.post(TEMPLATES, json={"name": name, "category": "letter"}).status_code == 201
+    # The pages of a retired form name it: the name stays its own, and the answer says why.
+    first.save(definition())
+    first.published("1")
+    assert author.post(f"{first.path}/retire").status_code == 200
+    taken = author.post(TEMPLATES, json={"name": name, "category": "lab_requisition"})
+    assert _refused(taken) == (409, "TEMPLATE_NAME_CONFLICT")
+    assert "retired" in taken.json()["detail"]
 
 
 def test_a_newer_version_refuses_nothing(author: Api) -> None:

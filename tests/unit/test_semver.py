@@ -23,6 +23,7 @@ BEFORE: dict[str, Any] = {
         ({"sections": []}, "1.5.0"),
         ({"bindings": {}}, "1.5.0"),
         ({"labels": {"en": {"title": "Other"}}}, "1.4.8"),
+        ({"translations": {"fa-AF": {"reviewedBy": "Dr. Haidari"}}}, "1.4.8"),
         ({}, "1.4.8"),
         ({"inputs": {}, "sections": [], "labels": {}}, "2.0.0"),
         ({"sections": [], "labels": {}}, "1.5.0"),

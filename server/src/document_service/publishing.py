@@ -125,6 +125,11 @@ def derive_semver(latest: tuple[int, int, int], before: Any, after: Any) -> str:
     major, minor, patch = latest
     if before.get("inputs") != after.get("inputs"):
         return f"{major + 1}.0.0"
-    if {k: v for k, v in before.items() if k != "labels"} != {k: v for k, v in after.items() if k != "labels"}:
+    if _without_words(before) != _without_words(after):
         return f"{major}.{minor + 1}.0"
     return f"{major}.{minor}.{patch + 1}"
+
+
+def _without_words(definition: Any) -> dict[str, Any]:
+    # Who reviewed a translation is about its words.
+    return {name: value for name, value in definition.items() if name not in ("labels", "translations")}

@@ -114,6 +114,7 @@ def _columns(noun: type[Template] | type[Version], alias: str, prefix: str = "")
 #: Templates as the tenant of the transaction sees them: with its pins of platform forms.
 _PINS = "LEFT JOIN template_pins p ON p.tenant_id = current_tenant() AND p.template_id = t.id"
 _SEEN = f"SELECT {_columns(Template, 't')} FROM templates t {_PINS}"
+_NAMED = "SELECT * FROM templates WHERE tenant_id = $1 AND category = $2 AND lower(name) = lower($3)"
 _IN_USE = f"""SELECT {_columns(Version, "v", "v_")}, {_columns(Template, "t", "t_")}, {tenants.COLUMNS}
     FROM template_versions v JOIN templates t ON t.tenant_id = v.tenant_id AND t.id = v.template_id {_PINS}
     JOIN tenants tenant ON tenant.tenant_id = current_tenant() WHERE v.id = $1"""
@@ -170,7 +171,7 @@ async def create(
         forked_from.id if forked_from else None,
     )
     if row is None:
-        raise TemplateNameConflict()
+        raise _name_conflict(await connection.fetchrow(_NAMED, caller.tenant, category, name))
     template = Template(**row)
     await _announce(connection, template)
     return template
@@ -285,15 +286,9 @@ async def edit(
     """
     if template.status == "retired":
         raise TemplateStateConflict("A retired template is not edited; create a new one.")
-    taken = await connection.fetchval(
-        "SELECT 1 FROM templates WHERE tenant_id = $1 AND category = $2 AND lower(name) = lower($3) AND id <> $4",
-        template.tenant_id,
-        category,
-        name,
-        template.id,
-    )
-    if taken:
-        raise TemplateNameConflict()
+    holder = await connection.fetchrow(_NAMED, template.tenant_id, category, name)
+    if holder is not None and holder["id"] != template.id:
+        raise _name_conflict(holder)
     return await _update(connection, template, name=name, category=category, facility_id=facility_id)
 
 
@@ -308,14 +303,15 @@ async def save_draft(connection: Connection, template: Template, definition: str
     return await _update(connection, template, draft_definition=definition, draft_saved_by=saved_by)
 
 
+def _name_conflict(holder: Any) -> TemplateNameConflict:
+    if holder is not None and holder["status"] == "retired":
+        return TemplateNameConflict("It is that of a retired template, which the pages it printed still name.")
+    return TemplateNameConflict()
+
+
 async def find_by_name(connection: Connection, tenant_id: str, category: str, name: str) -> Template | None:
     """The tenant's template of this category and name (in any case of letters), locked."""
-    row = await connection.fetchrow(
-        "SELECT * FROM templates WHERE tenant_id = $1 AND category = $2 AND lower(name) = lower($3) FOR UPDATE",
-        tenant_id,
-        category,
-        name,
-    )
+    row = await connection.fetchrow(f"{_NAMED} FOR UPDATE", tenant_id, category, name)
     return Template(**row) if row else None
 
 

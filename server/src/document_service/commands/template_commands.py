@@ -269,8 +269,9 @@ def diff(options: Options, template_id: str, tenant_id: str, as_json: bool) -> N
 @click.option("--tenant", "tenant_id", required=True, help="The tenant whose catalogue gets the draft.")
 @click.option("--name", required=True, help="The template's name; one of this name and category gets its next draft.")
 @click.option("--category", required=True, help="Such as letter or referral; see docs/http-api.md.")
+@click.option("--replace", is_flag=True, help="Also over a draft that an author has saved there.")
 @click.pass_obj
-def import_(options: Options, file: Path, tenant_id: str, name: str, category: str) -> int:
+def import_(options: Options, file: Path, tenant_id: str, name: str, category: str, replace: bool) -> int:
     """Save a file as a draft, new or next, for an author to publish; problems in it are shown as warnings."""
     from document_service import audit, definitions, templates, tenants
     from document_service.exact_json import dumps_exact
@@ -297,6 +298,9 @@ def import_(options: Options, file: Path, tenant_id: str, name: str, category: s
             known = await templates.find_by_name(connection, tenant_id, category, name)
             if known is None:
                 saved = await templates.create(connection, caller, name=name, category=category, definition=kept)
+            elif not replace and known.draft_saved_by not in (None, caller.user) and known.draft_definition != kept:
+                # Nobody overwrites an author's draft without having read it, as at PUT …/draft.
+                raise click.UsageError(f"{known.id} has a draft that an author saved; export it, or add --replace")
             else:
                 saved = await templates.save_draft(connection, known, kept, caller.user)
             await audit.record(connection, tenant_id, audit.Event("template.import", caller.user, template_id=saved.id))
