@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rfc8785
@@ -16,6 +17,7 @@ from document_client.client import raise_stop
 from document_client.errors import DeviceRevoked, DocumentUnknown
 from document_service import identifiers
 from installation import EVENTS, Installation, text
+from raw_database import connected
 from service import Api, Service
 
 
@@ -129,6 +131,27 @@ def test_evidence_arrives_by_the_devices_signature_alone(
         foreign = json.dumps({"events": [stranger.event("print.intent")]}).encode()
         answer = nobody.post(EVENTS, content=foreign, headers=device.signed(clinic, foreign))
         assert answer.json()["items"][0]["flags"][:2] == ["sent-by-another-device", "device-unknown"]
+
+
+async def test_only_the_device_itself_is_heard_of(service: Service, clinic: str, nurse: Api) -> None:
+    """A lost device that was heard of has purged its copies; whoever knows its id cannot make it seem so."""
+    device = Installation()
+    device.enrol(nurse)
+    content = json.dumps({"events": [device.event("cache.purged")]}).encode()
+    async with connected(service, role=None) as owner:
+        yesterday = await owner.fetchval(
+            "UPDATE devices SET last_seen_at = now() - interval '1 day' WHERE id = $1 RETURNING last_seen_at", device.id
+        )
+
+        async def seen() -> Any:
+            return await owner.fetchval("SELECT last_seen_at FROM devices WHERE id = $1", device.id)
+
+        with Api(service.url, None) as nobody:
+            forged = {**device.signed(clinic, content), "X-Device-Signature": text(bytes(64))}
+            assert nobody.post(EVENTS, content=content, headers=forged).status_code == 401
+            assert await seen() == yesterday
+            assert nobody.post(EVENTS, content=content, headers=device.signed(clinic, content)).status_code == 200
+            assert await seen() > yesterday
 
 
 def test_a_gap_and_a_fork_in_a_devices_chain_are_taken_and_flagged(nurse: Api) -> None:

@@ -159,6 +159,25 @@ def test_generate_refuses_two_ids_that_differ(api: Api) -> None:
     assert (alone.status_code, alone.json()["code"]) == (400, "IDEMPOTENCY_KEY_REQUIRED")
 
 
+def test_an_equal_key_in_flight_waits_for_the_same_bytes(api: Api) -> None:
+    request = request_for(api.platform_version())
+    for field in ("clientMutationId", "requestedAt"):
+        del request[field]
+    headers = {"Idempotency-Key": str(uuid.uuid4()), "Accept": "application/pdf"}
+
+    def post(_: int) -> tuple[int, str, str, bytes]:
+        answer = api.post("/v1/documents/generate", json=request, headers=headers)
+        kind, document = answer.headers["content-type"], answer.headers["x-document-id"]
+        return answer.status_code, kind, document, answer.content
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(post, range(16)))
+    assert sorted(status for status, *_ in answers) == [200] * 15 + [201]
+    assert len({(kind, document, content) for _, kind, document, content in answers}) == 1
+    assert answers[0][1] == "application/pdf"
+    assert answers[0][3].startswith(b"%PDF-")
+
+
 def test_an_equal_key_in_flight_hears_of_the_same_failure(api: Api) -> None:
     request = request_for(api.platform_version(), patient="nobody", encounterId=None)
     for field in ("clientMutationId", "requestedAt"):

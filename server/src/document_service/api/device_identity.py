@@ -77,15 +77,15 @@ async def signing_device(runtime: Runtime, headers: Mapping[str, str], body: byt
         raise refused
     async with tenant_transaction(runtime.database.app, tenant) as connection:
         device = await devices.find(connection, device_id)
-        if device is not None:
-            await devices.note_contact(connection, device)
-    if device is None:
-        raise refused
-    try:
-        digest = hashlib.sha256(body).hexdigest().encode()
-        Ed25519PublicKey.from_public_bytes(device.public_key).verify(signature, _SIGNED + digest)
-    except (InvalidSignature, ValueError):
-        raise refused from None
+        if device is None:
+            raise refused
+        try:
+            digest = hashlib.sha256(body).hexdigest().encode()
+            Ed25519PublicKey.from_public_bytes(device.public_key).verify(signature, _SIGNED + digest)
+        except (InvalidSignature, ValueError):
+            raise refused from None
+        # Not before: whoever knows a lost device's id would have its copies reported as purged.
+        await devices.note_contact(connection, device)
     return Caller(tenant, device.id, frozenset(), frozenset()), device.id
 
 
