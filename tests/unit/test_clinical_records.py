@@ -318,6 +318,24 @@ def test_a_laboratorys_remark_stands_with_its_result() -> None:
     assert rows(model, "Results")[0][:2] == ["Potassium\nHaemolysed", "6.8 mmol/L"]
 
 
+def test_parts_of_two_panels_stand_below_their_own_with_its_day_and_state() -> None:
+    def panel(name: str, day: str, share: int, status: str = "final") -> dict[str, Any]:
+        part = {"code": {"text": "Neutrophils"}, "valueQuantity": amount(share, "%")}
+        return observation(
+            id=name, code={"text": "Differential"}, status=status, effectiveDateTime=day, component=[part]
+        )
+
+    found = bare_resources(FORMS["laboratory-report"])
+    panels = [panel("a", "2026-09-13", 90), panel("b", "2026-09-14", 61, "preliminary")]
+    model = laid_out("laboratory-report", {**found, "results": panels}, {})
+    assert [row[:3] for row in rows(model, "Parts of the results above")] == [
+        ["Differential, 14 Sep 2026", "its parts are below", "NOT FINAL"],
+        ["Neutrophils", "61 %", "Not recorded"],
+        ["Differential, 13 Sep 2026", "its parts are below", "Not recorded"],
+        ["Neutrophils", "90 %", "Not recorded"],
+    ]
+
+
 def test_a_comparator_of_another_release_refuses() -> None:
     found = bare_resources(FORMS["laboratory-report"])
     odd = observation(valueQuantity={**amount(5, "mL"), "comparator": "ad"})

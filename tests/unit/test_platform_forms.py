@@ -399,7 +399,11 @@ def test_parts_and_dates() -> None:
     panel = result("Panel", hasMember=[{"reference": "Observation/Old"}])
     model = reported(pressure, old, panel, **{"from": "2026-09-01"})
     assert [row[0] for row in rows(model, "Results")] == ["Differential"]
-    assert rows(model, "Parts of the results above")[0][:2] == ["Neutrophils", "61 %"]
+    assert rows(model, "Results")[0][1] == "its parts are below"
+    assert [row[:2] for row in rows(model, "Parts of the results above")] == [
+        ["Differential, 14 Sep 2026 09:30 +04:30", "its parts are below"],
+        ["Neutrophils", "61 %"],
+    ]
 
 
 # --- The others -----------------------------------------------------------------------------------------------------
