@@ -117,8 +117,37 @@ def test_a_copy_of_the_cluster_put_back_is_noticed_without_a_command(tmp_path: P
         service.stop()
 
 
-def test_a_whole_folder_put_back_is_noticed_by_what_a_device_has_seen(tmp_path: Path, fhir_url: str) -> None:
-    """Database, store and keys go back together, so nothing on the server can tell; the devices can."""
+def test_a_whole_folder_put_back_is_noticed_at_its_first_start(tmp_path: Path, fhir_url: str) -> None:
+    """Database, store and keys go back together; that the files are a copy is all that tells."""
+    service = Service(tmp_path / "data").start()
+    try:
+        tenant = service.create_tenant(fhir_url)
+        first = epoch_of(service)
+        service.stop()
+        subprocess.run(["cp", "-a", str(service.data_dir), str(tmp_path / "aside")], check=True)
+        service.start()
+        assert epoch_of(service) == first, "a copy beside it changes nothing"
+        with service.caller(tenant) as api:
+            lost = api.render(request_for(api.platform_version()))
+            number = api.get(f"/v1/documents/{lost['documentId']}").json()["number"]
+        service.stop()
+        shutil.move(service.data_dir, tmp_path / "lost")
+        shutil.move(tmp_path / "aside", service.data_dir)
+        service.start()
+        renewed = epoch_of(service)
+        assert renewed != first
+        with service.caller(tenant) as api:
+            again = api.render(request_for(api.platform_version()))
+            assert api.get(f"/v1/documents/{again['documentId']}").json()["number"] != number
+        service.stop()
+        service.start()
+        assert epoch_of(service) == renewed, "once"
+    finally:
+        service.stop()
+
+
+def test_a_snapshot_put_back_is_noticed_by_what_a_device_has_seen(tmp_path: Path, fhir_url: str) -> None:
+    """Database, store, keys and the numbers of the files go back together: nothing here can tell; the devices can."""
     service = Service(tmp_path / "data")
     port = ("--port", free_port())
     service.start(*port)
@@ -139,6 +168,8 @@ def test_a_whole_folder_put_back_is_noticed_by_what_a_device_has_seen(tmp_path: 
 
         shutil.move(service.data_dir, tmp_path / "lost")
         shutil.move(tmp_path / "aside", service.data_dir)
+        # As in a snapshot of the whole disk, which keeps the numbers of its files.
+        (service.data_dir / "postgres/files").unlink()
         service.start(*port)
         assert epoch_of(service) == first, "nothing on the server can tell"
         with service.caller(tenant) as api:

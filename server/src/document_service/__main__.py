@@ -8,6 +8,7 @@ import sys
 import click
 
 from document_service import __version__
+from document_service.commands.argv import behind_the_verb
 from document_service.commands.options import Options, run, setting_options
 from document_service.errors import ServiceError
 from document_service.settings import SettingError
@@ -158,7 +159,8 @@ def all_commands() -> click.Group:
 def main() -> None:
     """Entry of the console script: errors of ours are one line on standard error and an exit code."""
     try:
-        code = all_commands().main(standalone_mode=False)
+        root = all_commands()
+        code = root.main(behind_the_verb(root, sys.argv[1:]), prog_name="document-service", standalone_mode=False)
     except SettingError as error:
         click.echo(f"document-service: {error}", err=True)
         sys.exit(EXIT_CONFIGURATION)

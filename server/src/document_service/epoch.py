@@ -13,7 +13,8 @@ Tokens, not numbers: a restored database that has gone on since may have passed 
 never draws the same token. A crash loses no commit, so it changes nothing. A look at every start, one every few
 seconds while running (the database may be exchanged under a running service) and one at the end. What this cannot
 see: a copy that was made in the last seconds before the loss, after the last mark, and a folder whose store was put
-back together with its database. There devices bear witness: a cursor of the feed is signed, and one that names a change
+back together with its database. The embedded database's files tell by themselves that they are a copy
+(postgres/identity.py); elsewhere devices bear witness: a cursor of the feed is signed, and one that names a change
 which the database does not hold proves a loss (``refute``). `epoch renew` is for what nobody saw
 (docs/runbooks/restore.md).
 """
@@ -120,17 +121,20 @@ class EpochWatch:
         self._keys = keys
         self._renewed_at: float | None = None
 
-    async def begin(self) -> None:
+    async def begin(self, *, copied: bool = False) -> bool:
         """Look at the start, before anything is answered; always leaves a mark, so that older copies are noticed.
 
-        A store that is away does not stop the start: the next look that reaches it decides.
+        ``copied`` says that the database's files are a copy, which may be older than what it is a copy of. False when
+        the store is away: that does not stop the start, and the next look that reaches it decides.
         """
         try:
-            await self._look(starting=True)
+            await self._look(starting=True, copied=copied)
         except ServiceError as error:
             log.warning("epoch.unchecked", code=error.code)
             async with system_transaction(self._database) as connection:
                 self.value = await current(connection)
+            return False
+        return True
 
     async def look(self) -> None:
         """Notice a database that was exchanged, another process's new epoch, and write the next mark when it is due.
@@ -167,7 +171,7 @@ class EpochWatch:
             async with asyncio.timeout(_FINISH_SECONDS):
                 await self._look(starting=False)
 
-    async def _look(self, *, starting: bool) -> None:
+    async def _look(self, *, starting: bool, copied: bool = False) -> None:
         # The lock has a connection of its own: what it guards is committed before the mark is written.
         async with system_transaction(self._database) as guard:
             if starting:
@@ -177,7 +181,7 @@ class EpochWatch:
                 return
             name = f"commit-high-water-{await guard.fetchval(_DATABASE_ID)}"
             found = await self._read(name)
-            mark = await self._commit_next(found, starting=starting)
+            mark = await self._commit_next(found, starting=starting, copied=copied)
             if mark is not None:
                 await self._store.write_mark(name, encode_mark(mark, self._keys))
 
@@ -190,13 +194,13 @@ class EpochWatch:
         except MarkUnreadable as unreadable:
             return unreadable
 
-    async def _commit_next(self, found: Mark | MarkUnreadable | None, *, starting: bool) -> Mark | None:
+    async def _commit_next(self, found: Mark | MarkUnreadable | None, *, starting: bool, copied: bool) -> Mark | None:
         """Compare, renew when commits were lost, and commit the next token; None when no mark is due."""
         known = found.token if isinstance(found, Mark) else None
         async with system_transaction(self._database) as connection:
             state = await connection.fetchrow(_STATE, known, LOOK_EVERY * 0.8)
             self.value = state["epoch"]
-            reason = _loss(found, state)
+            reason = _loss(found, state) or ("the database's files are a copy" if copied else None)
             if reason is not None:
                 if not self._may_renew(starting):
                     log.warning("epoch.contested", meaning="another copy of this database writes to the same store")

@@ -18,7 +18,7 @@ from document_service.documents import Document
 from document_service.errors import DatabaseUnavailable, ServiceError, TenantShredded, TypesettingBusy
 from document_service.fhir import FhirReader
 from document_service.keys import KeyStore, shredded_tenants
-from document_service.postgres import PostgresSupervisor
+from document_service.postgres import PostgresSupervisor, is_copy, remember
 from document_service.render_jobs import FINISHED_CHANNEL
 from document_service.scanner import Scanner
 from document_service.settings import PREFIX, SettingError, Settings
@@ -248,7 +248,9 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
                 scanner.start()
             stack.push_async_callback(scanner.stop)
         epochs = epoch.EpochWatch(database, store, keys)
-        await epochs.begin()
+        embedded = settings.database_url is None
+        if await epochs.begin(copied=embedded and is_copy(settings.data_dir)) and embedded:
+            remember(settings.data_dir)
         stack.push_async_callback(epochs.finish)
         yield Runtime(
             settings, keys, database, store, UrlSigner(keys), verifier, local, fhir, epochs, pool, press, scanner

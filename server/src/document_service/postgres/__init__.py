@@ -6,6 +6,7 @@
     cluster       folders, password, initialisation, the pid file
     supervisor    start, watch, restart, hand over, stop
     copies        copies of a cluster: take, check, put back
+    identity      whether the files are a copy that somebody put back
 
 The state of one data folder, seen by the processes that use it::
 
@@ -24,6 +25,7 @@ from document_service.postgres.copies import (
     stopped_cluster,
     take_base_backup,
 )
+from document_service.postgres.identity import is_copy, remember
 from document_service.postgres.supervisor import PostgresSupervisor
 
 __all__ = [
@@ -32,7 +34,9 @@ __all__ = [
     "PostgresSupervisor",
     "check_base_backup",
     "connection_info",
+    "is_copy",
     "put_back_cluster",
+    "remember",
     "stopped_cluster",
     "take_base_backup",
     "unprivileged_account",
