@@ -126,6 +126,18 @@ def test_a_forged_link_leaves_no_event_and_a_used_one_its_refusal(service: Servi
     assert events[-1]["actor"] == "signed-url"
 
 
+def test_an_operators_change_of_a_tenant_is_recorded(service: Service, fhir_url: str) -> None:
+    tenant = service.create_tenant(fhir_url)
+    service.command("tenant", "create", tenant, "--fhir-url", "http://127.0.0.1:9/fhir", "--cache-ttl", "2d")
+    service.command("tenant", "create", tenant, "--no-reprint")
+    with service.caller(tenant, "auditor", roles=("AUDITOR",)) as reader:
+        events = trail(reader, action="tenant.change")
+    assert [(event["actor"], event["detail"]) for event in events] == [
+        ("operator", {"changed": ["cache_ttl", "fhir_url"], "fhirUrl": "http://127.0.0.1:9/fhir"}),
+        ("operator", {"changed": ["allow_reprint"]}),
+    ]
+
+
 def test_filters_and_pages_agree_and_reading_is_recorded(doctor: Api, auditor: Api) -> None:
     for _ in range(4):
         doctor.get("/v1/documents", params={"patientId": "demo-patient-rahimi"})

@@ -39,6 +39,10 @@ async def test_a_shredded_tenant_is_gone_in_every_process(service: Service, fhir
             await asyncio.sleep(0.1)
         assert {job["status"] for job in jobs} <= {"completed", "failed"}
         assert all(job["request_sealed"] is None for job in jobs)
+        told = await owner.fetchval(
+            "SELECT actor FROM document.audit_events WHERE tenant_id = $1 AND action = 'tenant.shred'", tenant
+        )
+        assert told == "operator"
     await _opens_nowhere(service.data_dir, tenant)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from document_service.commands.options import Options, run, setting_options
 from document_service.commands.owner import owner_transaction
@@ -125,7 +126,7 @@ def create(
     options: Options, /, tenant_id: str, fhir_url: str | None, fhir_token_file: Path | None, **given: Any
 ) -> None:
     """Create a tenant, or change what is given of one that exists."""
-    from document_service import templates, tenants
+    from document_service import audit, templates, tenants
     from document_service.keys import KeyStore
 
     as_json = given.pop("as_json")
@@ -156,6 +157,7 @@ def create(
         "prefetch": _prefetch(given),
     }
     settings = options.begin()
+    changed = _typed()
 
     async def apply() -> Any:
         keys = KeyStore.open(settings.keys)
@@ -174,6 +176,10 @@ def create(
             )
             await templates.announce_platform_forms(connection, tenant_id)
             await _brand(connection, tenant_id, looks, given["logo_file"])
+            if made.policy_version > 1:
+                # Where a tenant's data come from and how long devices keep them is somebody's decision.
+                detail = {"changed": changed} | ({} if fhir_url is None else {"fhirUrl": fhir_url})
+                await audit.record(connection, tenant_id, audit.Event("tenant.change", "operator", detail=detail))
             return await _shown(connection, made, settings)
 
     from document_service.tokens import tenant_id_problem
@@ -203,6 +209,13 @@ def _prefetch(given: dict[str, Any]) -> dict[str, Any] | None:
     if unknown:
         raise click.BadParameter(f"allowed are {', '.join(CATEGORIES)}", param_hint="--prefetch-category")
     return {"categories": sorted(set(categories)), "days": days, "maxBytes": size or DEFAULT_PREFETCH_BYTES}
+
+
+def _typed() -> list[str]:
+    """The options of the running command that somebody typed, by name."""
+    context = click.get_current_context()
+    typed = (name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE)
+    return sorted(name for name in typed if name not in ("tenant_id", "as_json"))
 
 
 def _looks(given: dict[str, Any]) -> dict[str, Any]:
@@ -291,7 +304,7 @@ def list_tenants(options: Options, as_json: bool) -> None:
 @click.pass_obj
 def shred(options: Options, tenant_id: str, confirm: str) -> None:
     """Destroy a tenant's key: none of its documents can ever be opened again, not from a backup either."""
-    from document_service import render_jobs, retention, tenants
+    from document_service import audit, render_jobs, retention, tenants
     from document_service.errors import TenantShredded
     from document_service.keys import KeyStore
 
@@ -306,6 +319,7 @@ def shred(options: Options, tenant_id: str, confirm: str) -> None:
             await retention.require_free(connection, tenant_id)
             await tenants.mark_shredded(connection, tenant_id, key_is_gone=False)
             await render_jobs.fail_all(connection, tenant_id, TenantShredded())
+            await audit.record(connection, tenant_id, audit.Event("tenant.shred", "operator"))
         # The row first: a key destroyed while the tenant still looks whole would fail its users without a reason.
         keys.shred(tenant_id)
 
