@@ -205,6 +205,14 @@ def _alive(pid: int) -> bool:
         return False
 
 
+async def test_nobody_waits_for_ever_for_a_child_that_does_not_start() -> None:
+    command = (sys.executable, "-c", "raise SystemExit('no fonts here')")
+    async with TypesettingPool(1, spares=0, command=command) as pool:
+        for _ in range(2):
+            with pytest.raises(errors.TypesettingBusy, match="does not start"):
+                await asyncio.wait_for(pool.render(job(full_page("en"))), 30)
+
+
 async def test_pool_that_cannot_start_says_so() -> None:
     pool = TypesettingPool(1, command=(sys.executable, "-c", "raise SystemExit('no fonts here')"))
     with pytest.raises(errors.TypesettingCrashed, match="no fonts here"):

@@ -186,7 +186,7 @@ class TypesettingPool:
         """Typeset one document.
 
         Raises:
-            TypesettingBusy: the queue is full (503; try again shortly).
+            TypesettingBusy: the queue is full, or no child starts (503; try again shortly).
             RenderTimeout, RenderMemory, RenderTooLarge: the job met its limit.
             TypesettingCrashed: the child ended; a retry may pass.
             ServiceError: what a binding, the data or the layout refused, with its own code.
@@ -274,6 +274,14 @@ class TypesettingPool:
                 lane.working.add(child)
                 future.set_result(child)
 
+    def _turn_away(self, lane: _Lane) -> None:
+        """Refuse those that wait for a child that does not start; in a lane without spares no other may ever come."""
+        while lane.waiting:
+            future = lane.waiting.popleft()
+            if not future.done():
+                detail = "A typesetting process does not start; the log says why."
+                future.set_exception(TypesettingBusy(detail, headers={"Retry-After": "5"}))
+
     def _retire(self, lane: _Lane, child: Child) -> None:
         lane.working.discard(child)
         self._background(child.end())
@@ -290,6 +298,8 @@ class TypesettingPool:
             child = await self._spawn(lane)
         except TypesettingCrashed as error:
             log.error("a typesetting process did not start: %s", error.detail)
+            if not lane.spares:
+                self._turn_away(lane)
             await asyncio.sleep(RESTART_SECONDS)
             child = None
         finally:
