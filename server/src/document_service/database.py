@@ -121,6 +121,7 @@ async def open_database(address: Address) -> Database:
             **address.connect_arguments(SYSTEM_ROLE),
             min_size=1,
             max_size=6,
+            reset=_check_ended,
             server_settings={**settings, "search_path": "document,queue"},
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as reason:
@@ -132,7 +133,8 @@ async def _check_ended(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """What a connection needs before its next transaction: that the last one is over.
 
     Everything that our transactions set is local to them, so the pool's own reset would be a wasted round trip. A
-    task that was cancelled in its rollback leaves a transaction open; such a connection is thrown away.
+    task that was cancelled in its rollback leaves a transaction open; such a connection is thrown away. (The queue
+    engine ends its listening itself.)
     """
     if connection.is_in_transaction():
         connection.terminate()
@@ -182,18 +184,46 @@ _LOST = (
 )
 
 
+#: What open transactions do last, by connection: calls of functions, ready to be sent with the commit.
+_at_commit: dict[int, list[str]] = {}
+
+#: What stands in such a call: ids and words of ours, which need no quoting.
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+
+
+async def at_commit(connection: Connection, function: str, *arguments: str | int) -> None:
+    """Have the connection's transaction call one of our SQL functions last, in the round trip that commits it.
+
+    For functions that lock what others wait for, and whose answer nobody reads: the lock is held for as long as the
+    commit takes. A call that fails undoes the transaction. Arguments are ids, words or numbers of ours. A transaction
+    that was not begun here, as an operator's command has them, calls at once.
+    """
+    if not all(isinstance(value, int) or _PLAIN.fullmatch(value) for value in arguments):
+        raise ValueError("what is called at the commit takes ids and numbers")
+    written = ", ".join(str(value) if isinstance(value, int) else f"'{value}'" for value in arguments)
+    call = f"SELECT {function}({written})"
+    last = _at_commit.get(id(connection))
+    if last is None:
+        await connection.execute(call)
+    else:
+        last.append(call)
+
+
 @asynccontextmanager
 async def _transaction(pool: asyncpg.Pool, begin: str = "BEGIN") -> AsyncIterator[Connection]:
     try:
         async with pool.acquire(timeout=10) as connection:
             await connection.execute(begin)
+            last = _at_commit[id(connection)] = []
             try:
                 yield connection
+                await connection.execute("; ".join([*last, "COMMIT"]))
             except BaseException:
-                if not connection.is_closed():
+                if not connection.is_closed() and connection.is_in_transaction():
                     await connection.execute("ROLLBACK")
                 raise
-            await connection.execute("COMMIT")
+            finally:
+                del _at_commit[id(connection)]
     except _LOST as reason:
         # asyncpg's own DataError is an InterfaceError too: a value that no column takes, which no waiting mends.
         if isinstance(reason, ValueError):

@@ -94,7 +94,6 @@ async def accept(
         if known is None:
             raise ClientMutationIdConflict()
         return Accepted(render_jobs.check_replay(known, caller, fingerprint), False)
-    # Last, because it locks the tenant's slots: other requests of the tenant wait until this transaction ends.
     await queue.enqueue(connection, caller.tenant, job.id, job.generation, lane, urgent=kind == "sync")
     return Accepted(job, True)
 

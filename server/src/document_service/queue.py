@@ -23,7 +23,7 @@ from pgqueuer.domain.types import Channel, JobId
 from pgqueuer.ports.driver import NotifyCallback
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 
-from document_service.database import Connection, Database
+from document_service.database import Connection, Database, at_commit
 
 #: The engine's log and statistics are for operators and may be lost in a crash; the queue itself may not.
 ENGINE_SETTINGS = DBSettings(db_schema="queue", channel=Channel("document_render"), durability=Durability.balanced)
@@ -50,13 +50,12 @@ class TryAgain(Exception):
 async def enqueue(
     connection: Connection, tenant_id: str, job_id: str, generation: int, lane: str, *, urgent: bool = False
 ) -> None:
-    """Put a job into the queue in the caller's transaction; an entry of the same generation stays single.
+    """Put a job into the queue when the caller's transaction commits; an entry of the same generation stays single.
 
-    ``urgent`` goes before the rest of its lane: somebody waits for the answer.
+    ``urgent`` goes before the rest of its lane: somebody waits for the answer. It locks the tenant's slots, for which
+    other requests of the tenant wait: so it goes with the commit.
     """
-    await connection.execute(
-        "SELECT document.enqueue_render($1, $2, $3, $4, $5)", tenant_id, job_id, generation, lane, 10 if urgent else 0
-    )
+    await at_commit(connection, "document.enqueue_render", tenant_id, job_id, generation, lane, 10 if urgent else 0)
 
 
 async def withdraw(connection: Connection, tenant_id: str, job_id: str) -> None:
@@ -65,8 +64,8 @@ async def withdraw(connection: Connection, tenant_id: str, job_id: str) -> None:
 
 
 async def release(connection: Connection, tenant_id: str, lane: str) -> None:
-    """Give the slot of a job that leaves its lane to the tenant's next one, in the transaction that says so."""
-    await connection.execute("SELECT document.release_slot($1, $2)", tenant_id, lane)
+    """Give the slot of a job that leaves its lane to the tenant's next one, when the caller's transaction commits."""
+    await at_commit(connection, "document.release_slot", tenant_id, lane)
 
 
 async def reconcile(connection: Connection) -> int:

@@ -383,8 +383,10 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
     return Attempt(job, job.attempts, row["request_sealed"], row["unanswered_starts"])
 
 
-async def finish(connection: Connection, attempt: Attempt, document_id: str, facility_id: str | None) -> Job | None:
-    """Record that this attempt's document counts.
+async def finish(
+    connection: Connection, attempt: Attempt, document_id: str, facility_id: str | None, *, announce: bool
+) -> Job | None:
+    """Record that this attempt's document counts; ``announce`` tells processes where somebody may wait for it.
 
     None when another attempt has taken the job over, or when the version was withdrawn meanwhile as dangerous.
     """
@@ -402,7 +404,7 @@ async def finish(connection: Connection, attempt: Attempt, document_id: str, fac
         attempt.number,
         document_id,
         None if facility_id is None else [facility_id],
-        attempt.job.kind == "sync",
+        announce and attempt.job.kind == "sync",
         FINISHED_CHANNEL,
     )
     return None if row is None else _from_row(row)

@@ -234,31 +234,40 @@ async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
 
     The loser's objects are swept by housekeeping.
     """
-    document = produced.document
-    async with tenant_transaction(runtime.database.app, document.tenant_id) as connection:
-        job = await render_jobs.finish(connection, work.attempt, document.id, document.facility_id)
-        if job is None and (await show_version(connection, work.version.id)).withdrawn_at is not None:
-            raise TemplateVersionRetired("The version was withdrawn while the request was rendered.")
-        if job is None:
-            log.info("attempt.overtaken", job=work.attempt.job.id, attempt=work.attempt.number)
-            return False
-        if not await documents.insert(connection, document, runtime.keys):
-            raise RuntimeError("a job that was not finished has a document")
-        await audit.record(
-            connection,
-            document.tenant_id,
-            audit.Event(
-                "document.generate",
-                document.created_by,
-                document_id=document.id,
-                job_id=job.id,
-                patient_id=document.patient_id,
-                detail={"templateVersionId": job.template_version_id, "sha256": document.sha256},
-            ),
-        )
-        # Last, because it locks the tenant's slots: other jobs of the tenant wait until this transaction ends.
-        await queue.release(connection, document.tenant_id, job.lane)
-    runtime.finish(job.id, document)
+    document, job_id = produced.document, work.attempt.job.id
+    recorded = None
+    runtime.recording.add(job_id)
+    try:
+        async with tenant_transaction(runtime.database.app, document.tenant_id) as connection:
+            # Who waits in this process is told by it; a repeat that waits in another one looks by itself.
+            elsewhere = job_id not in runtime.waiting
+            job = await render_jobs.finish(
+                connection, work.attempt, document.id, document.facility_id, announce=elsewhere
+            )
+            if job is None and (await show_version(connection, work.version.id)).withdrawn_at is not None:
+                raise TemplateVersionRetired("The version was withdrawn while the request was rendered.")
+            if job is None:
+                log.info("attempt.overtaken", job=job_id, attempt=work.attempt.number)
+                return False
+            if not await documents.insert(connection, document, runtime.keys):
+                raise RuntimeError("a job that was not finished has a document")
+            await audit.record(
+                connection,
+                document.tenant_id,
+                audit.Event(
+                    "document.generate",
+                    document.created_by,
+                    document_id=document.id,
+                    job_id=job.id,
+                    patient_id=document.patient_id,
+                    detail={"templateVersionId": job.template_version_id, "sha256": document.sha256},
+                ),
+            )
+            await queue.release(connection, document.tenant_id, job.lane)
+        recorded = document
+    finally:
+        runtime.recording.discard(job_id)
+        runtime.finish(job_id, recorded)
     return True
 
 

@@ -53,6 +53,8 @@ class Runtime:
     press: TypesettingPool
     scanner: Scanner | None
     waiting: dict[str, asyncio.Future[Document | None]] = field(default_factory=dict)
+    #: Jobs whose end this process is recording: it tells who waits here, with the document, once that is committed.
+    recording: set[str] = field(default_factory=set)
     #: Set when the process was asked to stop: whoever waits for something answers now.
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     user_throttle: Throttle = field(init=False)
@@ -99,7 +101,10 @@ class Runtime:
         """Hear what other processes announce, until cancelled: finished jobs that somebody waits for, a new epoch."""
 
         def wake(*told: object) -> None:
-            self.finish(str(told[-1]))
+            # The announcement of our own commit comes before the commit's answer has been read; heard then, it would
+            # send who waits to the database for a document that is in this process.
+            if told[-1] not in self.recording:
+                self.finish(str(told[-1]))
 
         def renewed(*told: object) -> None:
             self.epochs.heard(str(told[-1]))
