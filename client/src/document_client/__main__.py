@@ -32,6 +32,7 @@ VERBS = {
     "status": "session_commands:status",
     "doctor": "session_commands:doctor",
     "rekey": "session_commands:rekey",
+    "recover": "queue_commands:recover",
 }
 
 

@@ -246,6 +246,6 @@ def find_set_aside(home: Path) -> list[str]:
         path
         for pattern in ("accounts/*/*.set-aside-*", "outboxes/*/*.set-aside-*")
         for path in home.glob(pattern)
-        if not path.name.endswith(("-wal", "-shm"))
+        if not path.name.endswith(("-wal", "-shm", ".envelope"))
     ]
     return sorted(os.fspath(path) for path in found)

@@ -27,7 +27,7 @@ from .account import Account, open_account, read_session
 from .clock import TimeSource, system_time
 from .errors import LocalFileUnreadable, Misconfigured, SignInNeeded, TemplateUnknown, UsageProblem
 from .templates import Catalogue, Search, read_catalogue
-from .vault import AskPassphrase, Unlocking, Vault, open_vault
+from .vault import AskPassphrase, Unlocking, Vault, open_vault, vault_exists
 
 if TYPE_CHECKING:
     import httpx2
@@ -296,7 +296,8 @@ class DocumentClient:
         from .documents import settle_cut_off_prints
         from .driver import sync_once
         from .localdb import transaction
-        from .outboxes import send_left
+        from .outboxes import send_others
+        from .recovery import keep_envelope
 
         account = self._account_or_evidence()
         with account.watched(), self._connected(account) as connection:
@@ -310,14 +311,13 @@ class DocumentClient:
                 report.add(sync_once(account, connection, budget=budget, eager=eager, observe=observe))
             with transaction(account.cache):
                 report.withdrawn, report.replaced = recalls.take_untold(account.cache)
-            others = send_left(self.home, account.vault, self._time, self._transport, besides=account.session.outbox_id)
-            report.events_sent += others.sent
+            keep_envelope(account)
+            report.events_sent += send_others(account, self._transport)
             return report
 
     def _account_or_evidence(self) -> Account:
         """Return the account; with nobody signed in, send what the outboxes hold before SignInNeeded is raised."""
         from .outboxes import send_without_session
-        from .vault import vault_exists
 
         if read_session(self.home) is None and vault_exists(self.home):
             send_without_session(self.home, open_vault(self.home, self._unlocking), self._time, self._transport)

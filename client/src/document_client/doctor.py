@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from . import feed
 from .account import find_set_aside, read_session
 from .errors import ClientError
-from .vault import open_vault, read_failures, read_unlock_method
+from .recovery import find_queues
+from .vault import Vault, open_vault, read_failures, read_unlock_method
 
 if TYPE_CHECKING:
     from .client import DocumentClient
@@ -54,17 +56,29 @@ def _examine_left(client: DocumentClient, find: Any) -> None:
     """What is here while nobody is signed in: evidence, and files that were set aside."""
     from .outboxes import count_left
 
-    for path in find_set_aside(client.home):
-        find("queue", "attention", f"a file that could not be read was kept as {path}; keep it and ask for help")
-    waiting = count_left(client.home, open_vault(client.home, client._unlocking))
+    vault = open_vault(client.home, client._unlocking)
+    _examine_aside(client.home, vault, find)
+    waiting = count_left(client.home, vault)
     text = f"{waiting} of opening and printing wait; `documents sync` sends them by this device's signature"
     find("records", "attention" if waiting else "ok", text if waiting else "everything is sent")
 
 
+def _examine_aside(home: Path, vault: Vault, find: Any) -> None:
+    queues = {os.fspath(aside.path): aside for aside in find_queues(home, vault)}
+    for path in find_set_aside(home):
+        aside = queues.get(path)
+        if aside is not None and aside.has_key:
+            remedy = "`documents recover` takes back what of it can be read"
+        elif aside is not None and aside.has_envelope:
+            remedy = "`documents recover --ask FILE` asks your administrator for its key"
+        else:
+            remedy = "keep it and ask for help"
+        find("queue", "attention", f"a file that could not be read was kept as {path}; {remedy}")
+
+
 def _examine_account(client: DocumentClient, find: Any) -> None:
     status = client.status()
-    for path in find_set_aside(client.home):
-        find("queue", "attention", f"a file that could not be read was kept as {path}; keep it and ask for help")
+    _examine_aside(client.home, client.account().vault, find)
     for notice in status.notices:
         find("files", "attention", notice)
     if status.quarantined or status.failed:

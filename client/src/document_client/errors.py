@@ -82,6 +82,11 @@ class NoDeviceSignIn(UsageProblem):
     title = "This service names no sign-in page; give a token with --token T (- reads it from standard input)."
 
 
+class NothingToRecover(UsageProblem):
+    code = "NOTHING_TO_RECOVER"
+    title = "No queue that was set aside on this device can be opened this way; see `documents doctor`."
+
+
 class RequestUnknown(UsageProblem):
     code = "REQUEST_UNKNOWN"
     title = "No request with this id is in the queue of this device."

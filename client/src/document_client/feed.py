@@ -111,6 +111,14 @@ def _parsed(wire: str) -> CachePolicy:
     return parse_policy(json.loads(wire))
 
 
+def read_recovery_key(conn: apsw.Connection) -> dict[str, str] | None:
+    """Return the tenant's recovery key (kid, publicKey) of the last verified policy, or None."""
+    wire = conn.execute("SELECT policy FROM feed").get
+    named = json.loads(wire).get("recoveryKey") if wire else None
+    fits = isinstance(named, dict) and all(isinstance(named.get(name), str) for name in ("kid", "publicKey"))
+    return named if fits else None
+
+
 def read_policy_problem(conn: apsw.Connection) -> str | None:
     """Return why the server's last policy was not taken over, or None."""
     value = conn.execute("SELECT policy_problem FROM feed").get

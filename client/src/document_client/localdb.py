@@ -149,9 +149,9 @@ def remove_files(path: Path) -> None:
 
 
 def set_aside(path: Path, stamp: str) -> Path:
-    """Rename a database with its journal files to ``<name>.set-aside-<stamp>``, and return the new path."""
+    """Rename a database with its journal and envelope to ``<name>.set-aside-<stamp>``, and return the new path."""
     target = path.with_name(f"{path.name}.set-aside-{stamp}")
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in (".envelope", "-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
             os.rename(f"{path}{suffix}", f"{target}{suffix}")
     return target

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from . import audit
 from . import effects as fx
-from .account import Session
+from .account import Account, Session
 from .answers import Answer
 from .clock import TimeSource
 from .cycle import Cycle
@@ -58,6 +58,12 @@ def send_left(
             left.sent += _send(box, vault, time, transport)
             left.waiting += _count(box, vault)
     return left
+
+
+def send_others(account: Account, transport: Transport | None) -> int:
+    """Send what waits in the outboxes of other tenants than the session's; returns how many records went."""
+    own = account.session.outbox_id
+    return send_left(account.home, account.vault, account.time, transport, besides=own).sent
 
 
 def send_without_session(home: Path, vault: Vault, time: TimeSource, transport: Transport | None) -> NoReturn:

@@ -140,12 +140,14 @@ def all_commands() -> click.Group:
         job_commands,
         operators,
         pin_commands,
+        recovery_commands,
         retention_commands,
         store_commands,
         template_commands,
         tenant_commands,
     )
 
+    tenant_commands.tenant.add_command(recovery_commands.recover)
     cli.add_command(tenant_commands.tenant)
     cli.add_command(template_commands.template)
     for verb in pin_commands.COMMANDS:

@@ -154,3 +154,30 @@ def discard(client: DocumentClient, screen: Screen, id_: str, confirm: str | Non
             also(partial(sentence, "taken back"))
 
     screen.answer(shown, words)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--ask", type=click.Path(path_type=Path), metavar="FILE", help="Write what the operator needs.")
+@shared
+def recover(client: DocumentClient, screen: Screen, file: Path | None, ask: Path | None) -> None:
+    """Take back the requests of a queue that was set aside.
+
+    FILE is the operator's answer to what --ask wrote. Without either: what this device can open by itself. They come
+    back as requests that need a decision: retry them, or discard what was asked for again meanwhile.
+    """
+    from .. import recovery
+
+    if file and ask:
+        raise click.UsageError("choose FILE or --ask FILE")
+    account = client.account()
+    if ask:
+        count = recovery.ask(account, ask)
+        told = (
+            f"{ask}: for the operator, who answers it with `document-service tenant recover {account.session.tenant}`"
+        )
+        screen.answer({"file": str(ask), "queues": count}, lambda: click.echo(told))
+        return
+    count = recovery.take_back(account, file)
+    words = f"{counted(count, 'request')} came back; see `documents queue`"
+    screen.answer({"requests": count}, lambda: click.echo(words))

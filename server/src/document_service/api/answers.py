@@ -215,6 +215,13 @@ class PrefetchRule(Shape):
     max_bytes: int
 
 
+class RecoveryKey(Shape):
+    """The tenant's X25519 key (base64url) for which devices wrap the key of their queue."""
+
+    kid: str
+    public_key: str
+
+
 class CachePolicy(Shape):
     """How long and how much a device may keep; signed by the service (contract §4)."""
 
@@ -226,6 +233,7 @@ class CachePolicy(Shape):
     on_expiry: str
     stamp_prints: bool
     prefetch: PrefetchRule | None
+    recovery_key: RecoveryKey
     signature: str
 
 

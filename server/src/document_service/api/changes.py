@@ -10,7 +10,7 @@ import rfc8785
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
 
-from document_service import changes, devices, documents, render_jobs, templates
+from document_service import changes, devices, documents, recovery, render_jobs, templates
 from document_service.api import shapes
 from document_service.api.callers import Opened, Reader
 from document_service.changes import Page, Position
@@ -39,6 +39,7 @@ def _has_policy(mark: str | None, policy: dict[str, Any]) -> bool:
 def signed_policy(runtime: Runtime, tenant: Tenant) -> dict[str, Any]:
     """The cache policy with its signature: ``kid.signature`` over the tenant and the policy's canonical JSON."""
     policy = tenant.cache_policy(runtime.settings)
+    policy["recoveryKey"] = recovery.public_key(runtime.keys, tenant.tenant_id)
     # KeyStore.sign puts the purpose in front: "document-service cache-policy v1" and a line break.
     message = tenant.tenant_id.encode() + b"\n" + rfc8785.dumps(policy)
     kid, signature = runtime.keys.sign("cache-policy", message)
