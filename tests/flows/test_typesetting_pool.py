@@ -164,10 +164,15 @@ async def test_layout_that_was_tidied_away_is_written_again() -> None:
         for file in pool._root.iterdir():
             file.unlink()
         pool._root.rmdir()
-        for _ in range(2):  # The child and its spare.
-            with pytest.raises(errors.TypesettingCrashed) as caught:
+        lost = []
+        # The child and its spare are lost, unless a fresh child is there before the spare's turn comes.
+        for _ in range(3):
+            try:
                 await pool.render(job(small_page(paragraphs("away"))))
-            assert caught.value.retryable
+                break
+            except errors.TypesettingCrashed as crash:
+                lost.append(crash.retryable)
+        assert lost in ([True], [True, True])
         after = await pool.render(job(small_page(paragraphs("before"))))
         assert (after.pdf, after.engine) == (before.pdf, before.engine)
 
