@@ -423,6 +423,16 @@ def test_the_token_can_come_from_standard_input(clinic: Clinic, monkeypatch: pyt
     assert clinic.run("login", "--server", clinic.url, "--token", "-")[0] == 0
 
 
+def test_a_home_that_can_be_no_folder_is_a_wrong_setting(clinic: Clinic, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        clinic.home = home
+        code, _, told = clinic.run("status")
+        assert code == 78
+        assert "is a file" in told
+    assert (tmp_path / "file").read_text() == "x"
+
+
 def test_every_error_has_a_code_a_sentence_and_an_exit_code_of_the_contract() -> None:
     def tree(kind: type[ClientError]) -> Iterator[type[ClientError]]:
         yield kind

@@ -246,8 +246,8 @@ def test_a_watcher_keeps_to_the_backoff_and_a_person_does_not(device: Device) ->
     cmid = device.ask()
     device.spoil(POST_JOB, problem(500, "INTERNAL"))
     device.client.sync()
-    assert device.client.sync(eager=False).sent == 0
-    assert device.client.sync().sent == 1
+    assert device.client.sync(eager=False).offered == 0
+    assert device.client.sync().offered == 1
     assert device.status_of(cmid) == "done"
 
 

@@ -26,6 +26,7 @@ from . import requests
 from .account import Account, open_account, read_session
 from .clock import TimeSource, system_time
 from .errors import LocalFileUnreadable, Misconfigured, SignInNeeded, TemplateUnknown, UsageProblem
+from .files import home_folder
 from .templates import Catalogue, Search, read_catalogue
 from .vault import AskPassphrase, Unlocking, Vault, open_vault, vault_exists
 
@@ -43,14 +44,6 @@ if TYPE_CHECKING:
 
 # A one-page form takes well under a second to make; asking more often than that only costs the link.
 _DOCUMENT_POLL_SECONDS = 0.7
-
-
-def default_home() -> Path:
-    """Return the home folder: ``DOCUMENTS_HOME``, else ``~/.local/share/documents``."""
-    named = os.environ.get("DOCUMENTS_HOME")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "documents"
 
 
 def _named_passphrase() -> str | None:
@@ -80,8 +73,11 @@ class DocumentClient:
         transport: httpx2.BaseTransport | None = None,
         clock: TimeSource | None = None,
     ) -> None:
-        """Use the home folder ``home``. ``transport`` and ``clock`` are the seams for tests; nothing is opened yet."""
-        self.home = Path(home) if home is not None else default_home()
+        """Use the home folder ``home``. ``transport`` and ``clock`` are the seams for tests; nothing is opened yet.
+
+        Raises HomeUnusable when a file stands where the home folder should be.
+        """
+        self.home = home_folder(home)
         self._unlocking = Unlocking(passphrase or _named_passphrase(), ask_passphrase)
         self._transport = transport
         self._time = clock or system_time()

@@ -25,6 +25,7 @@ LOOKUP_SIZE = 500
 class Report:
     """What a cycle did. ``stopped`` is a code; ``success`` is true after a whole cycle without any error.
 
+    ``offered`` counts requests each time they were put before the service, ``acknowledged`` those that it took.
     ``withdrawn`` names the documents whose copies were removed; ``replaced`` what replaces them, where something does.
     """
 
@@ -32,7 +33,7 @@ class Report:
     success: bool = False
     stopped: str | None = None
     detail: str = ""
-    sent: int = 0
+    offered: int = 0
     acknowledged: int = 0
     quarantined: int = 0
     postponed: int = 0

@@ -15,6 +15,20 @@ from .errors import HomeUnusable, StorageFull, StorageProblem
 _FOLDER_MODE = 0o700
 
 
+def home_folder(named: str | os.PathLike[str] | None) -> Path:
+    """Return the client's home folder: ``named``, else ``DOCUMENTS_HOME``, else ``~/.local/share/documents``.
+
+    Raises HomeUnusable when a file stands where the folder should be.
+    """
+    named = named or os.environ.get("DOCUMENTS_HOME") or None
+    shared = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    home = Path(named) if named is not None else Path(shared) / "documents"
+    nearest = next(path for path in (home.absolute(), *home.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise HomeUnusable(f"{home} (--home or DOCUMENTS_HOME): {nearest} is a file")
+    return home
+
+
 def make_folder(path: Path) -> None:
     """Create ``path`` and its parents for the owner only; raises HomeUnusable or StorageFull."""
     try:

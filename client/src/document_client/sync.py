@@ -142,7 +142,7 @@ def _send_batch(cycle: Cycle, items: list[Item]) -> Steps:
     if judged.verdict is Verdict.ACCEPTED:
         answers = _batch_answers(answer, [item.cmid for item in items])
         if answers is not None:
-            cycle.report.sent += len(items)
+            cycle.report.offered += len(items)
             # All of them, whatever one of them says about the run: what the service took must be noted.
             for item in items:
                 given = answers[item.cmid]
@@ -189,7 +189,7 @@ def _send(cycle: Cycle, item: Item) -> Steps:
     if item.operation == "retry" and item.job_id:
         path, content = f"{path}/{quote(item.job_id, safe='')}/retry", b"{}"
     answer: Answer = yield Post(path, content, item.cmid)
-    cycle.report.sent += 1
+    cycle.report.offered += 1
     judged = judge_request(answer, item.cmid, cycle.clock())
     if judged.verdict is Verdict.SIGN_IN and not cycle.refreshed:
         cycle.refreshed = True
