@@ -6,56 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
-from document_service.__main__ import EXIT_CONFIGURATION, all_commands
+from data_folder_commands import LATER
+from document_service.__main__ import EXIT_CONFIGURATION
 from document_service.running import processes
 from service import Service
-
-#: Commands that may be the first one in a folder, that need no folder, or that say what is in it.
-FIRST = (
-    {"serve", "worker", "migrate", "demo", "restore", "tenant create", "token"}
-    | {"settings", "doctor"}
-    | {"template check", "template preview"}
-)
-
-EXAMPLE = Path(__file__).parents[2] / "docs/examples/every-section.json"
-
-#: Every other command, with arguments that it would take.
-LATER = {
-    "tenant show": ["t"],
-    "tenant list": [],
-    "tenant shred": ["t", "--confirm", "t"],
-    "template export": ["tmpl_1", "--tenant", "t"],
-    "template import": [str(EXAMPLE), "--tenant", "t", "--name", "n", "--category", "letter"],
-    "template diff": ["tmpl_1", "--tenant", "t"],
-    "audit verify": [],
-    "audit export": ["--tenant", "t"],
-    "backup": ["copy"],
-    "epoch renew": [],
-    "store verify": [],
-    "keys rotate": [],
-    "prove": ["doc_1"],
-    "retention set": ["t", "letter", "30"],
-    "retention set-document": ["t", "doc_1", "forever", "--reason", "r"],
-    "retention show": ["t"],
-    "hold place": ["t", "c", "--document", "doc_1", "--reason", "r"],
-    "hold release": ["t", "c", "--reason", "r"],
-    "hold list": ["t"],
-    "purge": ["--dry-run"],
-}
-
-
-def names(group: click.Group, before: str = "") -> Iterator[str]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from names(command, f"{before}{name} ")
-        else:
-            yield f"{before}{name}"
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -70,10 +28,6 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
         timeout=120,
         env={**clean, **environment},
     )
-
-
-def test_every_command_is_in_one_of_the_lists() -> None:
-    assert {*names(all_commands())} == FIRST | LATER.keys()
 
 
 @pytest.mark.parametrize("command", sorted(LATER))
