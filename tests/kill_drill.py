@@ -7,6 +7,7 @@ an exchange: when the service has got it, or when its answer is about to leave.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -146,7 +147,9 @@ class Drill:
         self.pid = int(self.zygote.stdout.readline())
         ended, _, _ = select.select([self.zygote.stdout], [], [], kill_after or PATIENCE_SECONDS)
         if not ended:
-            os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                # It may have ended by itself in this very moment.
+                os.kill(self.pid, signal.SIGKILL)
         code = int(self.zygote.stdout.readline())
         self.pid = None
         assert ended or kill_after is not None, f"{argv} did not end"

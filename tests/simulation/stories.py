@@ -197,7 +197,9 @@ def second_thoughts(world: World) -> None:
         return
     take_back(world, asked[0])
     _sync(world, process)
-    world.belated.append((process.caller, JOBS, world.asked[asked[0]].body, asked[0]))
+    if any(asked[0] in other.claimed for other in world.processes):
+        # What no program ever claimed has not left the device, and cannot arrive.
+        world.belated.append((process.caller, JOBS, world.asked[asked[0]].body, asked[0]))
     if world.draw() < 0.5:
         MOVES["belated"](world)
         _sync(world, process)
