@@ -69,9 +69,12 @@ def prepare(account: Account, wish: Wish) -> Prepared:
         body["patientCheck"] = check
     if wish.not_after:
         try:
-            body["notAfter"] = to_text(from_text(wish.not_after))
+            not_after = from_text(wish.not_after)
         except ValueError:
             raise UsageProblem("--not-after must be an instant such as 2026-05-01T12:00:00Z") from None
+        if not_after <= account.clock().now:
+            raise UsageProblem("--not-after has passed; name a time to come, or leave it out")
+        body["notAfter"] = to_text(not_after)
     return Prepared(body, str(chosen.template.get("name")))
 
 
@@ -117,7 +120,8 @@ class RequestQueue:
         account = self._account()
         with account.watched():
             request = self._find(client_mutation_id)
-            if request.state in requests.PENDING or request.state == "discarded":
+            if request.state not in requests.ATTENTION and request.state != "acknowledged":
+                # One that is done would leave its state of being settled, and could then be edited into a second.
                 raise RequestStateWrong(f"the request is {request.state}")
             if request.document_id is not None:
                 # It was made, and could not be had: it is asked for again.
@@ -136,7 +140,8 @@ class RequestQueue:
     def edit(self, client_mutation_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Replace a request that waits, was quarantined or failed by a new one with ``changes`` (fields of ``Wish``).
 
-        One that waits is taken back as ``discard`` does it, its audit event included.
+        The old one is given up as ``discard`` does it, its audit event included: by that the service knows that
+        nobody wants it any more.
         """
         account = self._account()
         with account.watched():
@@ -197,8 +202,7 @@ class RequestQueue:
         """Give a request up inside the caller's transaction, in which no drain can claim or settle it."""
         request, now = self._find(client_mutation_id), account.clock().now
         _need_giving_up(request)
-        if replaced_by is None or request.state in requests.PENDING:
-            record(account, Happening("request.discarded", account.session.user, client_mutation_id=client_mutation_id))
+        record(account, Happening("request.discarded", account.session.user, client_mutation_id=client_mutation_id))
         if request.reason_code == _TOO_LARGE and request.document_id is not None:
             # Derived so far; now it is a decision.
             title = str(request.reason_title)

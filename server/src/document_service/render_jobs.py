@@ -271,18 +271,25 @@ async def count_failed(connection: Connection, tenant_id: str, since: datetime) 
     return {row["error_code"]: row["number"] for row in rows}
 
 
-async def list_failed(connection: Connection, tenant_id: str, code: str, since: datetime) -> list[tuple[str, bool]]:
-    """The jobs of a tenant that failed with ``code`` since then, oldest first, each with whether the same was asked
-    for again since: under another id, with equal content, and waiting, done, or failed for the same cause.
+async def list_failed(
+    connection: Connection, tenant_id: str, code: str, since: datetime
+) -> list[tuple[str, str | None]]:
+    """The jobs of a tenant that failed with ``code`` since then, oldest first, each with why it is not tried again.
 
-    Of equal requests only the newest may be tried again, or a patient would have the same document twice.
+    GIVEN_UP: its requester discarded or replaced the request, and the device's event of that has arrived. ASKED_AGAIN:
+    the same was asked for since, under another id with equal content, which waits, is done, or failed for the same
+    cause; of equal requests only the newest may be tried again, or a patient would have the same document twice.
     """
     rows = await connection.fetch(
-        """SELECT id, EXISTS (
-               SELECT FROM document_render_jobs newer
-               WHERE newer.tenant_id = j.tenant_id AND newer.fingerprint = j.fingerprint
-                   AND newer.fingerprint_version = j.fingerprint_version AND newer.id > j.id
-                   AND (newer.status <> 'failed' OR newer.error_code = $2)) AS asked_again
+        """SELECT id, CASE WHEN EXISTS (
+                   SELECT FROM audit_events a
+                   WHERE a.tenant_id = j.tenant_id AND a.action = 'device.request.discarded'
+                       AND a.detail->'event'->>'clientMutationId' = j.client_mutation_id::text) THEN 'GIVEN_UP'
+               WHEN EXISTS (
+                   SELECT FROM document_render_jobs newer
+                   WHERE newer.tenant_id = j.tenant_id AND newer.fingerprint = j.fingerprint
+                       AND newer.fingerprint_version = j.fingerprint_version AND newer.id > j.id
+                       AND (newer.status <> 'failed' OR newer.error_code = $2)) THEN 'ASKED_AGAIN' END AS unwanted
            FROM document_render_jobs j
            WHERE tenant_id = $1 AND status = 'failed' AND error_code = $2 AND purged_at IS NULL AND finished_at >= $3
            ORDER BY id""",
@@ -290,7 +297,7 @@ async def list_failed(connection: Connection, tenant_id: str, code: str, since: 
         code,
         since,
     )
-    return [(row["id"], row["asked_again"]) for row in rows]
+    return [(row["id"], row["unwanted"]) for row in rows]
 
 
 async def lock(connection: Connection, tenant_id: str, job_id: str) -> Job:

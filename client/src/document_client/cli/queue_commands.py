@@ -58,13 +58,13 @@ def list_(client: DocumentClient, screen: Screen, everything: bool) -> None:
     screen.answer({"items": items}, words)
 
 
-# Sent again as they are, these would be refused again: the request itself names the wrong person.
-_WRONG_PERSON = ("PATIENT_UNKNOWN", "PATIENT_MISMATCH")
-
-
 def _advice(item: dict[str, Any]) -> str:
     code = (item["reason"] or {}).get("code")
-    if code in _WRONG_PERSON:
+    if item["status"] == "discarded":
+        return ""
+    if code == "PATIENT_MISMATCH":
+        return "queue edit (--patient, --birth-date or --identifier, whichever was wrong), or queue discard"
+    if code == "PATIENT_UNKNOWN":
         return "queue edit (another patient), or queue discard"
     if code == WITHDRAWAL_ASKED:
         return "documents sync (asks whether it had arrived)"
@@ -148,10 +148,15 @@ def discard(client: DocumentClient, screen: Screen, id_: str, confirm: str | Non
     shown = client.queue.discard(known["clientMutationId"], confirmation=confirm)
 
     def words() -> None:
-        click.echo(f"{shown['clientMutationId']} was given up; it is not sent")
         if shown["status"] == "quarantined":
-            click.echo("It may have left this device before. The next `documents sync` asks the service, and says so.")
+            click.echo(f"{shown['clientMutationId']} is not sent again, but may have left this device before.")
+            click.echo("The next `documents sync` asks the service, and says so.")
             also(partial(sentence, "taken back"))
+        elif shown["jobId"] is not None:
+            made = f"its document {shown['documentId']} stays" if shown["documentId"] else "it is not asked for again"
+            click.echo(f"{shown['clientMutationId']} was given up here; the service has it, and {made}")
+        else:
+            click.echo(f"{shown['clientMutationId']} was given up; it is not sent")
 
     screen.answer(shown, words)
 

@@ -15,9 +15,8 @@ from document_service.commands.owner import owner_connection, owner_transaction
 if TYPE_CHECKING:
     from document_service.database import Connection
 
-#: What became of a job that was not tried again because its request was made anew.
-_ASKED_AGAIN = "ASKED_AGAIN"
-_QUEUED = "QUEUED"
+#: What becomes of a job that is tried again, and what would of one in a dry run.
+_QUEUED, _WOULD_BE_QUEUED = "QUEUED", "WOULD_BE_QUEUED"
 
 
 def _since(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
@@ -93,7 +92,7 @@ def retry(options: Options, tenant: str, code: str, since: datetime, dry_run: bo
     """Try every job again that failed for a cause which has passed, each under its own id.
 
     Left out: what was asked for again since, which would be made twice; what its requester does not want any more
-    (notAfter); and what needs a withdrawn version.
+    (notAfter has passed; discarded or replaced on a device that has synced since); and what needs a withdrawn version.
     """
 
     async def apply() -> dict[str, str]:
@@ -118,11 +117,9 @@ async def _try_all(
 
     await tenants.show(connection, tenant)
     became: dict[str, str] = {}
-    for job_id, asked_again in await render_jobs.list_failed(connection, tenant, code, since):
+    for job_id, unwanted in await render_jobs.list_failed(connection, tenant, code, since):
         # Each in a transaction of its own: a job that may not be tried keeps no other from it.
-        became[job_id] = (
-            _ASKED_AGAIN if asked_again else await _try_one(connection, tenant, job_id, by, dry_run=dry_run)
-        )
+        became[job_id] = unwanted or await _try_one(connection, tenant, job_id, by, dry_run=dry_run)
     return became
 
 
@@ -136,7 +133,7 @@ async def _try_one(connection: Connection, tenant: str, job_id: str, by: str, *,
             job = await render_jobs.lock(connection, tenant, job_id)
             await intake.check_retry(connection, job)
             if dry_run:
-                return _QUEUED
+                return _WOULD_BE_QUEUED
             code = job.error_code
             job = await render_jobs.retry(connection, job)
             await queue.enqueue(connection, tenant, job.id, job.generation, job.lane)
