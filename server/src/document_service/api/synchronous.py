@@ -35,12 +35,16 @@ async def wait_for_document(
         # Nobody was left to take the failure away: this repeat starts afresh, as if the id was never used.
         await _forget(runtime, accepted.job)
         accepted = await accept()
-    try:
-        job, recorded = await _wait(runtime, caller, accepted.job, deadline)
-    except NotFound:
-        # Another request with this key waited too, heard of the failure first and took it away: the key is free again.
-        accepted = await accept()
-        job, recorded = await _wait(runtime, caller, accepted.job, deadline)
+    while True:
+        try:
+            job, recorded = await _wait(runtime, caller, accepted.job, deadline)
+            break
+        except NotFound:
+            # Another request with this key waited too, heard of the failure first and took it away: the key is free
+            # again. However many wait, each asks again within its own five seconds.
+            if time.monotonic() >= deadline:
+                raise
+            accepted = await accept()
     if recorded is not None:
         if not access.permits(caller, recorded.subject):
             raise NotFound()
