@@ -23,7 +23,7 @@ from pathlib import Path
 
 import apsw
 
-from document_client import DocumentClient, cache
+from document_client import DocumentClient, cache, documents
 from document_client.localdb import PAGE_SIZE
 from document_client.model import Model, ModelTransport
 from stand import figure
@@ -100,11 +100,8 @@ def opening(client: DocumentClient, folder: Path, rounds: int) -> tuple[float, f
     account.cache.pragma("wal_checkpoint", "truncate")
 
     def as_documents_read() -> None:
-        reading, policy = account.clock(), account.policy()
-        entry = cache.read_entry(account.cache, document["id"])
-        assert entry is not None
-        assert entry.state(policy, reading.now, locked=account.is_locked(reading, policy)) == "available"
-        assert cache.read_bytes(account.cache, entry.document_id) is not None
+        reading, policy = account.terms()
+        assert len(documents._read_copy(account, document["id"], reading, policy)[1]) == SIZE
 
     ways: dict[str, tuple[Callable[[], object], apsw.Connection]] = {
         "plain file": (plain.read_bytes, sqlite),

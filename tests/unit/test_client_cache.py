@@ -15,6 +15,7 @@ from client_device import Clocks, Device, made_device, problem
 from document_client.clock import Contact, from_text, make_contact, read_clock, to_text
 from document_client.doctor import examine
 from document_client.errors import CacheLocked, DocumentExpired, DocumentNotHere, DocumentRevoked, DocumentUnknown
+from document_client.localdb import transaction
 from document_client.model import Caller, Fault
 
 DAY = 86_400.0
@@ -53,6 +54,30 @@ def enlarge(device: Device, size: int = 300_000) -> bytes:
 
     device.model._document = larger  # type: ignore[method-assign]
     return content
+
+
+def test_what_replaces_a_copy_while_it_is_opened_is_not_shown_under_its_name(device: Device, document: str) -> None:
+    device.ask("p2")
+    device.client.sync()
+    former = device.client.documents.read(document)
+    cached, beside = device.client.account().cache, device.another().account().cache
+
+    def replace(cursor: object, sql: str, values: object) -> bool:
+        if sql.startswith("SELECT rowid FROM blobs"):
+            cached.exec_trace = None
+            # Another program withdraws the document and keeps another one under the same number of a row.
+            row = beside.execute("SELECT rowid FROM blobs WHERE document_id = ?", (document,)).get
+            with transaction(beside):
+                beside.execute("DELETE FROM documents WHERE document_id = ?", (document,))
+                beside.execute("UPDATE blobs SET rowid = ?", (row,))
+        return True
+
+    cached.exec_trace = replace
+    opened = device.client.documents.read(document)
+    assert cached.exec_trace is None
+    assert (opened.document["sha256"], opened.content) == (former.document["sha256"], former.content)
+    with pytest.raises(DocumentUnknown):
+        device.client.documents.read(document)
 
 
 # --- the clock ------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -223,6 +225,42 @@ def test_a_damaged_cache_is_filled_again(device: Device) -> None:
     assert client.queue.show(cmid)["status"] == "done"
     assert client.sync().downloaded == 1
     assert client.documents.read(client.documents.list()[0]["id"]).content
+
+
+def test_a_flipped_bit_in_the_cache_is_never_shown(device: Device) -> None:
+    device.ask()
+    original = device.model._document
+
+    def larger(job: dict[str, Any]) -> dict[str, Any]:
+        made = original(job)
+        content = os.urandom(200_000)
+        device.model.state.contents[made["id"]] = content
+        made |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return made
+
+    device.model._document = larger  # type: ignore[method-assign]
+    assert device.client.sync().downloaded == 1
+    [document] = device.client.documents.list()
+    content = device.client.documents.read(document["id"]).content
+    device.client.account().cache.pragma("wal_checkpoint", "truncate")
+    device.client.close()
+    path = database(device, "cache.db")
+    whole = path.read_bytes()
+    found = 0
+    for page in range(1, len(whole) // 16_384):
+        path.write_bytes(whole)
+        with path.open("r+b") as stream:
+            stream.seek(page * 16_384 + 9000)
+            stream.write(bytes([whole[page * 16_384 + 9000] ^ 1]))
+        client = device.another()
+        try:
+            assert client.documents.read(document["id"]).content == content, "a page that was not needed"
+        except LocalFileUnreadable:
+            found += 1
+        finally:
+            client.close()
+    # The document alone has twelve pages.
+    assert found >= 12
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated", "header"])

@@ -126,7 +126,11 @@ class Account:
 
     def clock(self) -> Reading:
         """Return the time by the rule of contract §4, and remember the highest time seen."""
-        contact, highest = feed.read_contact(self.cache)
+        return self.terms()[0]
+
+    def terms(self) -> tuple[Reading, CachePolicy]:
+        """Return what decides whether a copy may be shown: the time, as ``clock`` has it, and the policy in force."""
+        contact, highest, policy = feed.read_terms(self.cache)
         reading = read_clock(self.time, contact, highest)
         if reading.now > highest + _HIGHEST_GRAIN_SECONDS:
             # A clock that cannot be remembered because the disk is full must not keep anybody from reading.
@@ -135,7 +139,7 @@ class Account:
                     feed.save_highest(self.cache, reading.now)
             except StorageProblem:
                 pass
-        return reading
+        return reading, policy
 
     def policy(self) -> CachePolicy:
         """Return the cache policy in force."""

@@ -25,6 +25,7 @@ import apsw
 from . import recalls
 from .clock import to_text
 from .ids import made_at
+from .localdb import snapshot
 from .policy import CachePolicy
 
 EntryState = Literal["available", "expired", "evicted", "locked", "waiting", "too large"]
@@ -151,12 +152,8 @@ def read_given_up(conn: apsw.Connection) -> list[str]:
 
 def read_oversized(conn: apsw.Connection, policy: CachePolicy) -> dict[str, int]:
     """Return the documents, with their sizes in bytes, that will not come: each is larger than the whole quota."""
-    return {
-        str(document_id): int(size)
-        for document_id, size in conn.execute(
-            "SELECT document_id, size FROM documents WHERE fetched_at IS NULL AND size > ?", (policy.quota,)
-        )
-    }
+    sql = "SELECT document_id, size FROM documents WHERE fetched_at IS NULL AND size > ?"
+    return {str(document_id): int(size) for document_id, size in conn.execute(sql, (policy.quota,))}
 
 
 def save_document(conn: apsw.Connection, body: Mapping[str, Any], generation: int) -> None:
@@ -312,10 +309,8 @@ def complete(conn: apsw.Connection, document_id: str, policy: CachePolicy, now: 
     row = conn.execute("SELECT size, sha256 FROM documents WHERE document_id = ?", (document_id,)).fetchone()
     if row is None:
         return False
-    content = b"".join(
-        part
-        for (part,) in conn.execute("SELECT content FROM parts WHERE document_id = ? ORDER BY start", (document_id,))
-    )
+    parts = conn.execute("SELECT content FROM parts WHERE document_id = ? ORDER BY start", (document_id,))
+    content = b"".join(part for (part,) in parts)
     drop_parts(conn, document_id)
     if len(content) != row[0] or hashlib.sha256(content).hexdigest() != row[1]:
         return False
@@ -348,8 +343,13 @@ def read_present(conn: apsw.Connection) -> list[str]:
 
 def read_bytes(conn: apsw.Connection, document_id: str) -> bytes | None:
     """Return a document's bytes, or None; whether they may be shown is the caller's look at the entry's state."""
-    row = conn.execute("SELECT content FROM blobs WHERE document_id = ?", (document_id,)).fetchone()
-    return None if row is None else bytes(row[0])
+    # One copy in memory less than by SELECT; in one state, for the row's number may be another document's later.
+    with snapshot(conn):
+        row = conn.execute("SELECT rowid FROM blobs WHERE document_id = ?", (document_id,)).get
+        if row is not None:
+            with conn.blob_open("main", "blobs", "content", row, False) as blob:
+                return bytes(blob.read())
+    return None
 
 
 def mark_opened(conn: apsw.Connection, document_id: str, now: float) -> None:

@@ -28,7 +28,8 @@ from .errors import (
 )
 from .files import write_private
 from .ids import new_id
-from .localdb import transaction
+from .localdb import snapshot, transaction
+from .policy import CachePolicy
 
 # A print that has no outcome after this long was cut off: the process that printed it is gone.
 OUTCOME_SECONDS = 600.0
@@ -81,18 +82,18 @@ class Documents:
         """
         account = self._account()
         with account.watched():
-            reading, policy = account.clock(), account.policy()
+            reading, policy = account.terms()
             locked = account.is_locked(reading, policy)
-            entries = [_shown(e, account, reading, locked=locked) for e in cache.read_entries(account.cache)]
+            entries = [_shown(e, policy, reading, locked=locked) for e in cache.read_entries(account.cache)]
             return entries + [_withdrawn(known) for known in recalls.read_all(account.cache)]
 
     def show(self, document_id: str) -> dict[str, Any]:
         """Return one document's metadata by id or number; raises DocumentUnknown or DocumentRevoked."""
         account = self._account()
         with account.watched():
-            reading = account.clock()
+            reading, policy = account.terms()
             entry = _find(account, document_id)
-            return _shown(entry, account, reading, locked=account.is_locked(reading, account.policy()))
+            return _shown(entry, policy, reading, locked=account.is_locked(reading, policy))
 
     def read(self, document_id: str, *, action: str = "document.opened") -> Opened:
         """Return a document's verified bytes after writing the audit event ``action``.
@@ -101,7 +102,7 @@ class Documents:
         """
         account = self._account()
         with account.watched():
-            opened, reading = self._take(document_id)
+            opened, reading = _take(account, document_id)
             _write(account, reading, Happening(action, account.session.user, *_named(opened)))
             with transaction(account.cache):
                 cache.mark_opened(account.cache, opened.document["id"], reading.now)
@@ -141,7 +142,7 @@ class Documents:
         account = self._account()
         settle_cut_off_prints(account)
         with account.watched():
-            opened, reading = self._take(document_id)
+            opened, reading = _take(account, document_id)
             refusal: ClientError | None = None
             is_export = False
             try:
@@ -205,28 +206,6 @@ class Documents:
                 "UPDATE documents SET pinned = ? WHERE document_id = ?", (int(pinned), entry.document_id)
             )
 
-    def _take(self, document_id: str) -> tuple[Opened, Reading]:
-        """Return the bytes of a document that may be shown now."""
-        account = self._account()
-        reading, policy = account.clock(), account.policy()
-        entry = _find(account, document_id)
-        state = entry.state(policy, reading.now, locked=account.is_locked(reading, policy))
-        if state == "locked":
-            raise CacheLocked()
-        if state == "expired":
-            raise DocumentExpired()
-        if state == "too large":
-            raise DocumentNotHere(f"it has {entry.size} bytes; the policy lets this device keep {policy.quota}")
-        if state != "available":
-            with transaction(account.cache):
-                cache.want(account.cache, entry.document_id)
-            raise DocumentNotHere()
-        content = cache.read_bytes(account.cache, entry.document_id)
-        if content is None:
-            raise DocumentNotHere()
-        shown = _shown(entry, account, reading, locked=False)
-        return Opened(shown, content), reading
-
     def _intend(self, opened: Opened, copies: int, printer: str | None) -> _Numbers:
         """Write ``print.intent`` for the next copies and return their numbers; two prints at once share no number."""
         account = self._account()
@@ -240,6 +219,32 @@ class Documents:
     def _write_print(self, action: str, opened: Opened, copies: _Numbers, printer: str | None) -> None:
         account = self._account()
         _write(account, account.clock(), *_prints(action, account, opened, copies, printer))
+
+
+def _take(account: Account, document_id: str) -> tuple[Opened, Reading]:
+    """Return the bytes of a document that may be shown now, with what is known about it."""
+    reading, policy = account.terms()
+    entry, content = _read_copy(account, document_id, reading, policy)
+    return Opened(_shown(entry, policy, reading, locked=False), content), reading
+
+
+def _read_copy(account: Account, document_id: str, reading: Reading, policy: CachePolicy) -> tuple[Entry, bytes]:
+    # A sync beside this one may withdraw or replace the document between the look at its state and its bytes.
+    with snapshot(account.cache):
+        entry = _find(account, document_id)
+        state = entry.state(policy, reading.now, locked=account.is_locked(reading, policy))
+        content = cache.read_bytes(account.cache, entry.document_id) if state == "available" else None
+    if content is not None:
+        return entry, content
+    if state == "locked":
+        raise CacheLocked()
+    if state == "expired":
+        raise DocumentExpired()
+    if state == "too large":
+        raise DocumentNotHere(f"it has {entry.size} bytes; the policy lets this device keep {policy.quota}")
+    with transaction(account.cache):
+        cache.want(account.cache, entry.document_id)
+    raise DocumentNotHere()
 
 
 def _prints(action: str, account: Account, opened: Opened, copies: _Numbers, printer: str | None) -> list[Happening]:
@@ -314,8 +319,7 @@ def _withdrawn(known: dict[str, Any]) -> dict[str, Any]:
     return {**known, "patientId": None, **rest}
 
 
-def _shown(entry: Entry, account: Account, reading: Reading, *, locked: bool) -> dict[str, Any]:
-    policy = account.policy()
+def _shown(entry: Entry, policy: CachePolicy, reading: Reading, *, locked: bool) -> dict[str, Any]:
     expires = entry.expires_at(policy)
     body = entry.body
     if locked:

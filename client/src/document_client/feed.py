@@ -100,7 +100,10 @@ def note_policy_problem(conn: apsw.Connection, problem: str) -> None:
 
 def read_policy(conn: apsw.Connection) -> CachePolicy:
     """Return the policy in force here: the last verified one, or the defaults, shortened by the local setting."""
-    wire, local_ttl = single_row(conn, "SELECT policy, local_ttl FROM feed")
+    return _in_force(*single_row(conn, "SELECT policy, local_ttl FROM feed"))
+
+
+def _in_force(wire: str | None, local_ttl: float | None) -> CachePolicy:
     policy = _parsed(wire) if wire else CachePolicy()
     return policy.shortened(local_ttl)
 
@@ -132,11 +135,18 @@ def save_local_ttl(conn: apsw.Connection, seconds: float | None) -> None:
 
 def read_contact(conn: apsw.Connection) -> tuple[Contact | None, float]:
     """Return the last contact (None before the first) and the highest time seen."""
-    server_time, monotonic, boot, highest = single_row(
-        conn, "SELECT server_time, monotonic, boot, highest FROM contact"
-    )
-    contact = None if server_time is None else Contact(server_time, monotonic, boot, highest)
-    return contact, float(highest)
+    return _contact(*single_row(conn, "SELECT server_time, monotonic, boot, highest FROM contact"))
+
+
+def read_terms(conn: apsw.Connection) -> tuple[Contact | None, float, CachePolicy]:
+    """Return the last contact, the highest time seen and the policy in force, in one look at the file."""
+    sql = "SELECT policy, local_ttl, server_time, monotonic, boot, highest FROM feed, contact"
+    wire, local_ttl, *contact = single_row(conn, sql)
+    return *_contact(*contact), _in_force(wire, local_ttl)
+
+
+def _contact(server_time: float | None, monotonic: float, boot: str, highest: float) -> tuple[Contact | None, float]:
+    return None if server_time is None else Contact(server_time, monotonic, boot, highest), float(highest)
 
 
 def save_contact(conn: apsw.Connection, contact: Contact) -> None:
