@@ -17,8 +17,10 @@ import hostile_files
 from clamav import EICAR, running_clamd
 from cups_server import CupsServer
 from document_client import DocumentClient, Wish, audit, printing
+from document_client.__main__ import main
 from document_client.driver import Progress
 from document_client.errors import OnlineOnly, ServerRefused, StampFailed
+from document_client.localdb import transaction
 from document_client.stamping import stamp
 from document_service.fault_proxy import FaultProxy, Faults, problem
 from engines import EngineRequirement
@@ -57,7 +59,11 @@ def test_a_document_is_generated_and_can_be_read_offline(client: DocumentClient)
 
 
 def test_the_documents_of_a_list_of_patients_are_fetched_before_a_round(
-    client: DocumentClient, service: Service, tenant: str, tmp_path: Path
+    client: DocumentClient,
+    service: Service,
+    tenant: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with service.caller(tenant, "another-doctor") as other:
         version = other.platform_version()
@@ -71,9 +77,17 @@ def test_the_documents_of_a_list_of_patients_are_fetched_before_a_round(
         if step.stage == "plan":
             planned.append((step.done, step.total))
 
-    assert client.prefetch([PATIENT], budget=10, observe=observe).downloaded == 0
-    report = client.prefetch([f"Patient/{PATIENT}"], observe=observe)
-    assert (report.downloaded, report.stopped) == (2, None)
+    assert client.prefetch([PATIENT], budget=10, observe=observe).report.downloaded == 0
+    found = client.prefetch([f"Patient/{PATIENT}"], observe=observe)
+    assert (found.report.downloaded, found.report.stopped, found.already_here) == (2, None, 0)
+    again = client.prefetch([PATIENT, "nobody-has-this-id"])
+    assert (again.report.downloaded, again.documents, again.already_here) == (0, 2, 2)
+    assert again.without == ["nobody-has-this-id"]
+    monkeypatch.setenv("DOCUMENTS_PASSPHRASE", "correct horse")
+    assert main(["prefetch", PATIENT, "nobody-has-this-id", "--home", str(client.home)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 patients: received 0 documents (0 bytes), 2 were here already"
+    assert said[1].startswith("nobody-has-this-id: The service has no current document for this patient")
     sizes = sum(int(d["size"]) for d in client.documents.list())
     assert planned == [(2, sizes), (2, sizes)]
     assert {d["state"] for d in client.documents.list()} == {"available"}
@@ -169,6 +183,7 @@ def test_a_document_is_printed_from_memory_and_the_service_hears_of_it(
     require_engine: EngineRequirement,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     require_engine("cups")
     document = client.generate(wish())
@@ -184,16 +199,23 @@ def test_a_document_is_printed_from_memory_and_the_service_hears_of_it(
         third = client.documents.print(document["id"], printer="Rejecting")
         assert (third.state, third.job_id, third.copies) == ("failed", None, [4])
         assert len(cups.printed()) == 2
+        assert (first.server_lost, third.server_lost) == (False, False)
+        cached = client.account().cache
+        with transaction(cached):
+            cached.execute("UPDATE documents SET server_lost = 1")
+        monkeypatch.setenv("DOCUMENTS_PASSPHRASE", "correct horse")
+        assert main(["print", document["id"], "--printer", "Rejecting", "--home", str(client.home)]) == 69
+        assert "does not know this document" in capsys.readouterr().err
     assert client.sync().success
     with service.caller(tenant) as api:
         trail = api.get("/v1/audit-events", params={"documentId": document["id"], "limit": 100}).json()["items"]
     actions = sorted(event["action"] for event in trail if event["action"].startswith("device."))
     # PDF is a queue that makes a file, which is an export too.
     assert actions == sorted(
-        ["device.print.intent"] * 4
+        ["device.print.intent"] * 5
         + ["device.print.submitted"] * 3
-        + ["device.print.failed"]
-        + ["device.document.exported"] * 3
+        + ["device.print.failed"] * 2
+        + ["device.document.exported"] * 4
     )
 
 

@@ -72,7 +72,7 @@ def logout_offline(desk: Desk) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Connection, "send", cut)
-        desk.client.logout()
+        assert desk.client.logout().evidence_waiting == 1
 
 
 def flags(event: dict[str, Any]) -> list[str]:
@@ -82,7 +82,8 @@ def flags(event: dict[str, Any]) -> list[str]:
 
 def test_logout_sends_it_at_once_when_it_can(desk: Desk) -> None:
     document = desk.open_document()
-    desk.client.logout()
+    left = desk.client.logout()
+    assert (left.requests, left.evidence_sent, left.evidence_waiting) == (0, 1, 0)
     [event] = desk.trail(document)
     assert (event["actor"], flags(event)) == ("nurse", ["sent-by-device"])
 
@@ -95,7 +96,10 @@ def test_after_an_offline_logout_a_sync_without_a_session_sends_it(desk: Desk) -
     assert "1 of opening and printing wait" in told["records"]["text"]
     ended = desk.documents("sync")
     assert ended.returncode == 77
-    assert "records of opening and printing that were sent just now: 1" in ended.stderr
+    assert ended.stderr.lstrip().startswith(
+        "documents: The records of opening and printing that were here are sent. Nobody"
+    )
+    assert "sent just now by this device's signature: 1" in ended.stderr
     [event] = desk.trail(document)
     assert (event["actor"], flags(event)) == ("nurse", ["sent-by-device"])
     assert "sent just now" not in desk.documents("sync").stderr

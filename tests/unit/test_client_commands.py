@@ -7,60 +7,19 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 
-from client_device import DEFINITION, FORM
-from document_client.__main__ import build, main
+from client_device import FORM
+from clinic_commands import PATIENT, Clinic, clinic
+from document_client.__main__ import build
 from document_client.cli.argv import options_behind_verb
 from document_client.errors import ClientError
-from document_client.model import Model, serve
 
-PATIENT = "p1"
-
-
-@dataclass
-class Clinic:
-    """A model on a loopback port and a home folder, driven by the command line in this process."""
-
-    model: Model
-    url: str
-    home: Path
-    capture: pytest.CaptureFixture[str]
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command; returns exit code, standard output and standard error."""
-        code = main([*arguments, "--home", str(self.home)])
-        out, err = self.capture.readouterr()
-        return code, out, err
-
-    def json(self, *arguments: str) -> Any:
-        """Run a command that must succeed and return its JSON."""
-        code, out, err = self.run(*arguments, "--json")
-        assert code == 0, err + out
-        assert err == ""
-        return json.loads(out)
-
-
-@pytest.fixture
-def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Clinic]:
-    monkeypatch.setenv("DOCUMENTS_PASSPHRASE", "correct horse")
-    monkeypatch.setenv("CUPS_SERVER", str(tmp_path / "absent.sock"))
-    for name in ("DOCUMENTS_HOME", "DOCUMENTS_SERVER"):
-        monkeypatch.delenv(name, raising=False)
-    model = Model(time.time)
-    model.publish(FORM, DEFINITION, key="general-test-requisition")
-    with serve(model) as url:
-        made = Clinic(model, url, tmp_path / "home", capsys)
-        code, _, err = made.run("login", "--server", url, "--token", model.token("clinic", "dr.a"))
-        assert code == 0, err
-        yield made
+__all__ = ["clinic"]
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -258,7 +258,7 @@ def test_a_sign_out_that_discards_waits_for_the_servers_word_too(device: Device)
     device.login()
     assert told(device, waiting) == ("discarded", "WITHDRAWN")
     assert told(device, lost) == ("quarantined", "WITHDRAWAL_ASKED")
-    assert device.client.logout() == 0, "what was taken back is decided, and asked about no second time"
+    assert device.client.logout().requests == 0, "what was taken back is decided, and asked about no second time"
     device.login()
     device.client.sync()
     assert told(device, lost) == ("failed", "ALREADY_SENT")

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from .documents import Documents
     from .driver import Observer
     from .issuer import Show
+    from .online import Prefetched
     from .queueing import RequestQueue, Wish
+    from .signing_in import SignedOut
     from .status import Status
 
 
@@ -171,14 +173,14 @@ class DocumentClient:
                 feed.save_local_ttl(self.account().cache, cache_ttl)
         return {**self.whoami(), "notices": notices}
 
-    def logout(self, *, keep_sealed: bool = False, discard_pending: bool = False) -> int:
+    def logout(self, *, keep_sealed: bool = False, discard_pending: bool = False) -> SignedOut:
         """Sign out and destroy the cache's key; raises PendingRequests unless told what becomes of them.
 
         What was opened and printed stays in the outbox and is sent by the device's own signature: now, if it can be.
         """
         from .outboxes import send_left
         from .renewal import end
-        from .signing_in import check_pending_choice, sign_out
+        from .signing_in import SignedOut, check_pending_choice, sign_out
 
         pending = check_pending_choice(keep=keep_sealed, discard=discard_pending)
         session = read_session(self.home)
@@ -189,8 +191,8 @@ class DocumentClient:
         count, ended = sign_out(self.home, vault, session, self._time, pending=pending)
         if ended is not None:
             end(ended, self._transport)
-        send_left(self.home, vault, self._time, self._transport)
-        return count
+        left = send_left(self.home, vault, self._time, self._transport)
+        return SignedOut(count, left.sent, left.waiting)
 
     def whoami(self) -> dict[str, Any]:
         """Return tenant, user, roles, facilities, server and device of the session."""
@@ -339,7 +341,7 @@ class DocumentClient:
 
     def prefetch(
         self, patients: Sequence[str], *, budget: int | None = None, observe: Observer | None = None
-    ) -> Report:
+    ) -> Prefetched:
         """Bring the current documents of these patients here (online only), before a round without a connection."""
         from .online import prefetch
 

@@ -56,7 +56,8 @@ class Opened:
 class Printed:
     """What became of a print: submitted, completed, failed or unknown; and the numbers of the copies.
 
-    ``superseded_by``: the document that replaces the printed one, where the service has said so.
+    ``superseded_by``: the document that replaces the printed one, where the service has said so; ``server_lost``: the
+    service was restored from a backup and does not know the document any more.
     """
 
     state: str
@@ -65,6 +66,7 @@ class Printed:
     detail: str
     copies: list[int]
     superseded_by: str | None = None
+    server_lost: bool = False
 
 
 class Documents:
@@ -109,9 +111,14 @@ class Documents:
         return opened
 
     def open(self, document_id: str, *, viewer: str | None = None, on_stdin: bool = False) -> dict[str, Any]:
-        """Show a document in a viewer that gets the bytes by a one-shot loopback URL or on standard input."""
+        """Show a document in a viewer that gets the bytes by a one-shot loopback URL or on standard input.
+
+        Raises UsageProblem for ``on_stdin`` without a ``viewer``: only a program that was named reads standard input.
+        """
         from .viewing import feed_viewer, show_once
 
+        if on_stdin and not viewer:
+            raise UsageProblem("--stdin needs the program to give the bytes to: --viewer COMMAND")
         opened = self.read(document_id)
         if on_stdin and viewer:
             feed_viewer(opened.content, viewer)
@@ -181,9 +188,9 @@ class Documents:
         if left:
             # A copy before these failed, so they were never handed over.
             self._write_print("print.failed", opened, left, printer)
-        replaced_by = opened.document.get("supersededBy")
+        replaced_by, lost = opened.document.get("supersededBy"), bool(opened.document.get("serverLost"))
         job_id = None if outcome.job_id is None else str(outcome.job_id)
-        return Printed(outcome.state, outcome.printer, job_id, outcome.detail, numbers, replaced_by)
+        return Printed(outcome.state, outcome.printer, job_id, outcome.detail, numbers, replaced_by, lost)
 
     def _print_parts(self, opened: Opened, numbers: _Numbers) -> _Parts:
         """Return what goes to the spooler, and for which copies: all in one job, or one job for each stamped copy."""

@@ -67,6 +67,11 @@ class TemplateNotInUse(UsageProblem):
     title = "This template is not published any more; choose another one."
 
 
+class TemplateIsDraft(UsageProblem):
+    code = "TEMPLATE_IS_DRAFT"
+    title = "This template is a draft that was never published; publish it first, or choose another one."
+
+
 class InputsInvalid(UsageProblem):
     code = "INPUTS_INVALID"
     title = "The inputs do not fit the template; each problem names its field."
@@ -283,6 +288,14 @@ class SignInNeeded(ClientError):
     code = "SIGN_IN_NEEDED"
     title = "Nobody is signed in on this device; use `documents login --server URL --token TOKEN`."
     exit_code = 77
+
+
+class EvidenceSent(SignInNeeded):
+    code = "EVIDENCE_SENT"
+    title = (
+        "The records of opening and printing that were here are sent. Nobody is signed in, so nothing else was done;"
+        " use `documents login`."
+    )
 
 
 class TokenRefused(SignInNeeded):

@@ -10,7 +10,8 @@ import hashlib
 import json
 import mimetypes
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -46,6 +47,20 @@ GENERATE_SECONDS = 60.0
 UPLOAD_PIECE_BYTES = 256 * 1024
 # A scan takes seconds; a longer one goes on at the service and shows up with the changes.
 SCAN_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """What ``prefetch`` did: the run's report, and how many current ``documents`` the patients have.
+
+    ``already_here`` of them could be read here before. ``without`` names the patients for whom the service has no
+    current document: nobody made one, or the id is wrong; the service cannot tell which.
+    """
+
+    report: Report
+    documents: int
+    already_here: int
+    without: list[str]
 
 
 def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, Any]:
@@ -84,35 +99,51 @@ def prefetch(
     *,
     budget: int | None = None,
     observe: Observer | None = None,
-) -> Report:
+) -> Prefetched:
     """Want the current documents of these patients here, and fetch them: own requests first, then the smallest.
 
     ``budget`` limits the bytes of this call; what it leaves comes with the next syncs. Raises OnlineOnly,
     ServerRefused, ServerBusy, TokenRefused or NotTheService.
     """
+    current: dict[str, set[str]] = {}
+    already: set[str] = set()
     for patient in patients:
-        reference, cursor = check_reference(patient, "Patient"), ""
-        while True:
-            route = f"/v1/documents?patientId={quote(reference, safe='')}&limit=100{cursor}"
-            page = _good(_send(connection, "GET", route))
-            listed = page.get("items")
-            if not isinstance(listed, list):
-                raise NotTheService()
-            _want_current(account, listed)
-            if not page.get("nextCursor"):
-                break
-            cursor = f"&cursor={quote(str(page['nextCursor']), safe='')}"
+        reference = check_reference(patient, "Patient")
+        named = current.setdefault(reference, set())
+        for documents in _list_current(connection, reference):
+            named |= {str(document["id"]) for document in documents}
+            already |= _want(account, documents)
     driver = Driver(account, connection, observe=observe)
-    return driver.run(Cycle(clock=driver.now, random=lambda: 0.5, budget=budget), run_downloads)
+    report = driver.run(Cycle(clock=driver.now, random=lambda: 0.5, budget=budget), run_downloads)
+    without = [reference for reference, named in current.items() if not named]
+    return Prefetched(report, len(set().union(*current.values())), len(already), without)
 
 
-def _want_current(account: Account, documents: Sequence[dict[str, Any]]) -> None:
+def _list_current(connection: Connection, reference: str) -> Iterator[list[dict[str, Any]]]:
+    """Yield the current documents of a patient, page by page."""
+    cursor = ""
+    while True:
+        route = f"/v1/documents?patientId={quote(reference, safe='')}&limit=100{cursor}"
+        page = _good(_send(connection, "GET", route))
+        listed = page.get("items")
+        if not isinstance(listed, list):
+            raise NotTheService()
+        yield [document for document in listed if document.get("status") == "current"]
+        if not page.get("nextCursor"):
+            return
+        cursor = f"&cursor={quote(str(page['nextCursor']), safe='')}"
+
+
+def _want(account: Account, documents: Sequence[dict[str, Any]]) -> set[str]:
+    """Keep what is known of documents and want their bytes; returns the ids of those that can be read here already."""
+    known = {str(document["id"]) for document in documents}
+    here = {d["id"] for d in Documents(lambda: account).list() if d["state"] == "available"} & known
     with transaction(account.cache):
         generation = int(account.cache.execute("SELECT generation FROM feed").get)
         for document in documents:
-            if document.get("status") == "current":
-                cache.save_document(account.cache, document, generation)
-                cache.want(account.cache, str(document["id"]))
+            cache.save_document(account.cache, document, generation)
+            cache.want(account.cache, str(document["id"]))
+    return here
 
 
 def save_draft(connection: Connection, template_id: str, definition: bytes) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .account import Account, Session
 from .answers import Answer
 from .clock import TimeSource
 from .cycle import Cycle
-from .errors import EvidenceWaits, LocalFileUnreadable, SignInNeeded
+from .errors import EvidenceSent, EvidenceWaits, LocalFileUnreadable, SignInNeeded
 from .evidence import signed_headers
 from .http import Connection, Transport
 from .localdb import open_sealed, transaction
@@ -67,11 +67,13 @@ def send_others(account: Account, transport: Transport | None) -> int:
 
 
 def send_without_session(home: Path, vault: Vault, time: TimeSource, transport: Transport | None) -> NoReturn:
-    """Send what waits on a device where nobody is signed in, and raise EvidenceWaits or SignInNeeded."""
+    """Send what waits on a device where nobody is signed in, and raise EvidenceWaits, EvidenceSent or SignInNeeded."""
     left = send_left(home, vault, time, transport)
     if left.waiting:
         raise EvidenceWaits(f"{left.waiting} wait, {left.sent} were sent")
-    raise SignInNeeded(f"records of opening and printing that were sent just now: {left.sent}" if left.sent else None)
+    if left.sent:
+        raise EvidenceSent(f"sent just now by this device's signature: {left.sent}")
+    raise SignInNeeded()
 
 
 def _find(home: Path) -> list[Path]:

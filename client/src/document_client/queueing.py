@@ -231,9 +231,8 @@ class RequestQueue:
         account = self._account()
         found = requests.read(account.queue, client_mutation_id)
         if found is None and len(client_mutation_id) >= 4:
-            matches = [
-                r for r in requests.read_all(account.queue) if r.client_mutation_id.startswith(client_mutation_id)
-            ]
+            kept = requests.read_all(account.queue, given_up=True)
+            matches = [r for r in kept if r.client_mutation_id.startswith(client_mutation_id)]
             found = matches[0] if len(matches) == 1 else None
         if found is None:
             raise RequestUnknown(f"{client_mutation_id} is not in the queue")
@@ -260,6 +259,9 @@ def _seen(request: Request, account: Account) -> Request:
 def _need_giving_up(request: Request) -> None:
     if request.state == "acknowledged":
         raise RequestStateWrong("the service has the request; when its document is here and wrong, have it withdrawn")
+    if request.state == "discarded":
+        newer = f" and replaced by {request.replaced_by}" if request.replaced_by else ""
+        raise RequestStateWrong(f"the request was given up before{newer}; it is not sent")
     if request.state not in (*requests.PENDING, *requests.ATTENTION):
         raise RequestStateWrong(f"the request is {request.state}; there is nothing left to take back")
 
@@ -272,6 +274,7 @@ def _shown(request: Request) -> dict[str, Any]:
         "jobId": request.job_id,
         "jobStatus": request.job_status,
         "documentId": request.document_id,
+        "replacedBy": request.replaced_by,
         "reason": reason,
         "template": request.template_name,
         "templateVersionId": request.template_version_id,

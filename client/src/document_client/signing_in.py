@@ -8,6 +8,7 @@ unless told how, and destroys the cache's key.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ from .outboxes import note_outbox
 from .reactions import Verdict, judge
 from .renewal import Grant, forget, keep, read_person
 from .vault import Unlocking, Vault, create_vault, open_vault, vault_exists
+
+
+@dataclass(frozen=True, slots=True)
+class SignedOut:
+    """How many requests were kept or discarded, and how many records of opening and printing were sent, and wait."""
+
+    requests: int
+    evidence_sent: int
+    evidence_waiting: int
 
 
 def unlock(home: Path, unlocking: Unlocking) -> Vault:

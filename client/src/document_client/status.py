@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import audit, cache, feed, requests, withdrawals
+from . import audit, cache, feed, requests, sealed, withdrawals
 from .account import Account, find_set_aside
 from .clock import to_text
 
@@ -15,6 +15,7 @@ class Status:
     """The five facts, whether the two sentences hold, and the state of cache, clock and audit outbox.
 
     ``taken_back``: how many of the quarantined need no decision, only a sync that asks whether they had arrived.
+    ``sealed``: what other people left on this device, which only they can send.
     """
 
     pending: int
@@ -30,6 +31,7 @@ class Status:
     cache: dict[str, Any]
     clock: dict[str, Any]
     audit: dict[str, Any]
+    sealed: dict[str, Any]
     set_aside: list[str]
     notices: list[str]
 
@@ -65,6 +67,7 @@ def read_status(account: Account) -> Status:
             cache=_read_cache(account),
             clock=_read_clock(account),
             audit={"pending": events.get("pending", 0), "refused": events.get("refused", 0)},
+            sealed=sealed.count_others(account),
             set_aside=find_set_aside(account.home),
             notices=list(account.notices),
         )

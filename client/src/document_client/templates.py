@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import apsw
 
-from .errors import TemplateAmbiguous, TemplateNotInUse, TemplateUnknown
+from .errors import TemplateAmbiguous, TemplateIsDraft, TemplateNotInUse, TemplateUnknown
 from .localdb import single_row
 
 Freshness = Literal["fresh", "stale", "expired", "never"]
@@ -184,7 +184,7 @@ def read_version(conn: apsw.Connection, version_id: str | None) -> dict[str, Any
 def choose(conn: apsw.Connection, wanted: str) -> Chosen:
     """Find a template by template id, version id, or (case does not matter) name or platform form key.
 
-    Raises TemplateUnknown, TemplateAmbiguous or TemplateNotInUse.
+    Raises TemplateUnknown, TemplateAmbiguous, TemplateIsDraft or TemplateNotInUse.
     """
     folded = wanted.strip().casefold()
     known = [json.loads(row[0]) for row in conn.execute("SELECT body FROM templates ORDER BY template_id")]
@@ -211,6 +211,8 @@ def choose(conn: apsw.Connection, wanted: str) -> Chosen:
 
 
 def _checked(template: dict[str, Any], version: dict[str, Any]) -> Chosen:
+    if template.get("status") == "draft":
+        raise TemplateIsDraft(str(template["id"]))
     if template.get("status") != "published":
         raise TemplateNotInUse(f"{template['id']} is {template.get('status')}")
     current = version.get("id") == template.get("currentVersionId")

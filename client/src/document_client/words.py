@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 LANGUAGES = ("fa-AF", "ps-AF")
@@ -52,7 +53,5 @@ def _isolated(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _words() -> Any:
-    # Most commands say nothing in another language, and `status` must answer at once.
-    from importlib.resources import files
-
-    return json.loads(files("document_client").joinpath("words.json").read_bytes())
+    # Not by importlib.resources, whose import takes as long as the whole look of `status`, which must answer at once.
+    return json.loads(Path(__file__).with_name("words.json").read_bytes())

@@ -66,25 +66,38 @@ def list_(client: DocumentClient, screen: Screen) -> None:
 @shared
 def open_(client: DocumentClient, screen: Screen, id_: str, viewer: str | None, on_stdin: bool) -> None:
     """Open a document from this device; it is never written to a file."""
-    if viewer or (sys.stdout.isatty() and not screen.as_json):
+    shown = bool(viewer) or on_stdin or (sys.stdout.isatty() and not screen.as_json)
+    if shown:
         document = client.documents.open(id_, viewer=viewer, on_stdin=on_stdin)
     else:
-        # Nobody looks at a pipe: the bytes are verified and what is known about them is said.
+        # Nobody looks at a pipe: the bytes are verified and what is known about them is said (decision 0045).
         document = client.documents.read(id_).document
 
     def words() -> None:
         click.echo(f"{document.get('number')} {document['id']}")
         click.echo(f"sha256 {document['sha256']}, {document['size']} bytes, {document['state']}")
 
-    screen.answer(document, words)
-    _warn_of_newer(screen, document.get("supersededBy"))
+    screen.answer({**document, "shown": shown}, words)
+    if not shown:
+        _note(screen, "not shown")
+    _warn(screen, document.get("supersededBy"), server_lost=bool(document.get("serverLost")))
 
 
-def _warn_of_newer(screen: Screen, document_id: str | None) -> None:
-    if document_id:
-        screen.note(f"Attention: replaced by {document_id}")
+def _warn(screen: Screen, superseded_by: str | None, *, server_lost: bool) -> None:
+    """Say what a person must know of a document before relying on it."""
+    if superseded_by:
+        screen.note(f"Attention: replaced by {superseded_by}")
         if not screen.as_json:
             also(partial(sentence, "replaced"), err=True)
+    if server_lost:
+        _note(screen, "server lost", "Attention: ")
+
+
+def _note(screen: Screen, name: str, before: str = "") -> None:
+    """Say a sentence beside the answer, in the person's language too."""
+    screen.note(before + sentence(name))
+    if not screen.as_json:
+        also(partial(sentence, name), err=True)
 
 
 @click.command()
@@ -108,7 +121,7 @@ def save(client: DocumentClient, screen: Screen, id_: str, file: Path, replace: 
     """Write a copy to a file that only you can read; the copy is recorded."""
     document = client.documents.save(id_, file, replace=replace)
     screen.answer({**document, "file": str(file)}, lambda: click.echo(f"{file}: {size(int(document['size']))}"))
-    _warn_of_newer(screen, document.get("supersededBy"))
+    _warn(screen, document.get("supersededBy"), server_lost=bool(document.get("serverLost")))
 
 
 @click.command(name="print")
@@ -127,8 +140,9 @@ def print_(client: DocumentClient, screen: Screen, id_: str, printer: str | None
         "detail": printed.detail,
         "copies": printed.copies,
         "supersededBy": printed.superseded_by,
+        "serverLost": printed.server_lost,
     }
     numbers = ", ".join(str(n) for n in printed.copies)
     screen.answer(shown, lambda: click.echo(f"{printed.state} at {printed.printer}, copy {numbers}. {printed.detail}"))
-    _warn_of_newer(screen, printed.superseded_by)
+    _warn(screen, printed.superseded_by, server_lost=printed.server_lost)
     return 0 if printed.state in ("submitted", "completed") else 69

@@ -59,6 +59,12 @@ def list_(client: DocumentClient, screen: Screen, everything: bool) -> None:
 
 
 def _advice(item: dict[str, Any]) -> str:
+    """Return what to do about a request, and by which it was replaced."""
+    newer = f"replaced by {item['replacedBy']}" if item["replacedBy"] else ""
+    return "; ".join(part for part in (_remedy(item), newer) if part)
+
+
+def _remedy(item: dict[str, Any]) -> str:
     code = (item["reason"] or {}).get("code")
     if item["status"] == "discarded":
         return ""
@@ -69,7 +75,8 @@ def _advice(item: dict[str, Any]) -> str:
     if code == WITHDRAWAL_ASKED:
         return "documents sync (asks whether it had arrived)"
     if code == ALREADY_SENT:
-        return "have the document withdrawn, then queue discard; or queue retry to keep it"
+        made = f"have {item['documentId']} withdrawn" if item["documentId"] else "have its document withdrawn"
+        return f"{made}, then queue discard; or queue retry to keep it"
     return {
         "queued": "documents sync; wrong: queue edit or queue discard",
         "sending": "",
@@ -138,6 +145,9 @@ def export(client: DocumentClient, screen: Screen, id_: str, file: Path) -> None
 def discard(client: DocumentClient, screen: Screen, id_: str, confirm: str | None) -> None:
     """Take back a request that waits, or give up a refused or failed one; asks for its id, and records it."""
     known = client.queue.show(id_)
+    if known["status"] == "discarded":
+        # Nobody types an id to be told afterwards that there is nothing to give up; this says it.
+        client.queue.discard(known["clientMutationId"], confirmation=known["clientMutationId"])
     if confirm is None:
         screen.note(f"{known['template']} for {known['patientId']}, asked {known['requestedAt']}: {known['status']}")
         try:

@@ -94,15 +94,26 @@ class Showing:
 @shared
 def logout(client: DocumentClient, screen: Screen, keep_sealed: bool, discard_pending: bool) -> None:
     """Sign out; the documents on this device become unreadable."""
-    count = client.logout(keep_sealed=keep_sealed, discard_pending=discard_pending)
+    left = client.logout(keep_sealed=keep_sealed, discard_pending=discard_pending)
     fate = "discarded" if discard_pending else "kept, sealed"
 
     def words() -> None:
         click.echo("Signed out. The documents on this device were removed.")
-        if count:
-            click.echo(f"{counted(count, 'request')}: {fate}.")
+        if left.requests:
+            click.echo(f"{counted(left.requests, 'request')}: {fate}.")
+        if left.evidence_sent:
+            click.echo(f"sent {counted(left.evidence_sent, 'audit record')}")
+        if left.evidence_waiting:
+            _say("evidence left", waiting=left.evidence_waiting)
 
-    screen.answer({"signedOut": True, "requests": count, "fate": fate if count else None}, words)
+    shown = {"signedOut": True, "requests": left.requests, "fate": fate if left.requests else None}
+    screen.answer({**shown, "recordsSent": left.evidence_sent, "recordsWaiting": left.evidence_waiting}, words)
+
+
+def _say(name: str, **values: int) -> None:
+    """Print a sentence, in the person's language too."""
+    click.echo(sentence(name, None, **values))
+    also(lambda language: sentence(name, language, **values))
 
 
 @click.command()
@@ -127,14 +138,20 @@ def status(client: DocumentClient, screen: Screen) -> None:
     """Is everything sent? Is everything here? The facts, the cache and the clock."""
     facts = client.status()
     shown = facts.as_json()
-    sent = "Everything is sent." if facts.everything_sent else _not_sent(shown)
-    received = "Everything has arrived." if facts.everything_received else _not_received(shown)
+    sent = _sent(shown) if facts.everything_sent else _not_sent(shown)
+    received = sentence("received") if facts.everything_received else _not_received(shown)
     shown["sentences"] = [sent, received]
     screen.answer(shown, lambda: _print_status(shown))
 
 
 def _translated(name: str, values: dict[str, Any], language: str) -> str:
     return sentence(name, language, **{key: value for key, value in values.items() if isinstance(value, int)})
+
+
+def _sent(shown: dict[str, Any]) -> str:
+    """Return the sentence for requests that are all sent: records that wait are not left out of "everything"."""
+    records = shown["audit"]["pending"]
+    return sentence("requests sent", records=records) if records else sentence("sent")
 
 
 def _not_sent(shown: dict[str, Any]) -> str:
@@ -161,11 +178,13 @@ def _not_received(shown: dict[str, Any]) -> str:
 def _print_status(shown: dict[str, Any]) -> None:
     # Taken back, it waits for the service's word and not for a decision.
     waiting, asked = shown["pending"] + shown["takenBack"], shown["quarantined"] - shown["takenBack"]
-    told = {**shown, "pending": waiting, "quarantined": asked}
+    records = shown["audit"]["pending"]
+    told = {**shown, "pending": waiting, "quarantined": asked, "records": records}
     for number, text in enumerate(shown["sentences"]):
         click.echo(text)
         holds = (shown["everythingSent"], shown["everythingReceived"])[number]
-        name = ("sent", "received")[number] if holds else ("not sent", "not received")[number]
+        kept = ("requests sent" if records else "sent", "received")
+        name = kept[number] if holds else ("not sent", "not received")[number]
         also(partial(_translated, name, told))
     click.echo(
         f"pending {shown['pending']}, quarantined {shown['quarantined']}, failed {shown['failed']};"
@@ -184,10 +203,12 @@ def _print_status(shown: dict[str, Any]) -> None:
     if shown["clock"]["confidence"] == "suspect":
         click.echo("Warning: the clock of this device was set back. Check date and time.")
         also(partial(sentence, "clock"))
-    if shown["audit"]["pending"]:
-        click.echo(f"{shown['audit']['pending']} records of opening and printing wait to be sent.")
+    if records and not shown["everythingSent"]:
+        _say("records wait", records=records)
     if shown["audit"]["refused"]:
-        click.echo(f"{shown['audit']['refused']} records were refused by the service and are kept.")
+        click.echo(f"{counted(shown['audit']['refused'], 'record')} that the service refused, kept here.")
+    if shown["sealed"]["people"]:
+        _say("sealed", **shown["sealed"])
     for path in shown["setAside"]:
         click.echo(f"Attention: a file that could not be read was kept as {path}")
     for notice in shown["notices"]:

@@ -62,7 +62,11 @@ def templates(
             [t["name"], t.get("semver") or "", t["status"], t["category"], _languages(t), t["id"]]
             for t in catalogue.items
         ]
-        table("", ["name", "version", "status", "category", "languages", "id"], rows)
+        if rows:
+            table("", ["name", "version", "status", "category", "languages", "id"], rows)
+        else:
+            click.echo(sentence("no form"))
+            also(partial(sentence, "no form"))
         click.echo(f"as of {age(catalogue.age)} ({catalogue.freshness})")
         if any(t["unreviewedLocales"] for t in catalogue.items):
             click.echo("* nobody has reviewed this translation")
@@ -160,8 +164,9 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
             message += f" {stop.detail}"
     facts = client.status()
     if report.stopped == "SIGN_IN":
-        message = sentence("sign in", pending=facts.pending)
-        translated = partial(sentence, "sign in", pending=facts.pending)
+        said = {0: "sign in again", 1: "sign in for one"}.get(facts.pending, "sign in")
+        message = sentence(said, pending=facts.pending)
+        translated = partial(sentence, said, pending=facts.pending)
     decisions = facts.quarantined - facts.taken_back + facts.failed
     shown = {**report.as_json(), "needDecision": decisions, "message": message}
 
@@ -277,19 +282,23 @@ def prefetch(client: DocumentClient, screen: Screen, patients: tuple[str, ...], 
     if not named:
         raise click.UsageError("name patients, or give a list with --from")
     with _bars(screen) as observe:
-        report = client.prefetch(named, budget=budget, observe=observe)
+        found = client.prefetch(named, budget=budget, observe=observe)
+    report = found.report
     if report.stopped:
         raise_stop(report)
     waiting = client.status().cache["waiting"]
 
     def words() -> None:
-        click.echo(
-            f"{report.downloaded} documents of {len(named)} patients are here now ({size(report.bytes_received)})"
-        )
+        came = f"received {counted(report.downloaded, 'document')} ({size(report.bytes_received)})"
+        click.echo(f"{counted(len(named), 'patient')}: {came}, {found.already_here} were here already")
+        for patient in found.without:
+            click.echo(f"{patient}: {sentence('no document')}")
+            also(partial(sentence, "no document"))
         if waiting:
-            click.echo(f"{waiting} more come with the next `documents sync`")
+            click.echo(f"to come with the next `documents sync`: {counted(waiting, 'document')}")
 
-    screen.answer({**report.as_json(), "patients": len(named), "waiting": waiting}, words)
+    shown = {"documents": found.documents, "alreadyHere": found.already_here, "withoutDocuments": found.without}
+    screen.answer({**report.as_json(), **shown, "patients": len(named), "waiting": waiting}, words)
     return 0
 
 

@@ -1,0 +1,220 @@
+"""What a command says: the warning before a document is relied on, what waits and for whom, what to do about it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from client_device import FORM
+from clinic_commands import PATIENT, Clinic, clinic
+from document_client import audit
+
+__all__ = ["clinic"]
+
+LOST = "does not know this document: it can be neither verified nor withdrawn"
+
+
+def have_a_document(clinic: Clinic) -> str:
+    """Ask for a document, receive it, and return its id."""
+    clinic.run("templates")
+    clinic.run("request", FORM, "--patient", PATIENT)
+    clinic.json("sync")
+    return str(clinic.json("list")["items"][0]["id"])
+
+
+def recorded(clinic: Clinic) -> list[str]:
+    """The actions in this device's outbox, oldest first."""
+    from document_client import DocumentClient
+
+    with DocumentClient(clinic.home) as client:
+        return [str(event["action"]) for event in audit.read_all(client.account().audit)]
+
+
+def remedies(table: str) -> list[str]:
+    """The last column of a printed table, row by row; a row whose words are folded goes on with an empty first cell."""
+    rows: list[str] = []
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip("│").split("│")]
+        if line.startswith("│") and cells[0]:
+            rows.append(cells[-1])
+        elif line.startswith("│"):
+            rows[-1] = f"{rows[-1]} {cells[-1]}".strip()
+    return rows
+
+
+def test_a_document_that_a_restored_service_does_not_know_is_warned_of_wherever_it_is_used(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    clinic.run("templates")
+    backup = clinic.model.snapshot()
+    document = have_a_document(clinic)
+    assert LOST not in clinic.run("open", document)[2]
+    clinic.model.restore(backup, "epoch-2")
+    clinic.json("sync")
+    code, out, err = clinic.run("open", document)
+    assert code == 0
+    assert document in out
+    assert err.count(f"Attention: The service was restored from a backup and {LOST}") == 1
+    assert clinic.json("open", document)["serverLost"] is True
+    assert LOST in clinic.run("save", document, str(tmp_path / "copy.pdf"))[2]
+    [newer] = [d["id"] for d in clinic.json("list")["items"] if not d["serverLost"]]
+    assert LOST not in clinic.run("open", newer)[2]
+
+
+def test_a_draft_is_not_called_one_that_is_not_published_any_more(clinic: Clinic) -> None:
+    clinic.run("templates")
+    template = next(iter(clinic.model.state.templates.values()))
+    for status, said in (("draft", "was never published"), ("retired", "is not published any more")):
+        template["status"] = status
+        clinic.run("templates", "--refresh")
+        code, _, err = clinic.run("request", FORM, "--patient", PATIENT)
+        assert code == 64
+        assert said in err
+
+
+def test_status_does_not_call_everything_sent_while_records_wait(clinic: Clinic) -> None:
+    document = have_a_document(clinic)
+    assert clinic.run("status")[1].startswith("Everything is sent.\n")
+    clinic.run("open", document)
+    told = clinic.run("status")[1]
+    said = "Every request is sent. Records of opening and printing that wait for `documents sync`: 1."
+    assert told.startswith(said)
+    assert "Everything is sent" not in told
+    facts = clinic.json("status")
+    assert (facts["everythingSent"], facts["sentences"][0]) == (True, said), "the fact is about requests"
+    clinic.run("request", FORM, "--patient", "p2")
+    assert "Records of opening and printing that wait to be sent: 1." in clinic.run("status")[1]
+    clinic.run("sync")
+    assert clinic.run("status")[1].startswith("Everything is sent.\n")
+
+
+def test_status_speaks_of_what_another_person_left_sealed_here(clinic: Clinic) -> None:
+    clinic.run("templates")
+    clinic.run("request", FORM, "--patient", PATIENT)
+    clinic.run("request", FORM, "--patient", "p2")
+    assert "Requests of other people" not in clinic.run("status")[1], "one's own are told above"
+    clinic.run("logout", "--keep-sealed")
+    clinic.run("login", "--server", clinic.url, "--token", clinic.model.token("clinic", "dr.b"))
+    said = "Requests of other people wait on this device, sealed until those sign in again (1): 2 to be sent"
+    told = clinic.run("status")[1]
+    assert said in told
+    assert "dr.a" not in told
+    assert clinic.json("status")["sealed"] == {"people": 1, "pending": 2, "needDecision": 0}
+    clinic.json("sync")
+    assert not clinic.model.state.jobs, "they are sent under their own person only"
+    [queue] = [p for p in clinic.home.glob("accounts/*/queue.db") if not (p.parent / "cache.db").exists()]
+    queue.write_bytes(os.urandom(queue.stat().st_size))
+    assert clinic.json("status")["sealed"]["people"] == 0, "what cannot be opened stops nobody's status"
+
+
+def test_a_sign_out_without_a_connection_speaks_of_the_records_that_stay(clinic: Clinic) -> None:
+    document = have_a_document(clinic)
+    clinic.run("open", document)
+    clinic.cut()
+    for note in clinic.home.glob("accounts/*/server.json"):
+        note.write_text(note.read_text().replace(clinic.url, "http://127.0.0.1:9"))
+    clinic.run("sync")
+    code, out, _ = clinic.run("logout")
+    assert code == 0
+    assert "Records of opening and printing that are not sent yet: 1. `documents sync` sends them" in out
+    code, _, err = clinic.run("sync")
+    assert code == 75
+    assert "1 wait, 0 were sent" in err
+
+
+def test_nobody_is_asked_to_sign_in_to_send_nothing(clinic: Clinic) -> None:
+    clinic.run("templates")
+    clinic.model.revoked_tokens.add(clinic.model.token("clinic", "dr.a"))
+    code, out, _ = clinic.run("sync")
+    assert code == 77
+    assert "Sign in again: `documents login`." in out
+    clinic.run("request", FORM, "--patient", PATIENT)
+    assert "Sign in to send 1 request: `documents login`." in clinic.run("sync")[1]
+    clinic.run("request", FORM, "--patient", PATIENT)
+    assert "Sign in to send 2 requests: `documents login`." in clinic.run("sync")[1]
+
+
+def test_a_request_that_had_arrived_all_the_same_names_its_document(clinic: Clinic) -> None:
+    clinic.run("templates")
+    cmid = clinic.json("request", FORM, "--patient", PATIENT)["clientMutationId"]
+    clinic.cut()
+    clinic.run("sync")
+    clinic.heal()
+    body = clinic.json("queue", "show", cmid)["request"]
+    from document_client.model import Caller
+
+    clinic.model.submit(Caller("clinic", "dr.a", None), body, None)
+    clinic.run("queue", "discard", cmid, "--confirm", cmid)
+    clinic.run("sync")
+    [item] = clinic.json("queue")["items"]
+    assert (item["reason"]["code"], item["documentId"] is None) == ("ALREADY_SENT", False)
+    [remedy] = remedies(clinic.run("queue")[1])
+    assert remedy == f"have {item['documentId']} withdrawn, then queue discard; or queue retry to keep it"
+
+
+def test_a_second_discard_says_that_there_was_a_first(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    clinic.run("templates")
+    cmid = clinic.json("request", FORM, "--patient", PATIENT)["clientMutationId"]
+    clinic.run("queue", "discard", cmid, "--confirm", cmid)
+
+    def nobody_types(*_: object, **__: object) -> str:
+        raise AssertionError("nothing is left to confirm")
+
+    monkeypatch.setattr("click.prompt", nobody_types)
+    for named in (cmid, cmid[:8]):
+        code, _, err = clinic.run("queue", "discard", named)
+        assert code == 64
+        assert "the request was given up before; it is not sent" in err
+    assert recorded(clinic) == ["request.discarded"], "nothing happened, so nothing is recorded"
+
+
+def test_a_request_that_was_edited_says_by_which_it_was_replaced(clinic: Clinic) -> None:
+    clinic.run("templates")
+    cmid = clinic.json("request", FORM, "--patient", PATIENT)["clientMutationId"]
+    newer = clinic.json("queue", "edit", cmid, "--patient", "p2")["clientMutationId"]
+    told = clinic.run("queue", "list", "--all")[1]
+    assert remedies(told)[1] == f"replaced by {newer}"
+    by_id = {i["clientMutationId"]: i["replacedBy"] for i in clinic.json("queue", "list", "--all")["items"]}
+    assert by_id == {cmid: newer, newer: None}
+    code, _, err = clinic.run("queue", "discard", cmid)
+    assert code == 64
+    assert f"given up before and replaced by {newer}" in err
+
+
+def test_a_pipe_is_told_that_nobody_was_shown_the_document(clinic: Clinic, tmp_path: Path) -> None:
+    document = have_a_document(clinic)
+    _, _, err = clinic.run("open", document)
+    assert "checked and not shown" in err
+    assert "recorded as opened" in err
+    assert clinic.json("open", document)["shown"] is False
+    assert recorded(clinic) == ["document.opened", "document.opened"]
+    seen = tmp_path / "seen.pdf"
+    viewer = f'{sys.executable} -c \'import sys; open("{seen}", "wb").write(sys.stdin.buffer.read())\''
+    assert clinic.json("open", document, "--viewer", viewer, "--stdin")["shown"] is True
+    assert seen.read_bytes() == clinic.model.state.contents[document]
+
+
+def test_standard_input_needs_a_viewer_and_nothing_is_recorded_without_one(clinic: Clinic) -> None:
+    document = have_a_document(clinic)
+    code, _, err = clinic.run("open", document, "--stdin")
+    assert code == 64
+    assert "--viewer COMMAND" in err
+    assert recorded(clinic) == []
+
+
+def test_a_search_that_finds_nothing_says_so(clinic: Clinic) -> None:
+    code, out, _ = clinic.run("templates", "no such words")
+    assert code == 0
+    assert out.startswith("No form in use fits this; --all also shows drafts")
+    assert "│" not in out
+    assert "│" in clinic.run("templates")[1]
+
+
+def test_the_words_are_found_where_nothing_but_the_package_is(tmp_path: Path) -> None:
+    script = "from document_client.words import sentence; print(sentence('sent'))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "Everything is sent.\n"
