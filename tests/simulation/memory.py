@@ -135,6 +135,8 @@ class CacheFile:
         self.blobs: dict[str, bytes] = {}
         self.parts: dict[str, list[tuple[int, bytes]]] = {}
         self.revocations: dict[str, str] = {}
+        #: Copies that were withdrawn, with what replaces them.
+        self.withdrawn: dict[str, str | None] = {}
         self.jobs: dict[str, tuple[str | None, str]] = {}
         self.templates: dict[str, tuple[dict[str, Any], int]] = {}
         self.versions: set[str] = set()
@@ -154,7 +156,7 @@ class CacheFile:
         new = CacheFile()
         new.__dict__.update(self.__dict__)
         new.documents = {key: doc.copy() for key, doc in self.documents.items()}
-        for name in ("blobs", "revocations", "jobs", "templates"):
+        for name in ("blobs", "revocations", "withdrawn", "jobs", "templates"):
             setattr(new, name, dict(getattr(self, name)))
         new.parts = {key: list(parts) for key, parts in self.parts.items()}
         new.versions = set(self.versions)
@@ -292,6 +294,9 @@ def revoke(cache: CacheFile, revocations: list[dict[str, Any]]) -> None:
     for revocation in revocations:
         document_id = str(revocation["documentId"])
         cache.revocations[document_id] = str(revocation.get("reason") or "")
+        doc = cache.documents.get(document_id)
+        if doc is not None and doc.fetched_at is not None:
+            cache.withdrawn.setdefault(document_id, None)
         cache.drop_document(document_id)
 
 
@@ -299,10 +304,13 @@ def save_document(cache: CacheFile, body: dict[str, Any], generation: int) -> No
     """``cache.save_document``."""
     document_id, sha256 = body["id"], str(body.get("sha256") or "")
     if document_id in cache.revocations:
+        if document_id in cache.withdrawn:
+            cache.withdrawn[document_id] = body.get("supersededBy")
         return
     if body.get("status") == "entered-in-error":
         revoke(cache, [{"documentId": document_id, "reason": "entered-in-error"}])
         return
+    cache.withdrawn.pop(document_id, None)
     doc = cache.documents.get(document_id)
     if doc is None:
         doc = cache.documents[document_id] = Doc()
@@ -322,9 +330,10 @@ def apply_page(cache: CacheFile, page: dict[str, Any], now: float) -> None:
         cache.jobs[job["id"]] = (job.get("documentId"), str(job.get("status")))
     for document in page["documents"]:
         save_document(cache, document, generation)
-    for doc in cache.documents.values():
-        if not doc.wanted and doc.job_id in cache.jobs:
-            doc.wanted = True
+    newer = set(cache.withdrawn.values()) if cache.withdrawn else ()
+    for document_id, doc in cache.documents.items():
+        if not doc.wanted and (doc.job_id in cache.jobs or document_id in newer):
+            doc.wanted, doc.evicted = True, False
     cache.cursor = page["cursor"]
     if not page["more"]:
         if cache.sweeping:
@@ -346,15 +355,46 @@ def read_wanted(cache: CacheFile, now: float) -> list[fx.Wanted]:
         if not doc.wanted or doc.evicted or doc.server_lost or not doc.sha256:
             continue
         here = document_id in cache.blobs
-        if here:
-            expires = expires_at(doc, policy)
-            life = min(doc.ttl_at_fetch or policy.ttl, policy.ttl)
-            if expires is None or expires - now >= life * REFRESH_SHARE:
-                continue
+        if here and not is_old(doc, policy, now):
+            continue
         if doc.size <= policy.quota:
-            chosen.append((here, doc.size, document_id, doc.sha256))
+            chosen.append((here, doc.job_id not in cache.jobs, doc.size, document_id, doc.sha256))
     chosen.sort()
-    return [fx.Wanted(i, size, sha, here, read_received(cache, i)) for here, size, i, sha in chosen]
+    return [fx.Wanted(i, size, sha, here, read_received(cache, i)) for here, _, size, i, sha in chosen]
+
+
+def is_old(doc: Doc, policy: CachePolicy, now: float) -> bool:
+    """``cache._is_old``."""
+    expires = expires_at(doc, policy)
+    life = min(doc.ttl_at_fetch or policy.ttl, policy.ttl)
+    return expires is not None and expires - now < life * REFRESH_SHARE
+
+
+def read_beforehand(cache: CacheFile, now: float) -> list[fx.Wanted]:
+    """``cache.read_beforehand`` and ``cache.read_received``."""
+    policy = cache.policy
+    rule = policy.prefetch
+    if rule is None:
+        return []
+    oldest, listed = to_text(now - rule.days * 86_400.0), []
+    for document_id, doc in cache.documents.items():
+        body = doc.body
+        if doc.wanted or doc.evicted or doc.server_lost or not doc.sha256 or body["status"] != "current":
+            continue
+        if (not rule.categories or body["category"] in rule.categories) and body["renderedAt"] >= oldest:
+            listed.append((body["renderedAt"], document_id, doc))
+    listed.sort(key=lambda found: found[:2], reverse=True)
+    held = sum(doc.size for _, document_id, doc in listed if document_id in cache.blobs)
+    room = min(rule.most_bytes, policy.quota - (sum(map(len, cache.blobs.values())) - held))
+    chosen = []
+    for _, document_id, doc in listed:
+        if doc.size <= room:
+            room -= doc.size
+            here = document_id in cache.blobs
+            if not here or is_old(doc, policy, now):
+                received = read_received(cache, document_id)
+                chosen.append(fx.Wanted(document_id, doc.size, doc.sha256, here, received))
+    return chosen
 
 
 def read_received(cache: CacheFile, document_id: str) -> int:
@@ -409,8 +449,12 @@ def keep_quota(cache: CacheFile) -> None:
     total = sum(map(len, cache.blobs.values()))
     if total <= cache.policy.quota:
         return
-    order = [(max(cache.documents[i].opened_at or 0, cache.documents[i].fetched_at or 0), i) for i in cache.blobs]
-    for _, document_id in sorted(order):
+    order = []
+    for document_id in cache.blobs:
+        doc = cache.documents[document_id]
+        used = max(doc.opened_at or 0, doc.fetched_at or 0)
+        order.append((doc.wanted or doc.opened_at is not None, used, document_id))
+    for _, _, document_id in sorted(order):
         if total <= cache.policy.quota:
             break
         total -= len(cache.blobs.pop(document_id))

@@ -313,6 +313,9 @@ class MemoryDisk:
     def read_wanted(self, effect: fx.ReadWanted) -> list[fx.Wanted]:
         return m.read_wanted(self.cache, self.account.clock().estimate)
 
+    def read_beforehand(self, effect: fx.ReadBeforehand) -> list[fx.Wanted]:
+        return m.read_beforehand(self.cache, self.account.clock().estimate)
+
     def complete(self, effect: fx.Complete) -> bool:
         fetched_at = self.account.clock().birth
         self.hook()
@@ -444,10 +447,8 @@ _HANDLERS: dict[type, Callable[[MemoryDisk, Any], Any]] = {
     fx.SaveVersion: MemoryDisk.save_version,
     fx.SaveTemplates: MemoryDisk.save_templates,
     fx.ReadListTag: MemoryDisk.read_list_tag,
-    fx.TouchTemplates: MemoryDisk.save_version,
     fx.ReadWanted: MemoryDisk.read_wanted,
-    # No tenant of the simulation has a prefetch rule.
-    fx.ReadBeforehand: lambda disk, effect: [],
+    fx.ReadBeforehand: MemoryDisk.read_beforehand,
     fx.Complete: MemoryDisk.complete,
     fx.Renew: MemoryDisk.renew,
     fx.DropParts: MemoryDisk.drop_parts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from document_client.clock import TimeSource
+from document_client.policy import CachePolicy
 
 from . import memory as m
 from .memory import CacheFile, MemoryAccount, OutboxFile, QueueFile, Row, Ticks
@@ -167,6 +168,19 @@ class MemoryHome:
         """Return time to live and lease of the policy in force."""
         return account.cache.policy.ttl, account.cache.policy.lease
 
+    def policy(self, account: MemoryAccount) -> CachePolicy:
+        """Return the policy in force."""
+        return account.cache.policy
+
+    def marks(self, account: MemoryAccount) -> dict[str, tuple[bool, bool, bool]]:
+        """Return of every document whether somebody wants it, whether it was given up, whether it was opened."""
+        documents = account.cache.documents.items()
+        return {i: (d.wanted, d.evicted, d.opened_at is not None) for i, d in documents}
+
+    def replacements(self, account: MemoryAccount) -> list[str]:
+        """Return the documents that replace copies which were here."""
+        return sorted(newer for newer in account.cache.withdrawn.values() if newer)
+
     def contact(self, account: MemoryAccount) -> Any:
         """Return the last contact."""
         return account.cache.contact
@@ -219,6 +233,7 @@ def _dump_cache(cache: CacheFile) -> Any:
         dict(cache.blobs),
         {i: m.read_received(cache, i) for i in cache.parts},
         dict(cache.revocations),
+        dict(cache.withdrawn),
         dict(cache.jobs),
         sorted(cache.templates),
         sorted(cache.versions),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from document_client.clock import to_text
 
 from . import promises
-from .server import DEFINITION
+from .server import DEFINITION, Rule
 
 if TYPE_CHECKING:
     from .world import World
@@ -17,6 +17,18 @@ HOUR, DAY = 3600.0, 86_400.0
 #: More requests make a seed longer, not deeper.
 MOST_REQUESTS = 8
 PATIENTS = ("p1", "p2", "p3")
+#: More documents of colleagues make the feed longer, not the seed deeper.
+MOST_MADE = 60
+CATEGORIES = ("prescription", "prescription", "letter")
+#: One document has nearly three hundred bytes.
+RULES = (
+    None,
+    Rule(categories=["prescription"], days=3, maxBytes=10**6),
+    Rule(categories=["prescription"], days=30, maxBytes=700),
+    Rule(categories=[], days=30, maxBytes=1000),
+    Rule(categories=[], days=7, maxBytes=10**6),
+    Rule(categories=["letter"], days=365, maxBytes=300),
+)
 MODES = ("offline", "portal 200", "tls", "503", "500", "401", "429", "gateway 502", "lost answer")
 
 
@@ -352,6 +364,32 @@ def policy(world: World) -> None:
     world.server.policy["onExpiry"] = pick(world, ("hide", "delete"))
 
 
+def rule(world: World) -> None:
+    """The tenant says what comes to devices before anybody asks, or that nothing does."""
+    world.set_rule(pick(world, RULES))
+
+
+def colleague(world: World) -> None:
+    """Somebody makes a document at another device, of a category and an age that the rule may name."""
+    tenant = "other" if world.draw() < 0.1 else world.profile.users[0][0]
+    category, age = pick(world, CATEGORIES), pick(world, (0.0, 0.0, DAY, 2 * DAY, 6 * DAY, 40 * DAY))
+    if world.server.state.counter < MOST_MADE:
+        world.server.make_elsewhere(tenant, world.version, f"o{world.next_number()}", category, age)
+
+
+def replace(world: World) -> None:
+    """A document is replaced by a newer one."""
+    documents = world.server.state.documents.items()
+    current = [(i, d["_tenant"]) for i, d in documents if d["status"] == "current"]
+    if len(current) > 1:
+        old, tenant = pick(world, current[:-1])
+        newer = [i for i, owner in current if i > old and owner == tenant]
+        if newer:
+            by = pick(world, newer)
+            world.replacing.add(by)
+            world.server.revoke(old, "superseded", by)
+
+
 def device_revoked(world: World) -> None:
     """The device is revoked: its copies must go at its next contact."""
     world.server.device_revoked = True
@@ -371,13 +409,14 @@ def belated(world: World) -> None:
 
 def interlope(world: World) -> None:
     """Somebody does something in the middle of an effect of a program that runs."""
-    pick(world, _INTERLOPERS)(world)
+    pick(world, _INTERLOPERS_OF_A_WARD if world.profile.beforehand_rate else _INTERLOPERS)(world)
 
 
 _INTERLOPERS: tuple[Callable[[World], None], ...] = (
     *(ask, ask, take_back, attend, look, open_document, switch, run_other, run_other, token, revoke, work),
     *(clock, restore, lose_cache, device_revoked, policy),
 )
+_INTERLOPERS_OF_A_WARD = (*_INTERLOPERS, rule, colleague, replace)
 MOVES: dict[str, Callable[[World], None]] = {
     "ask": ask,
     "attend": attend,
@@ -410,6 +449,9 @@ MOVES: dict[str, Callable[[World], None]] = {
     "mend_patient": mend_patient,
     "token": token,
     "policy": policy,
+    "rule": rule,
+    "colleague": colleague,
+    "replace": replace,
     "device_revoked": device_revoked,
     "device_trusted": device_trusted,
     "belated": belated,

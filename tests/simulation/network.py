@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from document_client.answers import Answer, Transfer
 from document_client.clock import to_text
 
-from .server import BATCH, JOBS, Caller, false_policy
+from .server import BATCH, EVERYTHING, JOBS, Caller, false_policy
 
 if TYPE_CHECKING:
     from .world import Process, World
@@ -111,6 +111,9 @@ BYTES = (
 WHOLE_SHARE = 0.15
 #: Pages of changes are what lives and revocations come by.
 _FEED_MENU = (*FALSE_POLICIES, "no date", "stuck page", "bad page")
+#: What the service, or anybody on the way, may say of a document that nobody asked for.
+_BEFOREHAND_MENU = ("403", "404", "409", "422", "410", "429", "500", "offline", "lost answer")
+_BYTES_BEFOREHAND = ("", "416", "wrong range", "cut late", "flipped", "flipped", "404 bytes", "500 bytes")
 _LOOKUP_MENU = ("left out", "left out", "lost answer", "500", "portal 200", "offline")
 EXCHANGES = (*INSTEAD, *AFTER, TWICE, LATER, *MANGLED)
 
@@ -127,6 +130,8 @@ def exchange(process: Process, method: str, path: str, content: bytes, cmid: str
         kind = _BATCH_MENU[int(world.draw() * len(_BATCH_MENU))]
     elif not kind and world.feed_rate and path.startswith("/v1/documents/changes") and world.draw() < world.feed_rate:
         kind = _FEED_MENU[int(world.draw() * len(_FEED_MENU))]
+    elif not kind and process.planned and path.endswith("/download-url") and world.draw() < world.beforehand_rate:
+        kind = _BEFOREHAND_MENU[int(world.draw() * len(_BEFOREHAND_MENU))]
     make = INSTEAD.get(kind) if kind else None
     if make is not None:
         process.hook()
@@ -195,7 +200,8 @@ def _mangle(world: World, process: Process, kind: str, path: str, given: Answer)
         elif kind == "bad page":
             changed = {key: value for key, value in body.items() if key != "more"}
         elif kind == "forged policy":
-            changed = {**body, "cachePolicy": {**body["cachePolicy"], "cacheTtlSeconds": 10**9, "signature": "forged"}}
+            forged = {"cacheTtlSeconds": 10**9, "prefetch": EVERYTHING, "signature": "forged"}
+            changed = {**body, "cachePolicy": {**body["cachePolicy"], **forged}}
         elif kind in FALSE_POLICIES:
             changed = {**body, "cachePolicy": false_policy(kind, process.session[0])}
         elif kind == "no date":
@@ -228,6 +234,8 @@ def download(
     process.hook()
     kind = world.draw_fault(False)
     document_id = url.split("/")[3]
+    if not kind and document_id in process.planned and world.draw() < world.beforehand_rate:
+        kind = _BYTES_BEFOREHAND[int(world.draw() * len(_BYTES_BEFOREHAND))]
     if kind in ("offline", "tls"):
         world.spoiled(process, kind, "content")
         return Transfer("cut", 0, INSTEAD[kind](world))

@@ -585,3 +585,113 @@ def chain_forks() -> list[Patch]:
             outbox.events.insert(-1, last)
 
     return [(memory, "record", record)]
+
+
+# --- What comes before anybody asks ---------------------------------------------------------------------------
+
+
+def _with_rule(change: Callable[[Any], Any]) -> list[Patch]:
+    """Let the device read another rule out of the policy than was signed."""
+    plain = memory.read_beforehand
+
+    def read(cache: Any, now: float) -> list[fx.Wanted]:
+        policy = cache.policy
+        if policy.prefetch is None:
+            return []
+        cache.policy = replace(policy, prefetch=change(policy.prefetch))
+        try:
+            return plain(cache, now)
+        finally:
+            cache.policy = policy
+
+    return [(memory, "read_beforehand", read)]
+
+
+@bug("documents come beforehand that are of no category of the rule")
+def category_of_the_rule_is_ignored() -> list[Patch]:
+    return _with_rule(lambda rule: replace(rule, categories=()))
+
+
+@bug("documents come beforehand that are older than the rule allows")
+def age_of_the_rule_is_ignored() -> list[Patch]:
+    return _with_rule(lambda rule: replace(rule, days=10_000.0))
+
+
+@bug("more comes beforehand than the rule allows")
+def bytes_of_the_rule_are_ignored() -> list[Patch]:
+    return _with_rule(lambda rule: replace(rule, most_bytes=10**9))
+
+
+@bug("what is named by the rule never comes")
+def rule_is_never_followed() -> list[Patch]:
+    return [(memory, "read_beforehand", lambda cache, now: [])]
+
+
+@bug("what comes beforehand pushes out the oldest own documents")
+def prefetch_pushes_out_own_documents() -> list[Patch]:
+    def keep_quota(cache: Any) -> None:
+        own = {i: d.wanted for i, d in cache.documents.items()}
+        for doc in cache.documents.values():
+            doc.wanted = True
+        plain(cache)
+        for document_id, doc in cache.documents.items():
+            doc.wanted = own[document_id]
+
+    def read(cache: Any, now: float) -> list[fx.Wanted]:
+        policy = cache.policy
+        cache.policy = replace(policy, quota=10**9)
+        try:
+            return plan(cache, now)
+        finally:
+            cache.policy = policy
+
+    plain, plan = memory.keep_quota, memory.read_beforehand
+    return [(memory, "keep_quota", keep_quota), (memory, "read_beforehand", read)]
+
+
+@bug("what comes beforehand is fetched to its end while a request waits")
+def prefetch_does_not_look_at_the_queue() -> list[Patch]:
+    def fetch(run: Any) -> Any:
+        steps, outcome = receiving.fetch_beforehand(run), None
+        while True:
+            try:
+                effect = steps.send(outcome)
+            except StopIteration:
+                return
+            outcome = 0 if isinstance(effect, fx.CountDue) else (yield effect)
+
+    return [(sync, "fetch_beforehand", fetch)]
+
+
+@bug("what comes beforehand is fetched before own documents")
+def prefetch_goes_first() -> list[Patch]:
+    return [(sync, "download", receiving.fetch_beforehand), (sync, "fetch_beforehand", receiving.download)]
+
+
+@bug("a document that nobody asked for is refused, and stops the run")
+def refused_prefetch_stops_the_run() -> list[Patch]:
+    plain = receiving._fetch
+    return [(receiving, "_fetch", lambda run, document, beforehand=False: plain(run, document))]
+
+
+@bug("what was refused beforehand is not fetched when it replaces an own copy")
+def refused_prefetch_is_never_wanted() -> list[Patch]:
+    plain = memory.apply_page
+
+    def apply_page(cache: Any, page: Any, now: float) -> None:
+        evicted = {i for i, d in cache.documents.items() if d.evicted and not d.wanted}
+        plain(cache, page, now)
+        for document_id in evicted.intersection(cache.documents):
+            cache.documents[document_id].evicted = True
+
+    return [(memory, "apply_page", apply_page)]
+
+
+@bug("a download that came to nothing is begun again beyond the budget of bytes")
+def budget_is_asked_once() -> list[Patch]:
+    def fits(run: Any, document: Any) -> bool:
+        begun = run.report.bytes_received > 0
+        return begun or plain(run, document)
+
+    plain = receiving._fits_budget
+    return [(receiving, "_fits_budget", fits)]

@@ -58,6 +58,8 @@ MOVES: dict[str, float] = {
     "crowd": 0.06,
     "dismissal": 0.06,
 }
+#: The moves of a tenant whose policy says what comes before anybody asks.
+BEFOREHAND: dict[str, float] = {"rule": 0.4, "colleague": 0.8, "ward": 3.0, "replace": 0.2}
 ALWAYS = (
     "ask",
     "run",
@@ -104,6 +106,7 @@ class Profile:
     feed_rate: float
     bytes_rate: float
     batch_rate: float
+    beforehand_rate: float
     batching: bool
     older_service: bool
     bytes_menu: tuple[str, ...]
@@ -112,12 +115,16 @@ class Profile:
     steps: int
 
 
-def make(dice: random.Random) -> Profile:
-    """Draw a profile."""
+def make(dice: random.Random, number: int) -> Profile:
+    """Draw a profile; one of four has prefetch rules, by dice of their own, for the others stay what they are."""
     name = dice.choice(("anything", "anything", "anything", "clock", "clock", "restore", "restore", "device", "people"))
     theme = THEMES[name]
     chosen = [move for move in MOVES if move in ALWAYS or move in theme or dice.random() < 0.4]
     weights = [theme.get(move, MOVES[move]) * dice.choice((0.5, 1.0, 1.0, 2.0)) for move in chosen]
+    ward = random.Random(number).random() < 0.25
+    if ward:
+        chosen += BEFOREHAND
+        weights += BEFOREHAND.values()
     users = [("clinic", "a")]
     if dice.random() < (0.8 if name == "people" else 0.3):
         users.append(dice.choice((("clinic", "b"), ("clinic", "b"), ("other", "a"))))
@@ -131,6 +138,7 @@ def make(dice: random.Random) -> Profile:
         lookup_rate=dice.choice((0.0, 0.3, 0.6)),
         feed_rate=dice.choice((0.0, 0.0, 0.15)),
         batch_rate=dice.choice((0.0, 0.1, 0.4)),
+        beforehand_rate=0.35 if ward else 0.0,
         batching=dice.random() < 0.6,
         older_service=dice.random() < 0.1,
         bytes_rate=dice.choice((0.0, 0.2, 0.5)),
@@ -142,4 +150,4 @@ def make(dice: random.Random) -> Profile:
 
 
 _dice = random.Random(20261122)
-PROFILES = tuple(make(_dice) for _ in range(1000))
+PROFILES = tuple(make(_dice, number) for number in range(1000))

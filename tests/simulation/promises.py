@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from document_client.reactions import LONGEST_BACKOFF, LONGEST_RETRY_AFTER
 from document_client.withdrawals import ALREADY_SENT, WITHDRAWN
 
+from . import beforehand
 from .server import BATCH, FIRST_HASH, JOBS, hash_event
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def after_post(process: Process, effect: fx.Post, answer: Any) -> None:
         bodies = effect.content.removeprefix(b'{"items":[').removesuffix(b"]}").replace(b"},{", b"}\n{").split(b"\n")
         for body in bodies:
             _check_sent(process, json.loads(body)["clientMutationId"], body)
+    elif effect.path.endswith("/download-url"):
+        beforehand.after_url(process, effect.path.split("/")[3], answer)
     if effect.cmid is not None or effect.path == BATCH:
         _check_run(process, effect, answer)
 
@@ -92,6 +95,7 @@ def _check_wanted(process: Process, cmid: str) -> None:
 def after_claim(process: Process, effect: fx.Claim, item: fx.Item | None) -> None:
     """Only the holder of the lease claims; remember when."""
     after_write(process, effect, item)
+    beforehand.begin_round(process)
     if item is not None:
         process.world.order += 1
         process.claimed[item.cmid] = process.world.order
@@ -130,6 +134,7 @@ def after_complete(process: Process, effect: fx.Complete, whole: bool) -> None:
     content, held = world.server.state.contents.get(effect.document_id), process.held(effect.document_id)
     if content is not None and held is not None and held != content:
         world.break_promise(f"{effect.document_id} is shown with wrong bytes")
+    beforehand.after_complete(process)
     world.delivered.setdefault(world.server.made[effect.document_id], world.now)
 
 
@@ -156,6 +161,7 @@ def after_run(process: Process, effect: fx.EndRun, success: bool) -> None:
         world.home.owners(process.account) or world.home.readable(world.home.open(process.session, world.time))
     ):
         world.break_promise("the service revoked this device, and it kept its copies")
+    beforehand.after_run(process, effect)
     if not success:
         return
     if process.spoiled:
@@ -235,7 +241,11 @@ def _check_documents(world: World, session: Any, account: Any) -> None:
         world.break_promise("the cache is readable although the lease has run out")
     for document_id, job_id in world.home.owners(account):
         job = jobs.get(job_id or "")
-        if job is not None and (job["_tenant"], job["_user"]) != session:
+        if job is None or (job["_tenant"], job["_user"]) == session:
+            continue
+        if job["_tenant"] != session[0] or not (
+            (session, document_id) in world.named or document_id in world.replacing
+        ):
             world.break_promise(f"{document_id} of {job['_user']} is in the cache of {session}")
 
 
@@ -248,7 +258,7 @@ def at_the_end(world: World, session: Any) -> None:
     rows = {row[0]: row for row in world.home.rows(account)}
     readable = world.home.readable(account)
     state = world.server.state
-    documents = {d["renderJobId"]: i for i, d in state.documents.items() if d["status"] != "entered-in-error"}
+    documents = {d["renderJobId"]: i for i, d in state.documents.items() if d["status"] == "current"}
     for cmid, asked in world.asked.items():
         if asked.session != session or cmid not in rows:
             continue
@@ -277,6 +287,7 @@ def at_the_end(world: World, session: Any) -> None:
         if status == "done" and documents.get(job["id"]) is not None and documents[job["id"]] not in readable:
             world.break_promise(f"{cmid} is done, and {documents[job['id']]} cannot be read")
     _once_each(world, session)
+    beforehand.at_the_end(world, session, account, readable)
 
 
 def _check_taken_back(world: World, session: Any, cmid: str, status: str, reason: str | None) -> None:

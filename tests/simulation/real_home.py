@@ -304,6 +304,17 @@ class RealHome:
         policy: CachePolicy = account.policy()
         return policy.ttl, policy.lease
 
+    def policy(self, account: Account) -> CachePolicy:
+        return account.policy()
+
+    def marks(self, account: Account) -> dict[str, tuple[bool, bool, bool]]:
+        sql = "SELECT document_id, wanted, evicted, opened_at IS NOT NULL FROM documents"
+        return {i: (bool(w), bool(e), bool(o)) for i, w, e, o in account.cache.execute(sql)}
+
+    def replacements(self, account: Account) -> list[str]:
+        sql = "SELECT replaced_by FROM withdrawn WHERE replaced_by IS NOT NULL ORDER BY 1"
+        return [str(newer) for (newer,) in account.cache.execute(sql)]
+
     def contact(self, account: Account) -> Any:
         return feed.read_contact(account.cache)[0]
 
@@ -397,6 +408,7 @@ def _dump_cache(conn: apsw.Connection) -> Any:
         dict(conn.execute("SELECT document_id, content FROM blobs").fetchall()),
         {i: cache.read_received(conn, i) for (i,) in conn.execute("SELECT DISTINCT document_id FROM parts").fetchall()},
         dict(conn.execute("SELECT document_id, reason FROM revocations").fetchall()),
+        dict(conn.execute("SELECT document_id, replaced_by FROM withdrawn").fetchall()),
         {i: (d, s) for i, d, s in conn.execute("SELECT job_id, document_id, status FROM jobs")},
         sorted(i for (i,) in conn.execute("SELECT template_id FROM templates")),
         sorted(i for (i,) in conn.execute("SELECT version_id FROM versions")),

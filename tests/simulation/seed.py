@@ -74,7 +74,7 @@ def heal(world: World) -> None:
     world.fault_rate = world.crash_rate = world.lookup_rate = world.feed_rate = world.bytes_rate = world.batch_rate = (
         0.0
     )
-    world.mode = ""
+    world.beforehand_rate, world.mode = 0.0, ""
     world.set_clock(0.0)
     server = world.server
     server.page_size = 50

@@ -16,6 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from document_client.audit import FIRST_HASH
+from document_client.clock import to_text
 from document_client.model import Caller, Model, ModelAnswer
 from document_client.model.batch import submit_batch
 from document_client.model.rules import JOBS, POLICY, State
@@ -30,6 +31,18 @@ _STRANGER.key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"another ke
 POLICY_KEYS = {k["kid"]: k["publicKey"] for k in describe(_SIGNER).body["policyKeys"]}
 #: How long copies may be read by a policy that does not count.
 ENDLESS = {**POLICY, "cacheTtlSeconds": 10**9, "leaseSeconds": 10**9}
+
+
+class Rule(dict[str, Any]):
+    """A prefetch rule as it is on the wire; policies are remembered by their content, so it has a hash."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash((tuple(self["categories"]), self["days"], self["maxBytes"]))
+
+
+#: No tenant of the simulation has such a rule: a device that follows it believed a policy that nobody signed.
+EVERYTHING = Rule(categories=[], days=3_650, maxBytes=10**8)
+ENDLESS["prefetch"] = EVERYTHING
 _SIGNED: dict[tuple[str, tuple[Any, ...]], dict[str, Any]] = {}
 _DATES: dict[int, str] = {}
 _COMPACT = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -86,6 +99,15 @@ class Server(Model):
     def refuses(self, caller: Caller, content: bytes) -> bool:
         """Return whether a request that is not known yet would be refused."""
         return self._refusal(caller, json.loads(content)) is not None
+
+    def make_elsewhere(self, tenant: str, version: str, cmid: str, category: str, age: float) -> None:
+        """Let somebody of ``tenant`` make a document at another device, some seconds ago."""
+        body = {"clientMutationId": cmid, "templateVersionId": version, "patientId": "p9", "inputs": {}, "locale": "en"}
+        body["requestedAt"] = to_text(self.now())
+        job = self.submit(Caller(tenant, "colleague"), body, None).body
+        document = self.state.documents.get(self.state.jobs.get(job.get("id"), {}).get("documentId") or "")
+        if document is not None:
+            document.update(category=category, renderedAt=to_text(self.now() - age))
 
     def snapshot(self) -> State:
         """Return a backup: rows are copied, for only they change."""

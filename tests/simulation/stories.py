@@ -6,10 +6,27 @@ seed knows (faults, crashes, another program in the middle) happens inside a sto
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import promises
-from .moves import DAY, HOUR, MOVES, ask, backup, lose_cache, pick, print_document, restore, switch, take_back
+from .moves import (
+    DAY,
+    HOUR,
+    MOVES,
+    RULES,
+    ask,
+    backup,
+    colleague,
+    lose_cache,
+    pick,
+    print_document,
+    replace,
+    restore,
+    rule,
+    switch,
+    take_back,
+)
 from .server import JOBS
 
 if TYPE_CHECKING:
@@ -205,7 +222,85 @@ def second_thoughts(world: World) -> None:
         _sync(world, process)
 
 
+def ward(world: World) -> None:
+    """Colleagues' documents come beforehand; then people ask, room gets scarce, one is withdrawn, or lives end."""
+    process = _idle(world)
+    if process is None or world.session is None:
+        return
+    while not world.server.policy.get("prefetch"):
+        rule(world)
+    # It is the last thing that a run does: with the usual faults one run of five comes to it.
+    rates = world.fault_rate, world.crash_rate
+    world.fault_rate, world.crash_rate = min(rates[0], 0.02), max(rates[1], 0.02)
+    world.mode, world.tokens[world.session] = "", True
+    for _ in range(1 + int(world.draw() * 3)):
+        colleague(world)
+    process.start(eager=True, budget=300 if world.draw() < 0.2 else None)
+    process.finish()
+    pick(world, _WARD)(world)
+    _sync(world, process)
+    world.fault_rate, world.crash_rate = rates
+    promises.look(world)
+
+
+def _scarce(world: World) -> None:
+    """There is room for own documents and little else."""
+    world.server.policy = {**world.server.policy, "quotaBytes": pick(world, (300, 700))}
+    ask(world)
+    ask(world)
+
+
+def _confirm(world: World) -> None:
+    """Little is left of the copies' lives: they are confirmed, or not."""
+    world.set_rule(RULES[3])
+    world.pass_time(0.9 * world.server.policy["cacheTtlSeconds"])
+
+
+def _refuse(world: World) -> None:
+    """What was refused beforehand replaces an own copy."""
+    process = _idle(world)
+    if process is None:
+        return
+    ask(world)
+    _sync(world, process)
+    if world.session is None or process.gen is not None:
+        return
+    world.set_rule(RULES[4])
+    held = [i for i, _ in world.home.owners(world.open()) if i in world.server.state.documents]
+    colleague(world)
+    rate, world.beforehand_rate = world.beforehand_rate, 1.0
+    _sync(world, process)
+    world.beforehand_rate = rate
+    documents = list(world.server.state.documents.items())
+    if not documents:
+        return
+    newest, row = documents[-1]
+    old = [i for i in held if i != newest and world.server.state.documents.get(i, row)["status"] == "current"]
+    if old and row["status"] == "current" and row["_tenant"] == process.session[0]:
+        world.replacing.add(newest)
+        world.server.revoke(pick(world, old), "superseded", newest)
+
+
+def _ask_meanwhile(world: World) -> None:
+    """Somebody asks for a document while colleagues' documents come."""
+    process = _idle(world)
+    if process is None:
+        return
+    for _ in range(3):
+        colleague(world)
+    process.start(eager=True)
+    while process.gen is not None and not process.planned:
+        process.run(1)
+    if world.session == process.session:
+        ask(world)
+    if process.gen is not None:
+        process.finish()
+
+
+_WARD: tuple[Callable[[World], None], ...]
+_WARD = (_scarce, _scarce, _confirm, _confirm, _confirm, _ask_meanwhile, _refuse, recall, replace, wait_out)
 MOVES.update(
+    ward=ward,
     dismissal=dismissal,
     crowd=crowd,
     astray=astray,

@@ -12,13 +12,14 @@ from document_client.clock import TimeSource
 from document_client.cycle import Cycle
 from document_client.errors import ClientError, LeaseLost, StorageFull
 from document_client.model.rules import State
+from document_client.policy import PrefetchRule
 from document_client.sync import run_cycle
 from document_client.withdrawals import WITHDRAWN
 
-from . import promises
+from . import beforehand, promises
 from .memory_home import MemoryHome, Session
 from .profiles import Profile
-from .server import BATCH, DEFINITION, Caller, Server
+from .server import BATCH, DEFINITION, Caller, Rule, Server
 
 START = 1_780_000_000.0
 DEVICE = "dev_simulated"
@@ -67,10 +68,10 @@ class Broken(AssertionError):
 class Asked:
     """What a person was told is queued."""
 
-    __slots__ = ("body", "discarded", "given_up", "patient", "session")
+    __slots__ = ("body", "discarded", "given_up", "patient", "session", "since")
 
-    def __init__(self, session: Session, body: bytes, patient: str) -> None:
-        self.session, self.body, self.patient = session, body, patient
+    def __init__(self, session: Session, body: bytes, patient: str, since: int) -> None:
+        self.session, self.body, self.patient, self.since = session, body, patient, since
         self.discarded = False
         # When a person gave it up or took it back, in the order of the seed; ``discarded``: nothing is left to settle.
         self.given_up: int | None = None
@@ -98,6 +99,7 @@ class World:
         self.crash_rate, self.other_rate = profile.crash_rate, profile.other_rate
         self.lookup_rate, self.feed_rate = profile.lookup_rate, profile.feed_rate
         self.bytes_rate, self.batch_rate = profile.bytes_rate, profile.batch_rate
+        self.beforehand_rate = profile.beforehand_rate
         self.latest_shown = 0.0
         self.belated: list[tuple[Caller, str, bytes, str | None]] = []
         self.backup: State | None = None
@@ -109,6 +111,12 @@ class World:
         self.life: dict[tuple[Session, str], tuple[float, float]] = {}
         self.known_revoked: dict[Session, set[str]] = {}
         self.hold: dict[str, tuple[float, int]] = {}
+        #: Every prefetch rule that was ever signed; what a rule named to whom; what the service refused to whom.
+        self.rules: set[PrefetchRule] = set()
+        self.named: set[tuple[Session, str]] = set()
+        self.refused: set[tuple[Session, str]] = set()
+        #: Documents that ever replaced another one: they come to whoever had that.
+        self.replacing: set[str] = set()
         self.template, self.version = self.server.publish("form", DEFINITION)
         self.interloper: Callable[[World], None] = lambda world: None
 
@@ -191,7 +199,7 @@ class World:
 
     def remember(self, cmid: str, session: Session, body: bytes, patient: str) -> None:
         """A person was told that a request is queued."""
-        self.asked[cmid] = Asked(session, body, patient)
+        self.asked[cmid] = Asked(session, body, patient, self.steps)
 
     def gave_up(self, cmid: str) -> None:
         """A person was told that a request is given up, or taken back: from here on no program may begin to send it."""
@@ -218,6 +226,12 @@ class World:
         for key in [key for key in self.life if key[0] == session]:
             del self.life[key]
 
+    def set_rule(self, rule: Rule | None) -> None:
+        """Let the tenant's policy say what comes beforehand."""
+        self.server.policy = {**self.server.policy, "prefetch": rule}
+        if rule is not None:
+            self.rules.add(PrefetchRule(tuple(rule["categories"]), rule["days"], rule["maxBytes"]))
+
     def refresh_version(self) -> None:
         """After a restore: people ask with a form that the service still has."""
         if self.version not in self.server.state.versions:
@@ -241,7 +255,8 @@ class Process:
         self.claimed: dict[str, int] = {}
         self.point, self.plan, self.what, self.met = 0, -1, "", False
         self.spoiled = self.must_stop = ""
-        self.silent = self.failing = 0
+        self.silent = self.failing = self.effect_step = self.before_step = 0
+        self.planned: frozenset[str] = frozenset()
 
     def hook(self) -> None:
         """Stand before a transaction, or before and after an exchange: what was planned happens here."""
@@ -281,7 +296,8 @@ class Process:
         self.gen = run_cycle(self.cycle)
         self.outcome: Any = None
         self.spoiled = self.must_stop = ""
-        self.silent = self.failing = 0
+        self.silent = self.failing = self.effect_step = self.before_step = 0
+        beforehand.begin(self)
         self.began_at, self.feed_then = world.now, (world.server.restores, len(world.server.state.feed))
         self.eager = eager
 
@@ -310,11 +326,14 @@ class Process:
                     return True
                 effect = self.gen.send(self.outcome)
                 kind = effect.__class__
+                self.before_step = self.effect_step
                 self.effect_step = world.steps = world.steps + 1
                 trace.append(kind.__name__)
                 self.point, self.plan, self.met = 0, -1, False
-                if world.crash_rate and draw() < min(world.crash_rate * _RARE.get(kind, 1.0), MOST_OFTEN):
-                    self._make_plan(draw())
+                if world.crash_rate:
+                    often = (_RARE_BEFOREHAND if self.planned else _RARE).get(kind, 1.0)
+                    if draw() < min(world.crash_rate * often, MOST_OFTEN):
+                        self._make_plan(draw())
                 self.outcome = self.disk.perform(effect)
                 if kind in _WATCHED:
                     _WATCHED[kind](self, effect, self.outcome)
@@ -327,7 +346,8 @@ class Process:
             world.stats["stopped " + (self.cycle.report.stopped or "-")] += 1
             return True
         except Crash:
-            name = effect.__class__.__name__
+            kind = effect.__class__
+            name = kind.__name__ + (" beforehand" if self.planned and kind in _RARE_BEFOREHAND else "")
             world.happened("crash")
             world.stats[f"crash {name} {self.point}"] += 1
             self.die()
@@ -381,6 +401,17 @@ _RARE: dict[type, float] = {
     fx.ReadWithdrawn: 0.2,
     fx.ReadCursor: 0.4,
 }
+#: The same in the prefetch at the end of a run, which few runs come to.
+_RARE_BEFOREHAND: dict[type, float] = {
+    fx.CountDue: 2.0,
+    fx.Post: 6.0,
+    fx.Fetch: 8.0,
+    fx.Complete: 12.0,
+    fx.Renew: 40.0,
+    fx.DropParts: 40.0,
+    fx.FailDelivery: 40.0,
+    fx.RefreshToken: 20.0,
+}
 _WATCHED: dict[type, Callable[[Process, Any, Any], None]] = {
     fx.Acknowledge: promises.after_acknowledge,
     fx.Claim: promises.after_claim,
@@ -391,6 +422,10 @@ _WATCHED: dict[type, Callable[[Process, Any, Any], None]] = {
     fx.Renew: promises.after_renew,
     fx.ApplyPage: promises.after_page,
     fx.EndRun: promises.after_run,
+    fx.ReadWanted: beforehand.after_wanted,
+    fx.ReadBeforehand: beforehand.after_plan,
+    fx.Fetch: beforehand.after_fetch,
+    fx.FailDelivery: beforehand.after_refusal,
     fx.Post: promises.after_post,
     fx.Postpone: promises.after_postpone,
 }

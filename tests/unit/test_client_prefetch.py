@@ -141,6 +141,30 @@ def test_a_budget_holds_for_it_too(device: Device) -> None:
     assert device.client.sync().downloaded == 1
 
 
+def test_a_download_that_came_to_nothing_is_not_begun_again_beyond_the_budget(device: Device) -> None:
+    device.model.policy["prefetch"] = RULE
+    other = colleague(device, 1)
+    size = device.model.state.documents[other]["size"]
+    device.spoil("content", httpx2.Response(200, content=b"x" * size))
+    report = device.client.sync(budget=size + 10)
+    assert (report.downloaded, report.bytes_received) == (0, size), "what came is spent, whatever it was worth"
+    assert device.client.sync(budget=size + 10).downloaded == 1
+
+
+def test_what_was_refused_beforehand_comes_when_it_replaces_an_own_copy(device: Device) -> None:
+    device.ask("p1")
+    device.client.sync()
+    [own] = here(device)
+    device.model.policy["prefetch"] = RULE
+    newer = colleague(device, 1)
+    device.spoil(f"{newer}/download-url", problem(403, "FORBIDDEN"))
+    device.client.sync()
+    assert here(device) == {own}
+    device.model.revoke(own, "superseded", replaced_by=newer)
+    device.client.sync()
+    assert here(device) == {newer}
+
+
 def test_clients_that_know_no_such_member_verify_the_policy_all_the_same(device: Device) -> None:
     device.model.policy["prefetch"] = RULE
     device.model.policy["ofALaterDay"] = {"any": ["thing"]}

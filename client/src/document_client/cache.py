@@ -188,9 +188,9 @@ def save_job(conn: apsw.Connection, job: Mapping[str, Any]) -> None:
 
 
 def want_own(conn: apsw.Connection) -> None:
-    """Mark as wanted the documents of this user's own jobs, and those that replace what was here."""
+    """Mark as wanted what own jobs made and what replaces a copy, even if it was refused or evicted beforehand."""
     conn.execute(
-        "UPDATE documents SET wanted = 1 WHERE NOT wanted AND (job_id IN (SELECT job_id FROM jobs)"
+        "UPDATE documents SET wanted = 1, evicted = 0 WHERE NOT wanted AND (job_id IN (SELECT job_id FROM jobs)"
         " OR document_id IN (SELECT replaced_by FROM withdrawn))"
     )
 

@@ -85,8 +85,7 @@ def run_downloads(cycle: Cycle) -> Steps:
     """Fetch the wanted documents, and nothing else."""
     wanted: list[Wanted] = yield ReadWanted()
     for document in wanted:
-        if _fits_budget(cycle, document):
-            yield from _fetch(cycle, document)
+        yield from _fetch(cycle, document)
         if cycle.stopped:
             return
 
@@ -143,8 +142,7 @@ def _is_version(body: Any, version_id: str) -> bool:
 def download(cycle: Cycle) -> Steps:
     wanted: list[Wanted] = yield ReadWanted()
     for document in wanted:
-        if _fits_budget(cycle, document):
-            yield from _fetch(cycle, document)
+        yield from _fetch(cycle, document)
         if cycle.stopped:
             return
     cycle.report.done += yield Reconcile()
@@ -156,8 +154,7 @@ def fetch_beforehand(cycle: Cycle) -> Steps:
     for document in planned:
         if (yield CountDue(tuple(cycle.tried))):
             return
-        if _fits_budget(cycle, document):
-            yield from _fetch(cycle, document, beforehand=True)
+        yield from _fetch(cycle, document, beforehand=True)
         if cycle.stopped:
             return
 
@@ -170,6 +167,9 @@ def _fetch(cycle: Cycle, document: Wanted, *, beforehand: bool = False) -> Steps
     document_id = document.document_id
     url: str | None = None
     for _ in range(RESUMES):
+        if not _fits_budget(cycle, document):
+            # Bytes that came and were worth nothing are spent all the same.
+            return
         if url is None:
             path = f"/v1/documents/{quote(document_id, safe='')}/download-url"
             answer = yield from exchange(cycle, Post(path, b"{}"))
