@@ -16,6 +16,7 @@ import requisition
 from document_service import definitions, errors
 from document_service.bindings import lay_out, read_json
 from document_service.bindings.evaluation import EvaluationFailed, EvaluationTimeout, alarm, evaluate, plain
+from document_service.bindings.steps import Step, step_of
 from document_service.definitions.expressions import parse_expression
 from requisition import PATIENT, RAW, order, request, resources
 
@@ -426,6 +427,11 @@ def test_errors_cross_a_process_border() -> None:
 
 # --- Evaluation is bounded ------------------------------------------------------------------------------------
 
+
+def ready(path: str) -> Step:
+    return step_of(parse_expression(path).tree)
+
+
 MANY = [{"resourceType": "Observation", "code": {"text": "x" * 50}} for _ in range(200)]
 
 
@@ -446,7 +452,7 @@ def test_hostile_expressions_end(path: str) -> None:
     began = time.monotonic()
     try:
         with alarm():
-            evaluate(parse_expression(path), [], {"many": MANY})
+            evaluate(ready(path), [], {"many": MANY})
     except EvaluationFailed:
         pass
     # The alarm is 0.3 s of processor time; the rest is for a busy machine.
@@ -455,9 +461,13 @@ def test_hostile_expressions_end(path: str) -> None:
 
 def test_the_alarm_is_named_and_then_gone() -> None:
     with pytest.raises(EvaluationTimeout), alarm():
-        evaluate(parse_expression("%many.select(%many.select(%many.select(%many.code.text)))"), [], {"many": MANY})
+        evaluate(
+            ready("%many.select(%many.select(%many.select(%many.code.text)))"),
+            [],
+            {"many": MANY},
+        )
     with alarm():
-        assert evaluate(parse_expression("1 + 1"), [], {}) == [2]
+        assert evaluate(ready("1 + 1"), [], {}) == [2]
 
 
 def test_the_alarm_rings_until_it_is_heard() -> None:
@@ -479,7 +489,7 @@ def test_the_alarm_rings_until_it_is_heard() -> None:
     try:
         with pytest.raises(EvaluationTimeout), alarm():
             # Ends by itself, after some seconds, so that a lost alarm fails the test and not the machine.
-            evaluate(parse_expression("%many.select(%many.select(code.text)).count()"), [], {"many": MANY * 5})
+            evaluate(ready("%many.select(%many.select(code.text)).count()"), [], {"many": MANY * 5})
     finally:
         gc.callbacks.remove(swallow)
     assert lost
@@ -532,7 +542,7 @@ def test_gaps_of_the_engine_are_closed(path: str, expected: list[Any]) -> None:
         b'"issued": "2025-11-09T10:00:00+04:30",'
         b'"valueQuantity": {"value": 185.1, "unit": "lbs", "code": "[lb_av]", "system": "http://unitsofmeasure.org"}}'
     )
-    found = evaluate(parse_expression(path), [], {"x": resource, "nothing": None})
+    found = evaluate(ready(path), [], {"x": resource, "nothing": None})
     assert [value if isinstance(value, bool | int) else str(value) for value in map(plain, found)] == expected
 
 

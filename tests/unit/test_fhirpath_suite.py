@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from document_service.bindings.evaluation import EvaluationFailed, alarm, evaluate, forget_time, plain
+from document_service.bindings.steps import step_of
 from document_service.definitions import read_json
-from document_service.definitions.expressions import Expression, ExpressionInvalid, parse_unbounded
+from document_service.definitions.expressions import ExpressionInvalid, parse_unbounded
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SUITE = Path(os.environ.get("FHIRPATH_SUITE", CHECKOUT.parent / "shared" / "data" / "fhirpath"))
@@ -30,6 +31,16 @@ pytestmark = pytest.mark.usefixtures("bounded_memory")
 RUNNABLE = 935
 # fhirpathpy 2.2.4 as published passes 777; we pass this many.
 FLOOR = 893
+
+
+#: What every expression of the suite may name, besides the resource itself.
+VARIABLES: dict[str, Any] = {
+    "ucum": "http://unitsofmeasure.org",
+    "sct": "http://snomed.info/sct",
+    "loinc": "http://loinc.org",
+    "vs-administrative-gender": "http://hl7.org/fhir/ValueSet/administrative-gender",
+    "ext-patient-birthTime": "http://hl7.org/fhir/StructureDefinition/patient-birthTime",
+}
 
 
 @dataclass(frozen=True)
@@ -68,20 +79,10 @@ def cases() -> Iterator[Case]:
 
 def result_of(case: Case) -> list[Any]:
     tree = parse_unbounded(case.expression)["children"][0]
-    expression = Expression(case.expression, tree, frozenset(), frozenset())
     focus = [case.resource] if case.resource is not None else []
     forget_time()
-    variables = {
-        "context": focus,
-        "resource": focus,
-        "rootResource": focus,
-        "ucum": "http://unitsofmeasure.org",
-        "sct": "http://snomed.info/sct",
-        "loinc": "http://loinc.org",
-        "vs-administrative-gender": "http://hl7.org/fhir/ValueSet/administrative-gender",
-        "ext-patient-birthTime": "http://hl7.org/fhir/StructureDefinition/patient-birthTime",
-    }
-    return [plain(item) for item in evaluate(expression, focus, variables)]
+    variables = VARIABLES | dict.fromkeys(("context", "resource", "rootResource"), focus)
+    return [plain(item) for item in evaluate(step_of(tree), focus, variables)]
 
 
 def agrees(kind: str | None, text: str, value: Any) -> bool:

@@ -1,8 +1,8 @@
-"""Evaluate parsed FHIRPath by fhirpathpy, bounded by an alarm, with the gaps of the engine closed.
+"""Evaluate parsed FHIRPath with fhirpathpy's functions, bounded by an alarm, with the gaps of the engine closed.
 
-The engine is driven below its public ``evaluate``: that rebuilds its function table and asks for the time at every
-call, which costs more than a short path itself. Results keep the engine's nodes between a collection and its items,
-so that choice types (``value`` → ``valueQuantity``) resolve inside entries too.
+The engine's public ``evaluate`` is not called: it rebuilds its function table and asks for the time at every call,
+which costs more than a short path itself, and walks the tree anew (``steps``). Results keep the engine's nodes between
+a collection and its items, so that choice types (``value`` → ``valueQuantity``) resolve inside entries too.
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
 from types import FrameType
 from typing import Any
 
-from fhirpathpy.engine import do_eval
-from fhirpathpy.engine.evaluators import evaluators
 from fhirpathpy.engine.invocations.constants import constants
 from fhirpathpy.engine.nodes import FP_DateTime, FP_Quantity, FP_Time, ResourceNode, TypeInfo
 
 from document_service.bindings.comparisons import is_only_extension
-from document_service.bindings.filters import Descending
 from document_service.bindings.functions import FUNCTIONS
-from document_service.bindings.members import R4, member
-from document_service.definitions.expressions import Expression
+from document_service.bindings.members import R4
+from document_service.bindings.steps import Step
 
 # Design §5. The slowest path of the platform forms takes under 1 ms; what takes 300 never ends.
 MOST_SECONDS = 0.3  # of the processor
@@ -35,21 +31,6 @@ RING_AGAIN_SECONDS = 0.02
 
 # ``ofType`` reads the model from this global, which the engine itself sets only in ``is`` and ``as``.
 TypeInfo.model = R4  # type: ignore[assignment]
-
-
-def _exact_number(ctx: dict[str, Any], parent: Any, node: dict[str, Any]) -> list[Any]:
-    text = node["text"]
-    return [Decimal(text) if "." in text else int(text)]
-
-
-def _descending_key(ctx: dict[str, Any], parent: Any, node: dict[str, Any]) -> list[Any]:
-    return [Descending(item) for item in do_eval(ctx, parent, node["children"][0])]
-
-
-# Additions to the engine's table under names that only ``definitions.expressions`` writes; nothing of its own changes.
-evaluators["ExactNumberLiteral"] = _exact_number
-evaluators["DescendingKey"] = _descending_key
-evaluators["Member"] = member
 
 
 class EvaluationFailed(Exception):
@@ -100,13 +81,14 @@ def alarm() -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, previous)
 
 
-# Whether the caller stands inside ``alarm``, and whether an evaluation is running that the signal may end.
+# Whether the caller stands inside ``alarm``, and whether an evaluation is running that the signal may end. Between two
+# evaluations the timer runs on, which spares putting it off: the next one sets it anew, and no ring before is heeded.
 _armed = False
 _evaluating = False
 
 
-def evaluate(expression: Expression, focus: list[Any], variables: Mapping[str, Any]) -> list[Any]:
-    """The collection of engine values that ``expression`` yields; ``$this`` and the root are ``focus``.
+def evaluate(step: Step, focus: list[Any], variables: Mapping[str, Any]) -> list[Any]:
+    """The collection of engine values that an expression's ``step`` yields; ``$this`` and the root are ``focus``.
 
     Raises EvaluationFailed, or EvaluationTimeout after MOST_SECONDS where an alarm is armed.
     """
@@ -120,15 +102,15 @@ def evaluate(expression: Expression, focus: list[Any], variables: Mapping[str, A
     }
     try:
         if _armed:
-            _evaluating = True
+            # First the timer: a ring that was still due to an earlier evaluation is over when this one counts as begun.
             signal.setitimer(signal.ITIMER_VIRTUAL, MOST_SECONDS, RING_AGAIN_SECONDS)
+            _evaluating = True
         try:
-            found = do_eval(context, focus, expression.tree)
+            found = step(context, focus)
         finally:
-            if _armed:
-                _put_off()
+            _evaluating = False
     except _Alarm:
-        _put_off()
+        _evaluating = False
         raise EvaluationTimeout from None
     except RecursionError:
         raise EvaluationFailed("recursion") from None
@@ -137,8 +119,6 @@ def evaluate(expression: Expression, focus: list[Any], variables: Mapping[str, A
     except Exception as error:
         # The engine raises bare Exception, TypeError, KeyError and more; their text may quote the record.
         raise EvaluationFailed(type(error).__name__) from None
-    if not isinstance(found, list):
-        found = [found]
     return [item for item in found if not is_only_extension(item)]
 
 

@@ -1,12 +1,13 @@
-"""Steps of a path (``name``, ``Patient``, ``value``) as the engine takes them, at a third of its cost.
+"""Steps of a path (``name``, ``Patient``, ``value``): nearly all of a form's evaluation is these.
 
-Nearly all of a form's evaluation is member access. The engine reads each name by a regular expression, copies the
-collection for every item and asks for the model's tables again and again. This does the same walk once, over the same
-tables; the official suite runs through it.
+The engine reads each name by a regular expression, copies the collection for every item and asks for the model's
+tables again and again. Here each name is looked up in the same tables once for each path that it is met at; the
+official suite runs through it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fhirpathpy.engine.nodes import FP_Quantity, ResourceNode
@@ -17,18 +18,63 @@ _ELSEWHERE: dict[str, str] = R4["pathsDefinedElsewhere"]
 _CHOICES: dict[str, list[str]] = R4["choiceTypePaths"]
 _TYPES: dict[str, str] = R4["path2Type"]
 
-Node = dict[str, Any]
+# A form meets a name at one or two paths; where a hostile record names its own types, the memory of them is bounded.
+_MOST_PATHS = 64
+
+#: The members of the JSON that a name may stand for (its own, and that of its extensions), with the type of each.
+_Places = tuple[tuple[str, str, str], ...]
 
 
-def member(ctx: dict[str, Any], parent: list[Any], node: Node) -> list[Any]:
-    """The children called ``node["key"]`` of every item, or with a capital the items of that resource type."""
-    key: str = node["key"]
+class _Element(ResourceNode):
+    """The engine's node, made at half the cost: no record holds a kind of mapping other than ``dict``."""
+
+    _data = None
+    propName = None
+    index = None
+
+    def __init__(self, data: Any, path: str) -> None:
+        self.data = data
+        self.path = data["resourceType"] if isinstance(data, dict) and "resourceType" in data else path
+
+
+def member(key: str) -> Callable[[dict[str, Any], list[Any]], list[Any]]:
+    """The step that finds the children called ``key`` of every item, or with a capital the items of that type."""
     if key[:1].isupper():
-        return [ResourceNode.create_node(item, key) for item in parent if _resource_type(item) == key]
-    found: list[Any] = []
-    for item in parent:
-        _step(item, key, found)
-    return found
+        return lambda ctx, parent: [
+            ResourceNode.create_node(item, key) for item in parent if _resource_type(item) == key
+        ]
+    known: dict[str | None, _Places] = {}
+
+    def step(ctx: dict[str, Any], parent: list[Any]) -> list[Any]:
+        found: list[Any] = []
+        for item in parent:
+            if isinstance(item, ResourceNode):
+                data, path = item.data, item.path
+            else:
+                data, path = item, item.get("resourceType") if isinstance(item, dict) else None
+            if not isinstance(data, dict):
+                # The engine answers ``value`` of a literal quantity, whatever is asked; nothing else has members.
+                if isinstance(data, FP_Quantity) and data.value is not None and key == "value":
+                    found.append(ResourceNode(data.value, None))
+                continue
+            if path is not None and not isinstance(path, str):
+                path = str(path) if path else None
+            places = known.get(path)
+            if places is None:
+                if len(known) >= _MOST_PATHS:
+                    known.clear()
+                known[path] = places = _places(path, key)
+            for name, extensions, kind in places:
+                values, extended = data.get(name), data.get(extensions)
+                if values is not None:
+                    _collect(values, kind, found)
+                if extended is not None:
+                    _collect(extended, kind, found)
+                if values is not None or extended is not None:
+                    break
+        return found
+
+    return step
 
 
 def _resource_type(item: Any) -> Any:
@@ -36,31 +82,21 @@ def _resource_type(item: Any) -> Any:
     return data.get("resourceType") if isinstance(data, dict) else None
 
 
-def _step(item: Any, key: str, found: list[Any]) -> None:
-    if isinstance(item, ResourceNode):
-        data, path = item.data, item.path
-    else:
-        data, path = item, item.get("resourceType") if isinstance(item, dict) else None
-    if not isinstance(data, dict):
-        # The engine answers ``value`` of a literal quantity, whatever member is asked; nothing else has members.
-        if isinstance(data, FP_Quantity) and data.value is not None and key == "value":
-            found.append(ResourceNode(data.value, None))
-        return
+def _places(path: str | None, key: str) -> _Places:
     child = f"{path}.{key}" if path else f"_.{key}"
     child = _ELSEWHERE.get(child, child)
-    value, extensions = data.get(key), data.get(f"_{key}")
     choices = _CHOICES.get(child)
     if choices:
-        for choice in choices:
-            value, extensions = data.get(f"{key}{choice}"), data.get(f"_{key}{choice}")
-            if value is not None or extensions is not None:
-                child += choice
-                break
-    elif key == "extension":
+        return tuple(
+            (f"{key}{choice}", f"_{key}{choice}", _TYPES.get(child + choice, child + choice)) for choice in choices
+        )
+    if key == "extension":
         child = "Extension"
-    child = _TYPES.get(child, child)
-    for part in (value, extensions):
-        if isinstance(part, list):
-            found.extend([ResourceNode.create_node(entry, child) for entry in part])
-        elif part is not None:
-            found.append(ResourceNode.create_node(part, child))
+    return ((key, f"_{key}", _TYPES.get(child, child)),)
+
+
+def _collect(part: Any, kind: str, found: list[Any]) -> None:
+    if isinstance(part, list):
+        found += [_Element(entry, kind) for entry in part]
+    else:
+        found.append(_Element(part, kind))

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from document_service.bindings.steps import Step, step_of
 from document_service.definitions import read_json
 from document_service.definitions.checks import parse
-from document_service.definitions.expressions import Expression, parse_expression
+from document_service.definitions.expressions import parse_expression
 from document_service.definitions.model import Binding, Definition
 from document_service.definitions.sections import split_label
 from document_service.errors import DefinitionInvalid
@@ -42,10 +43,10 @@ def _prepare(label: str) -> Label:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The definition, its expressions by binding name, and its labels by locale (made at first use)."""
+    """The definition, its expressions by binding name as steps, and its labels by locale (made at first use)."""
 
     definition: Definition
-    expressions: Mapping[str, Expression]
+    expressions: Mapping[str, Step]
     _labels: dict[str, Mapping[str, Label]] = field(default_factory=dict)
 
     def labels(self, locale: str) -> Mapping[str, Label]:
@@ -56,11 +57,11 @@ class Plan:
         return self._labels[locale]
 
 
-def _expressions(bindings: Mapping[str, Binding]) -> dict[str, Expression]:
-    compiled: dict[str, Expression] = {}
+def _expressions(bindings: Mapping[str, Binding]) -> dict[str, Step]:
+    compiled: dict[str, Step] = {}
     for binding in bindings.values():
         if binding.path is not None:
-            compiled[binding.name] = parse_expression(binding.path)
+            compiled[binding.name] = step_of(parse_expression(binding.path).tree)
         compiled.update(_expressions(binding.items))
     return compiled
 

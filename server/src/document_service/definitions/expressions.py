@@ -138,10 +138,10 @@ def parse_unbounded(source: str) -> dict[str, Any]:
 
 
 def _adapt(root: dict[str, Any]) -> None:
-    """Give three kinds of node names of our own, for evaluators of our own (``bindings.evaluation``).
+    """Give three kinds of node names of our own, which ``bindings.steps`` knows.
 
     The engine reads the literal 1.0 as 1, so that 1.10 could lose its digits; and it knows no sort, whose keys may
-    carry a minus before text. Members are walked by ``bindings.members``, which is faster.
+    carry a minus before text. A member carries its name, so that nobody has to read it out again.
     """
     for node, _ in _walk({"type": "Root", **root}):
         if node["type"] == "NumberLiteral":
