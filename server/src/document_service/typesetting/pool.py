@@ -15,13 +15,10 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import socket
-import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from document_service import errors
@@ -37,6 +34,7 @@ from document_service.errors import (
 from document_service.typesetting import wire
 from document_service.typesetting.jobs import TypesetJob, TypesetResult
 from document_service.typesetting.layout_files import install_layout
+from document_service.typesetting.private_folder import PrivateFolder, remove_abandoned
 from document_service.typesetting.process import CHILD_COMMAND, Child, Limits, spawn
 
 log = logging.getLogger(__name__)
@@ -115,7 +113,7 @@ class TypesettingPool:
         self._small = _Lane(limits, width, spares, max_waiting=waiting or WAITING_PER_CHILD * width)
         self._large = _Lane(large_limits, 1, spares=0, max_waiting=LARGE_WAITING)
         self._command = tuple(command)
-        self._root: Path | None = None
+        self._folder: PrivateFolder | None = None
         self._closed_port: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
@@ -134,7 +132,10 @@ class TypesettingPool:
         Raises:
             TypesettingCrashed: a child does not start; the detail says why.
         """
-        self._root = Path(tempfile.mkdtemp(prefix="document-service-typesetting-"))
+        abandoned = await asyncio.to_thread(remove_abandoned)
+        if abandoned:
+            log.info("%d folders of typesetters that were killed are removed", abandoned)
+        self._folder = PrivateFolder.make()
         # Bound and never listening: whatever a child tries to reach there is refused at once.
         self._closed_port = socket.socket()
         self._closed_port.bind(("127.0.0.1", 0))
@@ -144,7 +145,7 @@ class TypesettingPool:
             return
         try:
             lane.idle.extend(await asyncio.gather(*(self._spawn(lane) for _ in range(lane.width + lane.spares))))
-        except TypesettingCrashed:
+        except BaseException:
             await self.stop()
             raise
 
@@ -163,8 +164,9 @@ class TypesettingPool:
             await asyncio.gather(*(child.end() for child in children))
         if self._closed_port is not None:
             self._closed_port.close()
-        if self._root is not None:
-            await asyncio.to_thread(shutil.rmtree, self._root, ignore_errors=True)
+        if self._folder is not None:
+            await asyncio.to_thread(self._folder.remove)
+            self._folder = None
 
     @property
     def engine(self) -> dict[str, str]:
@@ -309,11 +311,12 @@ class TypesettingPool:
         self._replenish(lane)
 
     async def _spawn(self, lane: _Lane) -> Child:
-        assert self._root is not None
+        assert self._folder is not None
         assert self._closed_port is not None
         proxy = f"http://127.0.0.1:{self._closed_port.getsockname()[1]}"
-        install_layout(self._root)
-        child = spawn(self._command, lane.limits, self._root, proxy)
+        self._folder.ensure()
+        install_layout(self._folder.path)
+        child = spawn(self._command, lane.limits, self._folder.path, proxy)
         try:
             await child.greet()
         except asyncio.CancelledError:
