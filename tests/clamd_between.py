@@ -11,7 +11,7 @@ from typing import Literal
 
 from clamav import RunningClamd
 
-How = Literal["pass", "garbage", "endless", "clean-in-other-words", "kill"]
+How = Literal["pass", "garbage", "endless", "clean-in-other-words", "kill", "silent"]
 
 #: What is answered to a scan that was spoiled; none of it is an answer of clamd.
 _WORDS: dict[str, bytes] = {
@@ -70,6 +70,9 @@ class ClamdBetween:
             _relay(client, real)
             return
         _drain_stream(client)
+        if how == "silent":
+            client.recv(1)  # Until whoever asks hangs up, or is killed.
+            return
         client.sendall(_WORDS[how])
 
 

@@ -56,6 +56,13 @@ class Ward:
 
         asyncio.run(execute())
 
+    def rows(self, statement: str, *values: Any) -> list[Any]:
+        async def fetch() -> list[Any]:
+            async with connected(self.service, role=None) as owner:
+                return list(await owner.fetch(statement, *values))
+
+        return asyncio.run(fetch())
+
     def close(self) -> None:
         self.api.close()
         self.service.stop()
@@ -164,6 +171,58 @@ def test_an_upload_whose_pieces_are_gone_ends_and_says_so(ward: Ward) -> None:
     shown = verdict(ward.api, upload)
     assert (shown["status"], shown["reason"]["code"]) == ("failed", "UPLOAD_LOST")
     ward.between.how = "pass"
+
+
+def test_a_file_over_which_every_worker_dies_ends_and_may_be_scanned_again(ward: Ward) -> None:
+    """The state that seven killed workers leave behind, and an eighth in whose hand it is."""
+    upload = begin(ward, "garbage")
+    ward.sql(
+        "UPDATE uploads SET scan_began_at = now(), workers_lost = $2 WHERE id = $1", upload, uploads.WORKERS_LIMIT - 1
+    )
+    shown = verdict(ward.api, upload)
+    assert (shown["status"], shown["reason"]["code"]) == ("failed", uploads.WORKERS_LOST)
+    unreadable(ward, upload, "failed")
+    ward.between.how = "pass"
+    assert finalize(ward.api, upload)["status"] == "scanning"
+    assert verdict(ward.api, upload)["status"] == "accepted"
+
+
+def test_a_file_in_quarantine_stays_there_when_every_worker_dies_over_it(ward: Ward) -> None:
+    ward.give_scanner(also={"Clinic-False-Alarm": FALSE_ALARM})
+    shown = judged(ward.api, hostile_files.pdf_of() + b"\n" + FALSE_ALARM + MARK)
+    assert shown["status"] == "quarantined"
+    ward.between.how = "garbage"
+    assert ward.api.post(f"/v1/documents/uploads/{shown['id']}/rescan").status_code == 202
+    ward.sql(
+        "UPDATE uploads SET scan_began_at = now(), services_lost = $2 WHERE id = $1",
+        shown["id"],
+        uploads.SERVICES_LIMIT,
+    )
+    again = verdict(ward.api, shown["id"])
+    assert (again["status"], again["reason"]["code"]) == ("quarantined", uploads.WORKERS_LOST)
+    unreadable(ward, shown["id"], "quarantined")
+    ward.give_scanner()
+
+
+def test_a_scan_whose_worker_is_killed_counts_it_and_one_that_is_answered_does_not(ward: Ward) -> None:
+    upload = begin(ward, "silent")
+    ward.service.kill()
+    ward.between.how, before = "garbage", ward.between.scans
+    ward.service.start("--workers", "1")
+    ward.api.close()
+    ward.api = ward.service.caller(ward.tenant)
+    counted = "SELECT workers_lost, services_lost FROM uploads WHERE id = $1"
+    while ward.between.scans == before:
+        time.sleep(0.02)
+    seen = {tuple(ward.rows(counted, upload)[0])}
+    deadline = time.monotonic() + 30
+    while (0, 0) not in seen and time.monotonic() < deadline:
+        seen.add(tuple(ward.rows(counted, upload)[0]))
+        time.sleep(0.01)
+    assert (0, 0) in seen
+    assert seen <= {(1, 0), (0, 0)}
+    ward.between.how = "pass"
+    assert verdict(ward.api, upload)["status"] == "accepted"
 
 
 def test_what_nobody_goes_on_with_is_given_up_and_its_bytes_deleted(ward: Ward) -> None:

@@ -191,6 +191,18 @@ _at_commit: dict[int, list[str]] = {}
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
+def began_before_a_cut(column: str) -> str:
+    """SQL that says whether what was begun at ``column`` was begun before PostgreSQL was cut off (decision 56).
+
+    An embedded PostgreSQL stops in order when only its service dies, and says at its next start how the one before
+    ended (`postgres/settings.py`); where it is a server of its own, its restart is nothing that a job brings about.
+    """
+    return (
+        f"({column} < pg_postmaster_start_time()"
+        " AND coalesce(current_setting('document.earlier_end', true), 'cut') = 'cut')"
+    )
+
+
 async def at_commit(connection: Connection, function: str, *arguments: str | int) -> None:
     """Have the connection's transaction call one of our SQL functions last, in the round trip that commits it.
 

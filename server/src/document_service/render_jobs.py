@@ -33,7 +33,7 @@ from typing import Any
 
 from document_service import access, changes, identifiers
 from document_service.access import Subject
-from document_service.database import Connection
+from document_service.database import Connection, began_before_a_cut
 from document_service.errors import (
     ClientMutationIdConflict,
     ClientMutationIdReused,
@@ -80,11 +80,8 @@ WORKER_LOST = "WORKER_LOST"
 #: The cause of an attempt that was lost with the whole service, its database included.
 SERVICE_LOST = "SERVICE_LOST"
 
-#: Whether a job that is found running was begun before PostgreSQL was cut off. An embedded PostgreSQL stops in order
-#: when only its service dies, and says at its next start how the one before ended (`postgres/settings.py`); where it is
-#: a server of its own, its restart is nothing that a job could bring about.
-_CUT_OFF = """(status = 'running' AND started_at < pg_postmaster_start_time()
-               AND coalesce(current_setting('document.earlier_end', true), 'cut') = 'cut')"""
+#: Whether a job that is found running was lost with the whole service.
+_CUT_OFF = f"(status = 'running' AND {began_before_a_cut('started_at')})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from document_service import uploads
 from document_service.database import Connection, Database, system_transaction
 from document_service.errors import ObjectCorrupt, ObjectNotFound
 from document_service.keys import KeyStore
@@ -170,7 +171,7 @@ _PIECES: Final = """
     SELECT p.upload_id AS id, p.start, p.size, p.object_name FROM document.upload_pieces p
     JOIN document.uploads u ON u.tenant_id = p.tenant_id AND u.id = p.upload_id
     WHERE p.tenant_id = $1 AND (u.status IN ('receiving', 'scanning', 'quarantined')
-        OR u.reason_code IN ('SCANNER_UNAVAILABLE', 'SCANNER_ANSWER_INVALID', 'FHIR_UNAVAILABLE'))
+        OR u.reason_code = ANY ($2))
     ORDER BY 1, 2
 """
 
@@ -184,7 +185,7 @@ async def _named_objects(connection: Connection, tenants: Iterable[str]) -> Asyn
                 yield _Named(tenant, name, "snapshot", row["snapshot_name"], None, None)
             if row["original_name"] is not None:
                 yield _Named(tenant, name, "original", row["original_name"], None, row["original_sha256"])
-        for row in await connection.fetch(_PIECES, tenant):
+        for row in await connection.fetch(_PIECES, tenant, list(uploads.WAITING_CODES)):
             yield _Named(tenant, row["id"], f"piece at {row['start']}", row["object_name"], row["size"], None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 from document_service import audit, documents, identifiers, numbering, patient_access, tenants, uploads
 from document_service.access import Subject
@@ -29,6 +30,9 @@ AGAIN_AFTER = timedelta(seconds=5)
 #: Abandoned uploads are given up so many at a time; the next round takes the rest.
 _AT_ONCE = 100
 
+_WORKERS_LOST_TITLE = (
+    "Every process that examined this file ended in the middle of it; tell the operator, then finalize again."
+)
 _LOST_TITLE = "The server lost a part of the file that it had received; send the file again."
 
 
@@ -36,12 +40,19 @@ async def scan(runtime: Runtime, tenant_id: str, upload_id: str) -> None:
     """Scan one upload and record the verdict.
 
     Raises:
-        TryAgain: the scanner or the FHIR server is away and the upload's patience is not over.
+        TryAgain: a part that is needed is away, and for scanner and FHIR server the upload's patience is not over.
     """
     async with tenant_transaction(runtime.database.app, tenant_id) as connection:
-        upload = await uploads.load(connection, upload_id, runtime.keys)
-        names = [] if upload is None else await uploads.pieces(connection, tenant_id, upload_id)
-    if upload is None or upload.status != "scanning":
+        started = await uploads.start_scan(connection, upload_id, runtime.keys)
+        names = await uploads.pieces(connection, tenant_id, upload_id)
+    if started is None:
+        return
+    upload, given_up = started
+    if given_up:
+        log.error("upload.workers-lost", upload=upload.id)
+        await _refuse(
+            runtime, upload, "quarantined" if upload.rescan else "failed", uploads.WORKERS_LOST, _WORKERS_LOST_TITLE
+        )
         return
     try:
         content = b"".join([await _read(runtime, tenant_id, name) for name in names])
@@ -53,9 +64,19 @@ async def scan(runtime: Runtime, tenant_id: str, upload_id: str) -> None:
     except (ScannerUnavailable, FhirUnavailable) as away:
         assert upload.scanning_since is not None
         if datetime.now(UTC) - upload.scanning_since < uploads.SCANNER_PATIENCE:
-            raise TryAgain(AGAIN_AFTER) from None
+            await _go_on_later(runtime, upload)
         # A file in quarantine stays there when it could not be scanned again.
         await _refuse(runtime, upload, "quarantined" if upload.rescan else "failed", away.code, away.title)
+    except ServiceError as away:
+        if not away.retryable:
+            raise
+        await _go_on_later(runtime, upload)
+
+
+async def _go_on_later(runtime: Runtime, upload: Upload) -> NoReturn:
+    async with tenant_transaction(runtime.database.app, upload.tenant_id) as connection:
+        await uploads.answer_scan(connection, upload)
+    raise TryAgain(AGAIN_AFTER)
 
 
 async def _read(runtime: Runtime, tenant_id: str, name: str) -> bytes:

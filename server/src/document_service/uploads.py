@@ -6,7 +6,8 @@ State chart:
                               │  │  └──malware, active content──▶ quarantined ──rescan──▶ scanning
                               │  │                                     └──destroy──▶ failed (DESTROYED)
                               │  └──type, size, checksum, encrypted, unreadable──▶ failed
-                              └──no scanner for ten minutes──▶ failed (SCANNER_UNAVAILABLE) ──finalize──▶ scanning
+                              ├──no scanner for ten minutes──▶ failed (SCANNER_UNAVAILABLE) ──finalize──▶ scanning
+                              └──every worker was lost over it──▶ failed (SCAN_WORKERS_LOST) ──finalize──▶ scanning
 
 What nobody goes on with for three days, in ``receiving`` or waiting for a finalize, ends as failed (UPLOAD_ABANDONED).
 Only a clean verdict of a full scan leads to ``accepted``; no verb here lets a person release a quarantined file.
@@ -21,7 +22,7 @@ from typing import Any
 
 from document_service import access, identifiers
 from document_service.access import Subject
-from document_service.database import Connection
+from document_service.database import Connection, began_before_a_cut
 from document_service.errors import (
     NotFound,
     UploadIncomplete,
@@ -50,8 +51,13 @@ ABANDONED_AFTER = timedelta(days=3)
 #: Pieces are deleted right after the verdict; what is there so much later was left by a process that died.
 PIECES_LEFT_AFTER = timedelta(seconds=30)
 
-#: Failures that say nothing about the file: finalize scans it again, and its pieces are kept for that.
-WAITING_CODES = ("SCANNER_UNAVAILABLE", "SCANNER_ANSWER_INVALID", "FHIR_UNAVAILABLE")
+#: Scans that ended without any answer before no other worker tries the file, and those that ended with the whole
+#: service: as for render jobs (`render_jobs.STARTS_LIMIT`, `CUTS_LIMIT`).
+WORKERS_LIMIT, SERVICES_LIMIT = 8, 50
+WORKERS_LOST = "SCAN_WORKERS_LOST"
+
+#: Failures after which finalize scans the file again; its pieces are kept for that.
+WAITING_CODES = ("SCANNER_UNAVAILABLE", "SCANNER_ANSWER_INVALID", "FHIR_UNAVAILABLE", WORKERS_LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +273,8 @@ async def begin_scan(connection: Connection, upload: Upload, sealer: Sealer, *, 
     """Move an upload that was read for update to scanning, with its queue entry in the same transaction."""
     row = await connection.fetchrow(
         f"""UPDATE uploads SET status = 'scanning', generation = generation + 1, scanning_since = now(),
-                updated_at = now(), rescan = $3, reason_code = NULL, reason_title = NULL
+                updated_at = now(), rescan = $3, reason_code = NULL, reason_title = NULL,
+                scan_began_at = NULL, workers_lost = 0, services_lost = 0
             WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}""",
         upload.tenant_id,
         upload.id,
@@ -276,6 +283,33 @@ async def begin_scan(connection: Connection, upload: Upload, sealer: Sealer, *, 
     begun = _from_row(row, sealer)
     await connection.execute("SELECT enqueue_scan($1, $2, $3)", begun.tenant_id, begun.id, begun.generation)
     return begun
+
+
+async def start_scan(connection: Connection, upload_id: str, sealer: Sealer) -> tuple[Upload, bool] | None:
+    """Take a scan in hand; None when there is none to do. The flag says that so many were lost that it is not done."""
+    cut = began_before_a_cut("scan_began_at")
+    row = await connection.fetchrow(
+        f"""UPDATE uploads SET scan_began_at = now(),
+                workers_lost = workers_lost + (scan_began_at IS NOT NULL AND NOT {cut})::int,
+                services_lost = services_lost + (scan_began_at IS NOT NULL AND {cut})::int
+            WHERE id = $1 AND status = 'scanning' RETURNING {_COLUMNS}, workers_lost, services_lost""",
+        upload_id,
+    )
+    if row is None:
+        return None
+    given_up = row["workers_lost"] >= WORKERS_LIMIT or row["services_lost"] >= SERVICES_LIMIT
+    return _from_row(row, sealer), given_up
+
+
+async def answer_scan(connection: Connection, upload: Upload) -> None:
+    """Record that the scan in hand was heard of: it goes on later, and its worker is not lost."""
+    await connection.execute(
+        """UPDATE uploads SET scan_began_at = NULL, workers_lost = 0, services_lost = 0
+           WHERE tenant_id = $1 AND id = $2 AND generation = $3""",
+        upload.tenant_id,
+        upload.id,
+        upload.generation,
+    )
 
 
 async def finish(
