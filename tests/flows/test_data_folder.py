@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -140,3 +141,28 @@ def test_the_doctor_names_tenants_without_a_key_and_fhir_servers_that_do_not_ans
     found = findings(done)
     assert (done.returncode, found["tenants"]["state"]) == (69, "missing")
     assert all(tenant in found["tenants"]["detail"] for tenant in ("whole", "silent", "unset"))
+
+
+def test_a_database_that_was_lost_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    """Devices would be told, in good order, that nothing was ever there."""
+    for folder in ("lost", "with-password"):
+        assert run(tmp_path, "tenant", "create", "clinic", "--data-dir", folder).returncode == 0
+    shutil.rmtree(tmp_path / "lost/postgres")
+    shutil.rmtree(tmp_path / "with-password/postgres/cluster")
+    elsewhere = {"DOCUMENT_SERVICE_KEY_DIR": str(tmp_path / "lost/keys")}
+    for folder, environment in (("lost", {}), ("with-password", {}), ("slip", elsewhere)):
+        for command in (["serve", "--port", "0"], ["tenant", "create", "clinic"]):
+            done = run(tmp_path, *command, "--data-dir", folder, **environment)
+            assert done.returncode == EXIT_CONFIGURATION, done.stderr
+            for told in ("tenants' keys", "no database in", str(tmp_path / folder), "--data-dir", "restore"):
+                assert told in done.stderr
+        assert not (tmp_path / folder / "postgres/cluster").exists()
+        done = run(tmp_path, "doctor", "--json", "--data-dir", folder, **environment)
+        assert (done.returncode, findings(done)["database"]["state"]) == (69, "missing")
+    shutil.rmtree(tmp_path / "lost/keys")
+    (tmp_path / "lost/objects/objects/clinic").mkdir(parents=True)
+    (tmp_path / "lost/objects/objects/clinic/one").touch()
+    done = run(tmp_path, "migrate", "--data-dir", "lost")
+    assert (done.returncode, "objects in" in done.stderr) == (EXIT_CONFIGURATION, True)
+    (tmp_path / "lost/objects").rename(tmp_path / "moved-away")
+    assert run(tmp_path, "migrate", "--data-dir", "lost").returncode == 0

@@ -17,7 +17,7 @@ from document_service import __version__, running
 from document_service.database import open_database
 from document_service.errors import ServiceError
 from document_service.keys import KeyStore
-from document_service.runtime import open_address, owner_connection, prepare_database
+from document_service.runtime import hidden_loss, open_address, owner_connection, prepare_database
 from document_service.scanner import Scanner
 from document_service.settings import Settings
 from document_service.store import open_store
@@ -59,6 +59,9 @@ async def examine(settings: Settings, folder: str, *, begun: bool) -> list[Findi
     Where nothing has begun yet, nothing is begun: a folder that is thrown away shows whether a start would succeed.
     """
     version = Finding("version", "ok", f"document-service {__version__}")
+    loss = hidden_loss(settings)
+    if loss is not None:
+        return [version, await _examine_processes(settings), Finding("database", "missing", *loss)]
     if begun:
         here = Finding("data folder", "ok", folder)
         return [version, here, await _examine_processes(settings), *await _examine_parts(settings)]

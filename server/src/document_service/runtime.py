@@ -23,7 +23,7 @@ from document_service.render_jobs import FINISHED_CHANNEL
 from document_service.scanner import Scanner
 from document_service.settings import PREFIX, SettingError, Settings
 from document_service.signing import UrlSigner
-from document_service.store import ObjectStore, open_store
+from document_service.store import ObjectStore, holds_objects, open_store
 from document_service.throttle import Throttle
 from document_service.tokens import LocalIssuer, Verifier, parse_issuers
 from document_service.typesetting.pool import TypesettingPool
@@ -125,9 +125,38 @@ class Runtime:
             await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
 
+def hidden_loss(settings: Settings) -> tuple[str, str] | None:
+    """What a new, empty database in this data folder would hide, and what to do instead; None when it hides nothing.
+
+    Tenants' keys are made after their database, and objects after both. So where they are and it is not, its folder
+    was lost, or the data folder is the wrong one; an empty database would answer devices that nothing was ever there.
+    """
+    if settings.database_url is not None or (settings.data_dir / "postgres" / "cluster").exists():
+        return None
+    found = []
+    if any((settings.keys / "tenants").glob("*.key")):
+        found.append(f"tenants' keys in {settings.keys.absolute()}")
+    if holds_objects(settings.objects):
+        found.append(f"objects in {settings.objects}")
+    if not found:
+        return None
+    return (
+        f"there are {' and '.join(found)}, but no database in {settings.data_dir.absolute()}",
+        "name the right folder with --data-dir or DOCUMENT_SERVICE_DATA_DIR, or put the database back with"
+        " `document-service restore DIR`; to begin an empty one all the same, move the others away first",
+    )
+
+
 @asynccontextmanager
 async def open_address(settings: Settings, *, stays: bool) -> AsyncIterator[Address]:
-    """Where PostgreSQL is; the embedded one runs (ours or another process's) while the context is open."""
+    """Where PostgreSQL is; the embedded one runs (ours or another process's) while the context is open.
+
+    Raises:
+        SettingError: a new database would be begun where keys or objects of another one are.
+    """
+    loss = hidden_loss(settings)
+    if loss is not None:
+        raise SettingError("{}: {}.".format(*loss))
     if settings.database_url is not None:
         yield Address.from_url(settings.database_url)
         return

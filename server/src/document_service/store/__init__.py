@@ -20,8 +20,17 @@ __all__ = [
     "SealedFiles",
     "SealedFolder",
     "StoredObject",
+    "holds_objects",
     "open_store",
 ]
+
+
+def holds_objects(location: str) -> bool:
+    """Whether the store is a folder with objects in it; a bucket is not asked. Nothing is made, as opening would."""
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file"):
+        return False
+    return any(path.is_file() for path in (Path(unquote(parts.path)) / "objects").rglob("*"))
 
 
 def open_store(location: str | Path, keys: KeyStore) -> ObjectStore:
