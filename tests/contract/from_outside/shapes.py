@@ -54,7 +54,8 @@ TEMPLATE = {
     "createdAt",
     "updatedAt",
 }
-VERSION = TEMPLATE | {"semver", "definition", "checksum", "effectiveFrom", "effectiveTo", "publishedAt", "withdrawn"}
+#: What a version has beside its own id.
+VERSION = {"id", "semver", "definition", "checksum", "effectiveFrom", "effectiveTo", "publishedAt", "withdrawn"}
 PROBLEM = {"type", "title", "status", "code", "detail", "requestId"}
 SIGNED_URL = {"url", "expiresAt"}
 LIST = {"items", "nextCursor"}
