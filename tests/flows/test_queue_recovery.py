@@ -1,4 +1,4 @@
-"""A queue whose key is lost comes back: envelope, operator's answer, the same ids; one request, one document."""
+"""A queue and an outbox whose keys are lost come back: envelope, operator's answer, the same ids; each counts once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from document_client import DocumentClient, recovery
+from document_client import DocumentClient, audit, recovery
+from document_client.doctor import examine
 from document_client.errors import FileUnreadable, QueueSetAside
+from document_client.ids import new_id
+from document_client.localdb import transaction
 from service import Service
 
 PASSPHRASE = "only for this test"
@@ -96,7 +99,7 @@ def test_the_requests_come_back_under_their_ids_and_each_makes_one_document(desk
     assert "`documents recover --ask FILE` asks your administrator" in told
     asked, answer = tmp_path / "asked.json", tmp_path / "answer.json"
     desk.ask(asked)
-    assert "1 queues" in desk.answer(asked, answer)
+    assert "2 files" in desk.answer(asked, answer)
     assert answer.stat().st_mode & 0o777 == 0o600
     # Neither file that leaves the device holds a request or a key in the clear.
     for path in (asked, answer):
@@ -122,7 +125,7 @@ def test_the_requests_come_back_under_their_ids_and_each_makes_one_document(desk
     assert desk.documents("recover", str(answer)).returncode == 64
     with desk.service.caller(desk.tenant, "auditor", roles=("AUDITOR",)) as auditor:
         events = auditor.get("/v1/audit-events", params={"action": "queue.recover"}).json()["items"]
-        assert [(event["actor"], event["detail"]["queues"]) for event in events] == [("operator", 1)]
+        assert [(event["actor"], event["detail"]) for event in events] == [("operator", {"queues": 1, "outboxes": 1})]
 
 
 def test_only_an_enrolled_device_is_answered_and_only_it_can_use_the_answer(
@@ -190,16 +193,123 @@ def test_a_damaged_queue_gives_what_can_be_read_without_anybody(desk: Desk) -> N
     path.write_bytes(content)
     with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
         account = client.account()
-        if not recovery.find_queues(desk.home, account.vault):
+        if not recovery.find_asides(desk.home, account.vault):
             # It is found when something reads the page.
             with pytest.raises(QueueSetAside):
                 client.queue.list()
         account = client.account()
-        [aside] = recovery.find_queues(desk.home, account.vault)
+        [aside] = recovery.find_asides(desk.home, account.vault)
         assert aside.has_key
-        count = recovery.take_back(account)
+        count = recovery.take_back(account).requests
         back = {item["clientMutationId"] for item in client.queue.list()}
         assert 0 < count == len(back)
         assert back < everything
         assert aside.path.exists(), "what could not be read may still be read by somebody"
-        assert recovery.take_back(account) == 0, "once is enough"
+        assert recovery.take_back(account) == recovery.Back(), "once is enough"
+
+
+# --- records of opening and printing --------------------------------------------------------------------------
+
+
+def opened_records(desk: Desk) -> dict[str, list[str]]:
+    """The records of opening that the service has, and their flags; each id once."""
+    with desk.service.caller(desk.tenant, "auditor", roles=("AUDITOR",)) as auditor:
+        events = auditor.get("/v1/audit-events", params={"action": "device.document.opened"}).json()["items"]
+    found = {event["detail"]["event"]["eventId"]: event["detail"]["flags"] for event in events}
+    assert len(found) == len(events)
+    return found
+
+
+@pytest.fixture
+def records(desk: Desk) -> list[str]:
+    """Three openings: one was sent, one arrived and the device never heard of it, one was not sent."""
+    with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
+        [document] = client.documents.list()
+        outbox = client.account().audit
+        for number in range(3):
+            client.documents.read(document["id"])
+            waiting = audit.read_pending(outbox)
+            assert len(waiting) == max(1, number)
+            if number == 0:
+                # The envelope is made by this sync too.
+                with transaction(client.account().queue):
+                    client.account().queue.execute("UPDATE requests SET not_before = 9e9 WHERE state = 'queued'")
+                client.sync(eager=False)
+                assert audit.read_pending(outbox) == []
+            if number == 1:
+                with desk.service.caller(desk.tenant, "nurse", roles=("CLINICIAN",)) as nurse:
+                    assert nurse.post("/v1/documents/audit-events", json={"events": waiting}).status_code == 200
+        return [event["eventId"] for event in audit.read_all(outbox)]
+
+
+def test_records_that_were_not_sent_come_back_flagged_and_count_once(
+    desk: Desk, records: list[str], tmp_path: Path
+) -> None:
+    desk.lose_the_keys()
+    told = json.loads(desk.documents("doctor", "--json").stdout)["findings"]
+    [finding] = [f for f in told if f["part"] == "records" and "audit.db.set-aside-" in f["text"]]
+    assert "`documents recover --ask FILE`" in finding["text"]
+    assert "audit.db.set-aside-" in desk.documents("status").stdout
+    asked, answer = tmp_path / "asked.json", tmp_path / "answer.json"
+    desk.ask(asked)
+    assert "2 files" in desk.answer(asked, answer)
+    back = desk.documents("recover", str(answer))
+    assert back.returncode == 0, back.stderr
+    assert "2 records of opening and printing came back; `documents sync` sends them" in back.stdout
+    assert json.loads(desk.documents("status", "--json").stdout)["audit"] == {"pending": 2, "refused": 0}
+    assert not json.loads(desk.documents("status", "--json").stdout)["setAside"]
+    # What is written now begins a chain of its own.
+    with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
+        # The new queue knows no epoch of the server yet: what had been sent is offered once more too.
+        assert client.sync(eager=False).events_sent == 3
+        document, *_ = [d for d in client.documents.list() if d["state"] == "available"]
+        client.documents.read(document["id"])
+        assert [event["sequence"] for event in audit.read_all(client.account().audit)] == [1, 2, 3, 1]
+        assert client.sync(eager=False).events_sent == 1
+        [new] = [event["eventId"] for event in audit.read_all(client.account().audit)][3:]
+    found = opened_records(desk)
+    assert set(found) == {*records, new}
+    # The first two had arrived before, as any record does; the last one comes from the old device's chain, whole.
+    assert [found[record] for record in records] == [[], [], ["recovered"]]
+    assert found[new] == []
+    assert desk.documents("recover", str(answer)).returncode == 64
+
+
+def test_a_damaged_outbox_gives_what_can_be_read_without_anybody(desk: Desk, records: list[str]) -> None:
+    with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
+        account = client.account()
+        for number in range(150):
+            happening = audit.Happening("document.opened", "nurse", document_sha256="0" * 64, printer=f"{number}")
+            with transaction(account.audit):
+                audit.record(account.audit, new_id("evt_"), account.vault.device_id, happening, account.clock())
+        everything = {event["eventId"] for event in audit.read_all(account.audit)}
+        account.audit.pragma("wal_checkpoint", "truncate")
+    [path] = desk.home.glob("outboxes/*/audit.db")
+    whole = path.read_bytes()
+    # A page of rows that are neither the first nor the last: what comes after it is found by the index.
+    content = bytearray(whole)
+    content[len(whole) // 16_384 // 2 * 16_384 + 9000] ^= 1
+    path.write_bytes(content)
+    with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
+        with pytest.raises(QueueSetAside):
+            client.sync(eager=False)
+        [aside] = recovery.find_asides(desk.home, client.account().vault)
+        assert (aside.in_use.name, aside.has_key) == ("audit.db", True)
+        assert "`documents recover` takes back" in str(examine(client))
+        count = recovery.take_back(client.account()).records
+        back = {event["eventId"] for event in audit.read_all(client.account().audit)}
+        assert 0 < count < len(back) < len(everything)
+        assert back < everything
+        assert aside.path.exists(), "what could not be read may still be read by somebody"
+        assert recovery.take_back(client.account()) == recovery.Back(), "once is enough"
+        assert client.sync(eager=False).events_sent == count
+
+
+def test_an_outbox_that_nobody_signed_in_can_open_is_said(desk: Desk, records: list[str]) -> None:
+    with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
+        client.logout(keep_sealed=True)
+        [path] = desk.home.glob("outboxes/*/audit.db")
+        path.write_bytes(os.urandom(40_000))
+        told = [f["text"] for f in examine(client) if f["part"] == "records"]
+        assert told == [f"{path} cannot be read; it is kept, and set aside when somebody of its tenant signs in"]
+    assert path.exists()

@@ -240,9 +240,10 @@ class Server(Model):
 
 
 def hash_event(event: dict[str, Any]) -> str:
-    """Return what ``audit.hash_event`` returns; for these events sorted compact JSON *is* the RFC 8785 form."""
+    """Return an event's hash as the service takes it; for these, sorted compact JSON *is* the RFC 8785 form."""
     bare = event.copy()
     bare.pop("hash", None)
+    bare.pop("recovered", None)
     return hashlib.sha256(_COMPACT.encode(bare).encode()).hexdigest()
 
 

@@ -3,6 +3,9 @@
 One sealed database per (device, tenant). Events are chained by hash: ``hash`` is the SHA-256 of the RFC 8785 form of
 the event without ``hash``, and names its predecessor; the first predecessor is 64 zeros (contract §6). Any session of
 the tenant sends them. State of an event: pending → sent, or refused (could not be parsed; kept and shown).
+
+Events that were taken back from an outbox that was set aside (``recovery``) stand before the chain, under numbers below
+one: they belong to a chain that is over. They are sent as they were written, with ``recovered`` beside them.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import apsw
@@ -55,9 +58,26 @@ class Happening:
     client_mutation_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event as it is kept: its place, its text as it was written, and what became of it."""
+
+    sequence: int
+    event_id: str
+    event: str
+    hash: str
+    action: str
+    document_id: str | None
+    state: str
+    occurred: float
+    kept_from: float | None
+
+
 def record(conn: apsw.Connection, event_id: str, device_id: str, happening: Happening, when: Reading) -> dict[str, Any]:
     """Append the event to the chain inside the caller's transaction, and return it as it will be sent."""
-    last = conn.execute("SELECT sequence, hash FROM events ORDER BY sequence DESC LIMIT 1").fetchone()
+    last = conn.execute(
+        "SELECT sequence, hash FROM events WHERE sequence > 0 ORDER BY sequence DESC LIMIT 1"
+    ).fetchone()
     sequence, previous = (int(last[0]) + 1, str(last[1])) if last else (1, FIRST_HASH)
     event: dict[str, Any] = {
         "eventId": event_id,
@@ -93,9 +113,36 @@ def hash_event(event: dict[str, Any]) -> str:
 
 
 def read_pending(conn: apsw.Connection, limit: int = BATCH) -> list[dict[str, Any]]:
-    """Return the oldest events that the server does not have."""
-    rows = conn.execute("SELECT event FROM events WHERE state = 'pending' ORDER BY sequence LIMIT ?", (limit,))
-    return [json.loads(row[0]) for row in rows]
+    """Return the oldest events that the server does not have, as they are sent."""
+    rows = conn.execute(
+        "SELECT sequence, event FROM events WHERE state = 'pending' ORDER BY sequence LIMIT ?", (limit,)
+    )
+    # Beside the event and not in it: its hash is the one that it was written with.
+    return [json.loads(event) | ({"recovered": True} if sequence < 1 else {}) for sequence, event in rows]
+
+
+def read_row(conn: apsw.Connection, sequence: int) -> Row | None:
+    """Return one event as it is kept, or None."""
+    columns = "sequence, event_id, event, hash, action, document_id, state, occurred, kept_from"
+    found = conn.execute(f"SELECT {columns} FROM events WHERE sequence = ?", (sequence,)).fetchone()
+    return None if found is None else Row(*found)
+
+
+def take_back(conn: apsw.Connection, rows: Sequence[Row]) -> int:
+    """Put the events of another outbox before the chain; returns how many of those that are new here are unsent.
+
+    What was sent comes too: the copies that were printed are counted on, and a restored server is offered it again.
+    """
+    least = int(conn.execute("SELECT min(coalesce(min(sequence), 1), 1) FROM events").get)
+    count = 0
+    for place, row in enumerate(rows, least - len(rows)):
+        conn.execute(
+            "INSERT INTO events (sequence, event_id, event, hash, action, document_id, state, occurred, kept_from)"
+            " VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (event_id) DO NOTHING",
+            (place, *astuple(row)[1:]),
+        )
+        count += conn.changes() and row.state == "pending"
+    return count
 
 
 def mark(conn: apsw.Connection, results: Sequence[tuple[str, str]]) -> None:

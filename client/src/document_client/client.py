@@ -295,7 +295,7 @@ class DocumentClient:
         from .driver import sync_once
         from .localdb import transaction
         from .outboxes import send_others
-        from .recovery import keep_envelope
+        from .recovery import keep_envelopes
 
         account = self._account_or_evidence()
         with account.watched(), self._connected(account) as connection:
@@ -309,7 +309,7 @@ class DocumentClient:
                 report.add(sync_once(account, connection, budget=budget, eager=eager, observe=observe))
             with transaction(account.cache):
                 report.withdrawn, report.replaced = recalls.take_untold(account.cache)
-            keep_envelope(account)
+            keep_envelopes(account)
             report.events_sent += send_others(account, self._transport)
             return report
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from . import feed
 from .account import find_set_aside, read_session
 from .errors import ClientError
-from .recovery import find_queues
+from .recovery import find_asides
 from .vault import Vault, open_vault, read_failures, read_unlock_method
 
 if TYPE_CHECKING:
@@ -57,23 +57,35 @@ def _examine_left(client: DocumentClient, find: Any) -> None:
     from .outboxes import count_left
 
     vault = open_vault(client.home, client._unlocking)
-    _examine_aside(client.home, vault, find)
+    lost = _examine_aside(client.home, vault, find)
     waiting = count_left(client.home, vault)
     text = f"{waiting} of opening and printing wait; `documents sync` sends them by this device's signature"
-    find("records", "attention" if waiting else "ok", text if waiting else "everything is sent")
+    if waiting or not lost:
+        find("records", "attention" if waiting else "ok", text if waiting else "everything is sent")
 
 
-def _examine_aside(home: Path, vault: Vault, find: Any) -> None:
-    queues = {os.fspath(aside.path): aside for aside in find_queues(home, vault)}
+def _examine_aside(home: Path, vault: Vault, find: Any) -> int:
+    """Name what could not be read; returns how many of them are records of opening and printing."""
+    from .outboxes import find_unreadable
+
+    asides = {os.fspath(aside.path): aside for aside in find_asides(home, vault)}
+    lost = 0
     for path in find_set_aside(home):
-        aside = queues.get(path)
+        aside = asides.get(path)
         if aside is not None and aside.has_key:
             remedy = "`documents recover` takes back what of it can be read"
         elif aside is not None and aside.has_envelope:
             remedy = "`documents recover --ask FILE` asks your administrator for its key"
         else:
             remedy = "keep it and ask for help"
-        find("queue", "attention", f"a file that could not be read was kept as {path}; {remedy}")
+        of_records = Path(path).name.startswith("audit.db")
+        lost += of_records
+        find("records" if of_records else "queue", "attention", f"kept because it could not be read: {path}; {remedy}")
+    for box in find_unreadable(home, vault):
+        lost += 1
+        text = f"{box} cannot be read; it is kept, and set aside when somebody of its tenant signs in"
+        find("records", "attention", text)
+    return lost
 
 
 def _examine_account(client: DocumentClient, find: Any) -> None:

@@ -89,7 +89,7 @@ class NoDeviceSignIn(UsageProblem):
 
 class NothingToRecover(UsageProblem):
     code = "NOTHING_TO_RECOVER"
-    title = "No queue that was set aside on this device can be opened this way; see `documents doctor`."
+    title = "Nothing that was set aside on this device can be opened this way; see `documents doctor`."
 
 
 class RequestUnknown(UsageProblem):
@@ -211,8 +211,8 @@ class LocalFileUnreadable(StorageProblem):
 class QueueSetAside(StorageProblem):
     code = "QUEUE_SET_ASIDE"
     title = (
-        "The queue file cannot be read. It was set aside, not deleted; a new queue is in use. Keep the file "
-        "and ask for help."
+        "A file of requests, or of records of opening and printing, cannot be read. It was set aside, not deleted; a "
+        "new one is in use. `documents doctor` says what helps."
     )
 
 

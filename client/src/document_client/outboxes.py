@@ -48,6 +48,18 @@ def count_left(home: Path, vault: Vault) -> int:
     return sum(_count(box, vault) for box in _find(home))
 
 
+def find_unreadable(home: Path, vault: Vault) -> list[Path]:
+    """Return the outboxes that cannot be opened; each is set aside when somebody of its tenant signs in."""
+    found = []
+    for box in _find(home):
+        conn = _open(box, vault)
+        if conn is None:
+            found.append(box)
+        else:
+            conn.close()
+    return found
+
+
 def send_left(
     home: Path, vault: Vault, time: TimeSource, transport: Transport | None, *, besides: str | None = None
 ) -> Left:

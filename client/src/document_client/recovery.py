@@ -1,13 +1,16 @@
-"""A queue whose key is lost: the envelope that was made in time, asking the operator, and taking the requests back.
+"""A queue or an outbox whose key is lost: the envelope that was made in time, asking the operator, taking back.
 
     in every cycle      queue.db.envelope    the queue's key, wrapped (HPKE) for the tenant's key of the signed policy
+                        audit.db.envelope    the same for the outbox
     the key is lost     queue.db.set-aside-T and queue.db.set-aside-T.envelope; a new queue is in use
     ask(file)           the envelopes, with a key for the answer, signed by the device    → to the operator
-    take_back(file)     the operator's answer opens the old queue; its requests come back
+    take_back(file)     the operator's answer opens the old files; what they held comes back
 
-They come back under their own ids as *quarantined* (``RECOVERED``), and are not sent by themselves: whoever lost the
-queue may have asked for the same again, under another id. What had been sent is answered by its job, for the id is the
-same. Rows go to the queue of the person who made them. The old file stays, as ``queue.db.recovered-T``.
+Requests come back under their own ids as *quarantined* (``RECOVERED``), and are not sent by themselves: whoever lost
+the queue may have asked for the same again, under another id. What had been sent is answered by its job, for the id is
+the same. Rows go to the queue of the person who made them. Records of opening and printing need nobody's decision: they
+happened. They come back under their own ids, and the next sync sends what was not sent, marked as recovered; what had
+arrived counts once. The old file stays, as ``queue.db.recovered-T``.
 """
 
 from __future__ import annotations
@@ -18,13 +21,15 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from . import feed, requests
+from . import audit, feed, requests
 from .account import Account, Session, find_set_aside
 from .errors import FileUnreadable, LocalFileUnreadable, NothingToRecover
 from .files import write_private
@@ -38,29 +43,82 @@ _ANSWER = "document-service queue-recovery answer v1"
 _TITLE = "It was in a queue whose key was lost. Retry it, or discard it if it was asked for again meanwhile."
 # Asking again while an answer is on its way must not make that answer useless.
 _ANSWER_KEY = "recovery-answer"
+_DAMAGE = (apsw.CorruptError, apsw.NotADBError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What the two files that exist nowhere else differ in.
+
+    ``listings`` name the rows in two orders, of the table and of an index: where a page of one is damaged, the other
+    may still name what comes after it.
+    """
+
+    key_name: str
+    schema: tuple[str, ...]
+    listings: tuple[str, str]
+    read: Callable[[apsw.Connection, Any], Any]
+
+
+_KINDS = {
+    "queue.db": _Kind(
+        "queue",
+        requests.SCHEMA,
+        (
+            "SELECT client_mutation_id FROM requests ORDER BY sequence",
+            "SELECT client_mutation_id FROM requests ORDER BY client_mutation_id",
+        ),
+        requests.read,
+    ),
+    "audit.db": _Kind(
+        "audit",
+        audit.SCHEMA,
+        ("SELECT sequence FROM events ORDER BY sequence", "SELECT sequence FROM events ORDER BY event_id"),
+        audit.read_row,
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """A queue that was set aside: its file, and whether an envelope or the key itself is here."""
+    """A queue or outbox that was set aside: its file, and whether an envelope or the key itself is here."""
 
     path: Path
     has_envelope: bool
     has_key: bool
 
     @property
-    def account_id(self) -> str:
-        """The folder of the person whose queue it is."""
+    def owner_id(self) -> str:
+        """The folder of the person whose queue, or of the tenant whose outbox, it is."""
         return self.path.parent.name
 
+    @property
+    def in_use(self) -> Path:
+        """The file that took its place."""
+        return self.path.with_name(self.path.name.partition(".set-aside-")[0])
 
-def keep_envelope(account: Account) -> None:
-    """Wrap the queue's key for the tenant's recovery key, unless that is done for this queue and this key."""
-    key = account.vault.key(f"queue/{account.session.account_id}", create=False)
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """How many requests, and how many unsent records of opening and printing, came back that were not here."""
+
+    requests: int = 0
+    records: int = 0
+
+
+def keep_envelopes(account: Account) -> None:
+    """Wrap the keys of queue and outbox for the tenant's recovery key, unless that is done for these keys."""
+    session = account.session
+    _keep_envelope(account, account.folder / "queue.db")
+    _keep_envelope(account, account.home / "outboxes" / session.outbox_id / "audit.db")
+
+
+def _keep_envelope(account: Account, file: Path) -> None:
+    key = account.vault.key(f"{_KINDS[file.name].key_name}/{file.parent.name}", create=False)
     named = feed.read_recovery_key(account.cache)
     if key is None or named is None:
         return
-    path, check = account.folder / "queue.db.envelope", hashlib.sha256(key).hexdigest()[:16]
+    path, check = _envelope_of(file), hashlib.sha256(key).hexdigest()[:16]
     try:
         known = json.loads(path.read_bytes())
         if (known["kid"], known["check"]) == (named["kid"], check):
@@ -73,32 +131,35 @@ def keep_envelope(account: Account) -> None:
         public = X25519PublicKey.from_public_bytes(decode(named["publicKey"]))
     except (binascii.Error, ValueError):
         return
-    info = _info(_ENVELOPE, account.session.tenant, account.session.account_id)
+    info = _info(_ENVELOPE, account.session.tenant, file.parent.name)
     content = {"version": 1, "kid": named["kid"], "check": check}
     content["sealed"] = _encoded(_suite().encrypt(key, public, info=info))
     write_private(path, json.dumps(content).encode())
 
 
-def find_queues(home: Path, vault: Vault) -> list[Aside]:
-    """Return the queues that were set aside on this device and not taken back."""
-    paths = [Path(path) for path in find_set_aside(home)]
-    return [
-        Aside(path, _envelope_of(path).exists(), vault.key(_kept_name(path), create=False) is not None)
-        for path in paths
-        if path.name.startswith("queue.db.")
-    ]
+def find_asides(home: Path, vault: Vault) -> list[Aside]:
+    """Return the queues and outboxes that were set aside on this device and not taken back."""
+    found = []
+    for path in map(Path, find_set_aside(home)):
+        aside = Aside(path, _envelope_of(path).exists(), False)
+        if aside.in_use.name in _KINDS:
+            found.append(Aside(path, aside.has_envelope, vault.key(_kept_name(aside), create=False) is not None))
+    return found
 
 
 def ask(account: Account, file: Path) -> int:
-    """Write what the operator needs to open the set-aside queues; returns how many. Raises NothingToRecover."""
+    """Write what the operator needs to open the set-aside files; returns how many. Raises NothingToRecover."""
     import rfc8785
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     items = []
-    for aside in find_queues(account.home, account.vault):
+    named = feed.read_recovery_key(account.cache)
+    for aside in find_asides(account.home, account.vault):
         if aside.has_envelope:
             envelope = json.loads(_envelope_of(aside.path).read_bytes())
-            items.append({"file": aside.path.name, "account": aside.account_id, "sealed": envelope["sealed"]})
+            # Another tenant's operator cannot open it, and would refuse all of them for it.
+            if named is None or envelope["kid"] == named["kid"]:
+                items.append({"file": aside.path.name, "account": aside.owner_id, "sealed": envelope["sealed"]})
     if not items:
         raise NothingToRecover()
     raw = account.vault.key(_ANSWER_KEY)
@@ -116,21 +177,25 @@ def ask(account: Account, file: Path) -> int:
     return len(items)
 
 
-def take_back(account: Account, file: Path | None = None) -> int:
-    """Take back the requests of set-aside queues; returns how many are new here.
+def take_back(account: Account, file: Path | None = None) -> Back:
+    """Take back what the set-aside files held; returns how much of it is new here.
 
-    With the operator's answer in ``file``, or (None) those whose key is still in the vault: a damaged queue gives what
+    With the operator's answer in ``file``, or (None) those whose key is still in the vault: a damaged file gives what
     of it can be read. Raises FileUnreadable when the answer is not for this device, NothingToRecover.
     """
-    found = find_queues(account.home, account.vault)
+    found = find_asides(account.home, account.vault)
     opened = (
-        [(aside, account.vault.key(_kept_name(aside.path), create=False)) for aside in found if aside.has_key]
+        [(aside, account.vault.key(_kept_name(aside), create=False)) for aside in found if aside.has_key]
         if file is None
         else _opened_by(account, found, file)
     )
     if not opened:
         raise NothingToRecover()
-    return sum(_take_back(account, aside, key) for aside, key in opened if key is not None)
+    counts = dict.fromkeys(_KINDS, 0)
+    for aside, key in opened:
+        if key is not None:
+            counts[aside.in_use.name] += _take_back(account, aside, key)
+    return Back(counts["queue.db"], counts["audit.db"])
 
 
 def _opened_by(account: Account, found: list[Aside], file: Path) -> list[tuple[Aside, bytes | None]]:
@@ -148,7 +213,7 @@ def _opened_by(account: Account, found: list[Aside], file: Path) -> list[tuple[A
         raise FileUnreadable("this is not an answer of `document-service tenant recover`") from failure
     opened: list[tuple[Aside, bytes | None]] = []
     for aside in found:
-        answered = sealed.get((aside.account_id, aside.path.name))
+        answered = sealed.get((aside.owner_id, aside.path.name))
         if answered is None:
             continue
         try:
@@ -160,21 +225,22 @@ def _opened_by(account: Account, found: list[Aside], file: Path) -> list[tuple[A
 
 
 def _take_back(account: Account, aside: Aside, key: bytes) -> int:
-    """Copy the requests of one set-aside queue into the queues of who made them; the file moves when all were read."""
+    """Copy the rows of one set-aside file into the one in use; it is renamed when all of them were read."""
+    kind = _KINDS[aside.in_use.name]
     try:
-        old = open_sealed(aside.path, key, requests.SCHEMA, durable=True)
+        old = open_sealed(aside.path, key, kind.schema, durable=True)
     except LocalFileUnreadable:
         if aside.has_key:
             # The file is damaged where it begins; it stays for somebody who knows more.
             return 0
         raise
     try:
-        rows, whole = _read_rows(old)
+        rows, whole = _read_rows(old, kind)
     finally:
         old.close()
-    # Another tenant's or person's name in it would send a request under somebody who did not make it.
-    mine = [row for row in rows if _owner_of(row, account).account_id == aside.account_id]
-    count = _add(account, aside.account_id, mine)
+    with _in_use(account, aside, kind) as conn, transaction(conn):
+        add = _add_requests if kind.key_name == "queue" else _add_records
+        count = add(account, aside, conn, rows)
     if whole:
         target = aside.path.with_name(aside.path.name.replace(".set-aside-", ".recovered-"))
         for suffix in (".envelope", "-wal", "-shm", ""):
@@ -183,55 +249,75 @@ def _take_back(account: Account, aside: Aside, key: bytes) -> int:
     return count
 
 
-def _read_rows(old: apsw.Connection) -> tuple[list[requests.Request], bool]:
-    """Return the requests that can be read and were not finished, and whether everything could be read."""
+def _read_rows(old: apsw.Connection, kind: _Kind) -> tuple[list[Any], bool]:
+    """Return the rows that can be read, oldest first, and whether everything could be read."""
+    rows: dict[Any, Any] = {}
+    whole = True
+    for listing in kind.listings:
+        names, listed = _list(old, listing)
+        whole = whole and listed
+        for name in names:
+            if name not in rows:
+                try:
+                    rows[name] = kind.read(old, name)
+                except _DAMAGE:
+                    whole = False
+        if whole:
+            break
+    return sorted((row for row in rows.values() if row is not None), key=lambda row: int(row.sequence)), whole
+
+
+def _list(old: apsw.Connection, listing: str) -> tuple[list[Any], bool]:
+    names: list[Any] = []
     try:
-        return [row for row in requests.read_all(old) if row.state != "done"], True
-    except (apsw.CorruptError, apsw.NotADBError):
-        pass
-    rows: list[requests.Request] = []
-    with contextlib.suppress(apsw.CorruptError, apsw.NotADBError):
-        for (cmid,) in old.execute("SELECT client_mutation_id FROM requests ORDER BY sequence"):
-            with contextlib.suppress(apsw.CorruptError, apsw.NotADBError):
-                found = requests.read(old, cmid)
-                rows += [found] if found is not None and found.state not in ("done", "discarded") else []
-    return rows, False
+        names.extend(name for (name,) in old.execute(listing))
+    except _DAMAGE:
+        return names, False
+    return names, True
 
 
-def _owner_of(row: requests.Request, account: Account) -> Session:
-    return Session(account.session.server, row.tenant_id, row.user_id, {}, "")
-
-
-def _add(account: Account, account_id: str, rows: list[requests.Request]) -> int:
-    own = account_id == account.session.account_id
-    if own:
-        queue = account.queue
-    else:
-        key = account.vault.key(f"queue/{account_id}")
-        assert key is not None
-        queue = open_sealed(account.home / "accounts" / account_id / "queue.db", key, requests.SCHEMA, durable=True)
-    now, count = account.clock().now, 0
+@contextmanager
+def _in_use(account: Account, aside: Aside, kind: _Kind) -> Iterator[apsw.Connection]:
+    """The database that took the place of one that was set aside, open: the session's own or another's."""
+    own = {account.session.account_id: account.queue, account.session.outbox_id: account.audit}.get(aside.owner_id)
+    if own is not None:
+        yield own
+        return
+    key = account.vault.key(f"{kind.key_name}/{aside.owner_id}")
+    assert key is not None
+    conn = open_sealed(aside.in_use, key, kind.schema, durable=True)
     try:
-        with transaction(queue):
-            for row in rows:
-                if requests.read(queue, row.client_mutation_id) is not None:
-                    continue
-                requests.insert(
-                    queue,
-                    client_mutation_id=row.client_mutation_id,
-                    tenant_id=row.tenant_id,
-                    user_id=row.user_id,
-                    body=row.body,
-                    template_name=row.template_name,
-                    template_version_id=row.template_version_id,
-                    patient_id=row.patient_id,
-                    requested_at=row.requested_at,
-                )
-                requests.quarantine(queue, row.client_mutation_id, "RECOVERED", _TITLE, now)
-                count += 1
+        yield conn
     finally:
-        if not own:
-            queue.close()
+        conn.close()
+
+
+def _add_records(account: Account, aside: Aside, outbox: apsw.Connection, rows: list[audit.Row]) -> int:
+    return audit.take_back(outbox, rows)
+
+
+def _add_requests(account: Account, aside: Aside, queue: apsw.Connection, rows: list[requests.Request]) -> int:
+    now, count = account.clock().now, 0
+    for row in rows:
+        # Another tenant's or person's name in it would send a request under somebody who did not make it.
+        owner = Session(account.session.server, row.tenant_id, row.user_id, {}, "").account_id
+        if row.state in ("done", "discarded") or owner != aside.owner_id:
+            continue
+        if requests.read(queue, row.client_mutation_id) is not None:
+            continue
+        requests.insert(
+            queue,
+            client_mutation_id=row.client_mutation_id,
+            tenant_id=row.tenant_id,
+            user_id=row.user_id,
+            body=row.body,
+            template_name=row.template_name,
+            template_version_id=row.template_version_id,
+            patient_id=row.patient_id,
+            requested_at=row.requested_at,
+        )
+        requests.quarantine(queue, row.client_mutation_id, "RECOVERED", _TITLE, now)
+        count += 1
     return count
 
 
@@ -239,9 +325,9 @@ def _envelope_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.envelope")
 
 
-def _kept_name(path: Path) -> str:
+def _kept_name(aside: Aside) -> str:
     """The name under which ``account`` kept the key of a file that it set aside."""
-    return f"set-aside/{path.name}/queue/{path.parent.name}"
+    return f"set-aside/{aside.path.name}/{_KINDS[aside.in_use.name].key_name}/{aside.owner_id}"
 
 
 def _suite() -> Any:

@@ -1,8 +1,8 @@
-"""The tenant's recovery key: what opens a device's queue whose own key is lost.
+"""The tenant's recovery key: what opens a device's request queue or audit outbox whose own key is lost.
 
-A device wraps the key of its request queue for the tenant's X25519 key (HPKE, RFC 9180) and keeps the envelope beside
-the queue. When the device has lost its keys it asks with the envelope, signed by its enrolled key; the operator answers
-with the queue's key, wrapped for that device alone. No request and no patient's data pass through here.
+A device wraps the key of each for the tenant's X25519 key (HPKE, RFC 9180) and keeps the envelope beside the file. When
+the device has lost its keys it asks with the envelopes, signed by its enrolled key; the operator answers with the keys
+of the files, wrapped for that device alone. No request, no record and no patient's data pass through here.
 
 The private key is derived from the tenant's key: it is in every copy of the key folder and gone with a shred.
 """
@@ -75,7 +75,7 @@ def read(content: bytes, tenant_id: str) -> Asked:
 
 
 def answer(keys: KeyStore, tenant_id: str, asked: Asked) -> dict[str, Any]:
-    """The queues' keys, wrapped for the device that asked.
+    """The files' keys, wrapped for the device that asked.
 
     Raises:
         TenantKeyMissing: the tenant was shredded, or its key is not in the key folder.
@@ -85,11 +85,11 @@ def answer(keys: KeyStore, tenant_id: str, asked: Asked) -> dict[str, Any]:
     items = []
     for file, account, envelope in asked.items:
         try:
-            queue_key = SUITE.decrypt(envelope, private, info=_info(_ENVELOPE, tenant_id, account))
+            file_key = SUITE.decrypt(envelope, private, info=_info(_ENVELOPE, tenant_id, account))
         except (InvalidTag, ValueError) as error:
             raise ObjectCorrupt(f"the envelope of {file} was not made for the recovery key of this tenant") from error
         recipient = X25519PublicKey.from_public_bytes(asked.answer_key)
-        sealed = SUITE.encrypt(queue_key, recipient, info=_info(_ANSWER, tenant_id, file))
+        sealed = SUITE.encrypt(file_key, recipient, info=_info(_ANSWER, tenant_id, file))
         items.append({"file": file, "account": account, "sealed": _encoded(sealed)})
     return {"version": 1, "tenant": tenant_id, "deviceId": asked.device_id, "items": items}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -176,10 +177,11 @@ def discard(client: DocumentClient, screen: Screen, id_: str, confirm: str | Non
 @click.option("--ask", type=click.Path(path_type=Path), metavar="FILE", help="Write what the operator needs.")
 @shared
 def recover(client: DocumentClient, screen: Screen, file: Path | None, ask: Path | None) -> None:
-    """Take back the requests of a queue that was set aside.
+    """Take back requests, and records of opening and printing, from files that were set aside.
 
-    FILE is the operator's answer to what --ask wrote. Without either: what this device can open by itself. They come
-    back as requests that need a decision: retry them, or discard what was asked for again meanwhile.
+    FILE is the operator's answer to what --ask wrote. Without either: what this device can open by itself. Requests
+    come back as such that need a decision: retry them, or discard what was asked for again meanwhile. Records that were
+    not sent are sent by the next sync.
     """
     from .. import recovery
 
@@ -191,8 +193,16 @@ def recover(client: DocumentClient, screen: Screen, file: Path | None, ask: Path
         told = (
             f"{ask}: for the operator, who answers it with `document-service tenant recover {account.session.tenant}`"
         )
-        screen.answer({"file": str(ask), "queues": count}, lambda: click.echo(told))
+        screen.answer({"file": str(ask), "files": count}, lambda: click.echo(told))
         return
-    count = recovery.take_back(account, file)
-    words = f"{counted(count, 'request')} came back; see `documents queue`"
-    screen.answer({"requests": count}, lambda: click.echo(words))
+    back = recovery.take_back(account, file)
+
+    def words() -> None:
+        if back.requests or not back.records:
+            click.echo(f"{counted(back.requests, 'request')} came back; see `documents queue`")
+        if back.records:
+            click.echo(
+                f"{counted(back.records, 'record')} of opening and printing came back; `documents sync` sends them"
+            )
+
+    screen.answer(asdict(back), words)

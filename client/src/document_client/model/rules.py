@@ -365,7 +365,7 @@ class Model:
         items = []
         for event in body["events"]:
             event_id = event.get("eventId")
-            readable = {k: v for k, v in event.items() if k != "hash"}
+            readable = {k: v for k, v in event.items() if k not in ("hash", "recovered")}
             if not event_id or hashlib.sha256(rfc8785.dumps(readable)).hexdigest() != event.get("hash"):
                 result = "refused"
             elif event_id in self.state.events:

@@ -46,13 +46,17 @@ async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, re
     sender = request.state.device_id if getattr(request.state, "by_signature", False) else None
     for sent in body.events:
         event = _as_hashed(sent) if isinstance(sent, dict) else {}
+        # Beside the event, not of it: its device took it back from an outbox that had been set aside.
+        recovered = event.get("recovered") is True
+        if recovered:
+            del event["recovered"]
         fault = _fault(event)
         if fault is not None:
             shown = sent.get("eventId") if isinstance(sent, dict) else None
             items.append({"eventId": shown if isinstance(shown, str) else None, "result": "refused", "reason": fault})
             continue
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-            flags = await _flags(connection, caller, sender, event)
+            flags = [*await _flags(connection, caller, sender, event), *(["recovered"] if recovered else [])]
             recorded = await audit.record(
                 connection,
                 caller.tenant,

@@ -1,4 +1,4 @@
-"""``document-service tenant recover``: answer a device that lost the key of its request queue."""
+"""``document-service tenant recover``: answer a device that lost the keys of its request queue or its audit outbox."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from document_service.commands.owner import owner_transaction
 @click.option("--by", required=True, help="Who answers, for the audit trail.")
 @click.pass_obj
 def recover(options: Options, tenant_id: str, file: Path, out: Path, by: str) -> None:
-    """Answer FILE, which a device wrote by `documents recover --ask`, with the keys of its set-aside queues.
+    """Answer FILE, which a device wrote by `documents recover --ask`, with the keys of its set-aside files.
 
     The device must be enrolled, not revoked, and have signed the file. The answer opens nothing elsewhere; the act is
     recorded.
@@ -47,7 +47,8 @@ def recover(options: Options, tenant_id: str, file: Path, out: Path, by: str) ->
             if device.revoked_at is not None:
                 raise click.BadParameter(f"the device {device.id} was revoked", param_hint="FILE")
             made = recovery.answer(keys, tenant_id, asked)
-            detail = {"queues": len(asked.items)}
+            outboxes = sum(file.startswith("audit.db") for file, _, _ in asked.items)
+            detail = {"queues": len(asked.items) - outboxes, "outboxes": outboxes}
             event = audit.Event("queue.recover", by, device_id=device.id, detail=detail)
             await audit.record(connection, tenant_id, event)
             return made, device.user_id
@@ -55,4 +56,4 @@ def recover(options: Options, tenant_id: str, file: Path, out: Path, by: str) ->
     made, user = run(answer())
     with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         json.dump(made, stream)
-    click.echo(f"{out}: the keys of {len(made['items'])} queues, for the device {made['deviceId']} of {user} alone")
+    click.echo(f"{out}: the keys of {len(made['items'])} files, for the device {made['deviceId']} of {user} alone")
