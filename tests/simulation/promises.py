@@ -55,8 +55,9 @@ def _check_run(process: Process, effect: fx.Post, answer: Any) -> None:
         process.world.break_promise(f"a run went on sending after {process.must_stop}")
     process.silent = process.silent + 1 if answer.kind == "no_connection" else 0
     coded = answer.is_json and isinstance(answer.body, dict) and bool(answer.body.get("code"))
-    if effect.path != BATCH:
-        # A batch that failed as a whole is tried again one by one, and counts as nothing.
+    if effect.path != BATCH or process.silent:
+        # A batch that failed as a whole is tried again one by one, and counts as nothing; one that met no connection
+        # counts as one request, and so ends a row of failures.
         process.failing = process.failing + 1 if coded and answer.status >= 500 and answer.status != 503 else 0
     if process.silent >= SILENT_ITEMS:
         process.must_stop = "two requests that met no connection"
