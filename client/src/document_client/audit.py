@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import apsw
@@ -70,7 +70,6 @@ class Row:
     document_id: str | None
     state: str
     occurred: float
-    kept_from: float | None
 
 
 def record(conn: apsw.Connection, event_id: str, device_id: str, happening: Happening, when: Reading) -> dict[str, Any]:
@@ -123,25 +122,26 @@ def read_pending(conn: apsw.Connection, limit: int = BATCH) -> list[dict[str, An
 
 def read_row(conn: apsw.Connection, sequence: int) -> Row | None:
     """Return one event as it is kept, or None."""
-    columns = "sequence, event_id, event, hash, action, document_id, state, occurred, kept_from"
+    columns = "sequence, event_id, event, hash, action, document_id, state, occurred"
     found = conn.execute(f"SELECT {columns} FROM events WHERE sequence = ?", (sequence,)).fetchone()
     return None if found is None else Row(*found)
 
 
 def take_back(conn: apsw.Connection, rows: Sequence[Row]) -> int:
-    """Put the events of another outbox before the chain; returns how many of those that are new here are unsent.
+    """Put the events of another outbox before the chain, to be sent; returns how many are new here.
 
-    What was sent comes too: the copies that were printed are counted on, and a restored server is offered it again.
+    What had been sent is offered again: the server may have been restored since, and takes what it has only once.
     """
     least = int(conn.execute("SELECT min(coalesce(min(sequence), 1), 1) FROM events").get)
     count = 0
     for place, row in enumerate(rows, least - len(rows)):
+        state = "refused" if row.state == "refused" else "pending"
         conn.execute(
-            "INSERT INTO events (sequence, event_id, event, hash, action, document_id, state, occurred, kept_from)"
-            " VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (event_id) DO NOTHING",
-            (place, *astuple(row)[1:]),
+            "INSERT INTO events (sequence, event_id, event, hash, action, document_id, state, occurred)"
+            " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (event_id) DO NOTHING",
+            (place, row.event_id, row.event, row.hash, row.action, row.document_id, state, row.occurred),
         )
-        count += conn.changes() and row.state == "pending"
+        count += conn.changes()
     return count
 
 

@@ -9,8 +9,8 @@
 Requests come back under their own ids as *quarantined* (``RECOVERED``), and are not sent by themselves: whoever lost
 the queue may have asked for the same again, under another id. What had been sent is answered by its job, for the id is
 the same. Rows go to the queue of the person who made them. Records of opening and printing need nobody's decision: they
-happened. They come back under their own ids, and the next sync sends what was not sent, marked as recovered; what had
-arrived counts once. The old file stays, as ``queue.db.recovered-T``.
+happened. They come back under their own ids, and the next sync sends them, marked as recovered; what had arrived before
+counts once. The old file stays, as ``queue.db.recovered-T``.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Aside:
 
 @dataclass(frozen=True, slots=True)
 class Back:
-    """How many requests, and how many unsent records of opening and printing, came back that were not here."""
+    """How many requests, and how many records of opening and printing, came back that were not here."""
 
     requests: int = 0
     records: int = 0

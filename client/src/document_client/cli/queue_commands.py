@@ -180,8 +180,8 @@ def recover(client: DocumentClient, screen: Screen, file: Path | None, ask: Path
     """Take back requests, and records of opening and printing, from files that were set aside.
 
     FILE is the operator's answer to what --ask wrote. Without either: what this device can open by itself. Requests
-    come back as such that need a decision: retry them, or discard what was asked for again meanwhile. Records that were
-    not sent are sent by the next sync.
+    come back as such that need a decision: retry them, or discard what was asked for again meanwhile. Records are
+    sent by the next sync; what had arrived counts once.
     """
     from .. import recovery
 
