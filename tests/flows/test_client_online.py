@@ -86,7 +86,7 @@ def test_the_documents_of_a_list_of_patients_are_fetched_before_a_round(
     monkeypatch.setenv("DOCUMENTS_PASSPHRASE", "correct horse")
     assert main(["prefetch", PATIENT, "nobody-has-this-id", "--home", str(client.home)]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "2 patients: received 0 documents (0 bytes), 2 were here already"
+    assert said[0] == "2 patients: received 0 documents (0 bytes); already here: 2"
     assert said[1].startswith("nobody-has-this-id: The service has no current document for this patient")
     sizes = sum(int(d["size"]) for d in client.documents.list())
     assert planned == [(2, sizes), (2, sizes)]

@@ -154,7 +154,15 @@ def test_every_number_without_a_document_has_its_account(service: Service, api: 
     execute(service, "UPDATE document_numbers SET last = 10000 WHERE tenant_id = $1", tenant)
     after = told(service, "numbers", "--tenant", tenant)[-1]
     assert (after["first"], after["last"], after["state"]) == (f"{year}-000005", f"{year}-010000", "skipped")
-    assert f"{year}-000005 to {year}-010000" in service.command("jobs", "numbers", "--tenant", tenant)
+    shown = service.command("jobs", "numbers", "--tenant", tenant)
+    assert f"{year}-000005 to {year}-010000" in shown
+    assert shown.splitlines()[0].split() == [
+        f"{year}-000002",
+        "failed",
+        failed["id"],
+        f"{failed['finishedAt'][:19]}Z",
+        "PATIENT_UNKNOWN",
+    ]
     # A job that is tried again with success keeps its number, and the gap is none.
     execute(
         service,

@@ -1,4 +1,4 @@
-"""`document-service template check | preview | export | import`, as an author types them."""
+"""`document-service template check | preview | export | import | publish`, as an author types them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from document_service.commands.json_lines import line_of, lines_of
 from document_service.synthetic import handmade_resources
-from service import Service
+from service import Service, request_for
 
 FORM: dict[str, Any] = {
     "language": 1,
@@ -145,6 +145,51 @@ def test_an_import_does_not_replace_what_an_author_saved(service: Service, tmp_p
         # From now on the draft is the operator's, who may go on with the file.
         service.command("template", "import", str(written(tmp_path, FORM)), *named)
         assert caller.get(route).json()["draft"] == FORM
+
+
+def test_a_draft_is_published_at_the_shell_as_by_the_route(service: Service, fhir_url: str, tmp_path: Path) -> None:
+    tenant = service.create_tenant(fhir_url)
+    named = ("--tenant", tenant, "--name", "Letter", "--category", "letter")
+    template = service.command("template", "import", str(written(tmp_path, FORM)), *named).strip()
+    publish = ("template", "publish", template, "--tenant", tenant, "--by", "dr.haidari")
+    made = json.loads(service.command(*publish, "--json"))
+    assert (made["semver"], made["templateId"], made["warnings"]) == ("1.0.0", template, [])
+    with pytest.raises(AssertionError, match=r"exit 64(?s:.)*There is no draft to publish"):
+        service.command(*publish)
+    with service.caller(tenant) as caller:
+        shown = caller.get(f"/v1/document-templates/{template}").json()
+        assert (shown["status"], shown["currentVersionId"]) == ("published", made["id"])
+        assert shown["versions"][0]["checksum"] == made["checksum"]
+        [event] = caller.get("/v1/audit-events", params={"action": "template.publish"}).json()["items"]
+        assert (event["actor"], event["detail"]) == ("dr.haidari", {"versionId": made["id"]})
+        asked = request_for(made["id"], encounterId=None)
+        assert caller.render(asked)["status"] == "completed", "devices can ask for it at once"
+    # The next one: by the number that the author chose, and not below the last.
+    service.command("template", "import", str(written(tmp_path, {**FORM, "page": {"size": "A5"}})), *named)
+    with pytest.raises(AssertionError, match="choose a higher number"):
+        service.command(*publish, "--version", "0.9.0")
+    assert " 2.0.0 is published: tv_" in service.command(*publish, "--version", "2.0.0")
+
+
+def test_a_draft_with_problems_is_not_published_at_the_shell(service: Service, tenant: str, tmp_path: Path) -> None:
+    broken = json.loads(json.dumps(FORM))
+    broken["labels"]["en"]["title"] = "Letter \u0b95"
+    broken["bindings"]["name"]["path"] = "%patient.name.given"
+    named = ("--tenant", tenant, "--name", "Broken letter", "--category", "letter")
+    template = service.command("template", "import", str(written(tmp_path, broken)), *named).strip()
+    command = [sys.executable, "-m", "document_service", "template", "publish", template, "--tenant", tenant]
+    command += ["--by", "me", "--json", "--data-dir", str(service.data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 65
+    with service.caller(tenant) as caller:
+        route = f"/v1/document-templates/{template}"
+        refused = caller.post(f"{route}/publish", headers={"Idempotency-Key": "as-by-the-route"})
+        assert caller.get(route).json()["status"] == "draft"
+    assert (refused.status_code, json.loads(done.stdout)["problems"]) == (422, refused.json()["errors"])
+    assert len(done.stderr.splitlines()) >= len(refused.json()["errors"])
+    theirs = service.create_tenant("http://127.0.0.1:9/fhir")
+    with pytest.raises(AssertionError, match="exit 64"):
+        service.command("template", "publish", template, "--tenant", theirs, "--by", "me")
 
 
 def test_every_value_has_its_line() -> None:

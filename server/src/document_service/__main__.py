@@ -10,11 +10,14 @@ import click
 from document_service import __version__
 from document_service.commands.argv import behind_the_verb
 from document_service.commands.options import Options, run, setting_options
-from document_service.errors import ServiceError
+from document_service.errors import Conflict, Forbidden, InvalidRequest, NotFound, ServiceError
 from document_service.settings import SettingError
 
 #: Exit codes by class (sysexits.h): usage, unavailable, configuration.
 EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_CONFIGURATION = 64, 69, 78
+
+#: What whoever typed the command can mend: an id that is not there, a value, a state that does not allow the act.
+_MENDABLE = (InvalidRequest, Forbidden, NotFound, Conflict)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -140,6 +143,7 @@ def all_commands() -> click.Group:
         job_commands,
         operators,
         pin_commands,
+        publish_commands,
         recovery_commands,
         retention_commands,
         store_commands,
@@ -150,7 +154,7 @@ def all_commands() -> click.Group:
     tenant_commands.tenant.add_command(recovery_commands.recover)
     cli.add_command(tenant_commands.tenant)
     cli.add_command(template_commands.template)
-    for verb in pin_commands.COMMANDS:
+    for verb in (*pin_commands.COMMANDS, *publish_commands.COMMANDS):
         template_commands.template.add_command(verb)
     for module in (operators, audit_commands, job_commands, store_commands, retention_commands):
         for command in module.COMMANDS:
@@ -168,7 +172,7 @@ def main() -> None:
         sys.exit(EXIT_CONFIGURATION)
     except ServiceError as error:
         click.echo(f"document-service: {error.title} {error.detail or ''}".rstrip(), err=True)
-        sys.exit(EXIT_UNAVAILABLE)
+        sys.exit(EXIT_USAGE if isinstance(error, _MENDABLE) else EXIT_UNAVAILABLE)
     except click.UsageError as error:
         error.show()
         sys.exit(EXIT_USAGE)

@@ -290,7 +290,7 @@ def prefetch(client: DocumentClient, screen: Screen, patients: tuple[str, ...], 
 
     def words() -> None:
         came = f"received {counted(report.downloaded, 'document')} ({size(report.bytes_received)})"
-        click.echo(f"{counted(len(named), 'patient')}: {came}, {found.already_here} were here already")
+        click.echo(f"{counted(len(named), 'patient')}: {came}; already here: {found.already_here}")
         for patient in found.without:
             click.echo(f"{patient}: {sentence('no document')}")
             also(partial(sentence, "no document"))

@@ -168,7 +168,8 @@ def numbers(options: Options, tenant: str, year: int | None, as_json: bool) -> N
         return
     for gap in gaps:
         which = gap.first if gap.first == gap.last else f"{gap.first} to {gap.last}"
-        click.echo(f"{which:28} {gap.state:8} {gap.job_id or '-':32} {gap.code or '-'}")
+        at = "-" if gap.at is None else f"{gap.at:%Y-%m-%dT%H:%M:%SZ}"
+        click.echo(f"{which:28} {gap.state:8} {gap.job_id or '-':32} {at:20} {gap.code or '-'}")
 
 
 COMMANDS: list[Any] = [jobs]

@@ -12,6 +12,7 @@ import click
 
 from document_service.commands.options import Options, run, setting_options
 from document_service.commands.owner import owner_connection, owner_transaction
+from document_service.settings import Settings
 
 #: ``prove``: the document cannot be compared, because this installation is not the one that made it.
 EXIT_DIFFERS = 2
@@ -40,7 +41,17 @@ def backup(options: Options, folder: Path, as_json: bool) -> None:
         click.echo(json.dumps(asdict(done)))
         return
     click.echo(f"{folder}: {done.objects} objects and a database of {done.database_bytes // 2**20} MB")
-    click.echo(f"the keys are not in it; copy {options.settings().keys} to another place")
+    settings = options.settings()
+    issuer = _issuer_key(settings)
+    apart = f"{settings.keys} and {issuer}" if issuer is not None and issuer.exists() else f"{settings.keys}"
+    click.echo(f"the keys are not in it; copy {apart} to another place")
+
+
+def _issuer_key(settings: Settings) -> Path | None:
+    """The local issuer's key, by which everybody is signed in; None where another issuer makes the tokens."""
+    from document_service.tokens.local_issuer import KEY_FILE
+
+    return None if settings.oidc_issuer is not None else settings.data_dir / KEY_FILE
 
 
 @click.command()
@@ -57,7 +68,8 @@ def restore(options: Options, folder: Path, force: bool, as_json: bool) -> None:
     # That the database is behind the store, and gets a new epoch, is what a restore is for and no warning.
     logging.getLogger("document_service").setLevel(logging.ERROR)
     try:
-        done = run(backups.put_back(options.first_settings(), folder, force=force, tell=_tell))
+        settings = options.first_settings()
+        done = run(backups.put_back(settings, folder, force=force, tell=_tell))
     except BackupRefused as refused:
         raise click.UsageError(f"{refused.title} {refused.detail}") from None
     if as_json:
@@ -69,6 +81,9 @@ def restore(options: Options, folder: Path, force: bool, as_json: bool) -> None:
         click.echo(f"the database that was here is now {done.set_aside}")
     for tenant in done.without_key:
         click.echo(f"tenant {tenant} has no key here: put it back from the copy of the key folder")
+    issuer = _issuer_key(settings)
+    if issuer is not None and not issuer.exists():
+        click.echo(f"{issuer} is not here: put it back from its copy before the start, or everybody signs in again")
 
 
 @click.group()

@@ -63,14 +63,15 @@ def _report(file: Path, text: str, problems: tuple[Problem, ...], warnings: tupl
             click.echo(f"{where}: {kind}{found.pointer or '(whole form)'}: {found.title} [{found.code}]", err=True)
 
 
-def _listed(found: tuple[Problem, ...]) -> list[dict[str, str]]:
+def listed(found: tuple[Problem, ...]) -> list[dict[str, str]]:
+    """Findings as ``--json`` shows them."""
     return [{"pointer": one.pointer, "code": one.code, "title": one.title} for one in found]
 
 
 @click.group()
 @setting_options
 def template() -> None:
-    """Forms as files: schema, check, preview, import, export, diff; pin and unpin of platform forms."""
+    """Forms as files: schema, check, preview, import, publish, export, diff; pin and unpin of platform forms."""
 
 
 @template.command()
@@ -103,7 +104,7 @@ def check(options: Options, file: Path, as_json: bool) -> int:
 
         verdict = run(try_out())
     if as_json:
-        findings = {"problems": _listed(verdict.problems), "warnings": _listed(verdict.warnings)}
+        findings = {"problems": listed(verdict.problems), "warnings": listed(verdict.warnings)}
         click.echo(json.dumps({**findings, "pages": dict(verdict.pages)}, ensure_ascii=False))
     else:
         _report(file, text, verdict.problems, verdict.warnings)
@@ -272,7 +273,7 @@ def diff(options: Options, template_id: str, tenant_id: str, as_json: bool) -> N
 @click.option("--replace", is_flag=True, help="Also over a draft that an author has saved there.")
 @click.pass_obj
 def import_(options: Options, file: Path, tenant_id: str, name: str, category: str, replace: bool) -> int:
-    """Save a file as a draft, new or next, for an author to publish; problems in it are shown as warnings."""
+    """Save a file as a draft, new or next, to be published by its id; problems in it are shown as warnings."""
     from document_service import audit, definitions, templates, tenants
     from document_service.exact_json import dumps_exact
 
@@ -312,6 +313,14 @@ def import_(options: Options, file: Path, tenant_id: str, name: str, category: s
 
 
 def _operator(tenant_id: str) -> Any:
-    from document_service.tokens import DOCUMENT_AUTHOR, Caller
+    return author(tenant_id, "operator")
 
-    return Caller(tenant_id, "operator", frozenset({DOCUMENT_AUTHOR}))
+
+def author(tenant_id: str, user: str) -> Any:
+    """An author of the tenant; the platform, whose forms are the product's, has none."""
+    from document_service.tokens import DOCUMENT_AUTHOR, Caller, tenant_id_problem
+
+    problem = tenant_id_problem(tenant_id)
+    if problem is not None:
+        raise click.BadParameter(problem, param_hint="--tenant")
+    return Caller(tenant_id, user, frozenset({DOCUMENT_AUTHOR}))
