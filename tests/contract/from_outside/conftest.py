@@ -52,7 +52,6 @@ def _person(user: str, *roles: str, tenant: str = CLINIC, facilities: tuple[str,
 
 
 nurse = _person("nurse", "CLINICIAN")
-colleague = _person("colleague", "CLINICIAN")
 author = _person("author", "DOCUMENT_AUTHOR")
 admin = _person("admin", "TENANT_ADMIN")
 auditor = _person("auditor", "AUDITOR")
