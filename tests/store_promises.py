@@ -79,6 +79,22 @@ class StorePromises:
                 await store.put("t1", "once", second)
         assert await content_of(store, "t1", "once") == b"first"
 
+    async def test_several_are_stored_together_each_under_its_name(self, store: ObjectStore) -> None:
+        contents = {"pair/page": os.urandom(70_000), "pair/snapshot": b"", "another/place": b"x"}
+        stored = await store.put_together("t1", contents)
+        assert [one.name for one in stored] == list(contents)
+        for one in stored:
+            content = contents[one.name]
+            assert (one.size, one.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+            assert one.sealed_size == sealed_size(len(content))
+            assert await content_of(store, "t1", one.name) == content
+
+    async def test_together_none_takes_the_place_of_another(self, store: ObjectStore) -> None:
+        await store.put("t1", "there", b"first")
+        with pytest.raises(ObjectExists):
+            await store.put_together("t1", {"there": b"second", "new": b"x"})
+        assert await content_of(store, "t1", "there") == b"first"
+
     async def test_of_many_writers_of_a_name_one_wins(self, store: ObjectStore) -> None:
         async def write(number: int) -> int | None:
             try:

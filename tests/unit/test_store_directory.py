@@ -62,6 +62,31 @@ async def test_files_are_private_and_nothing_is_left_in_incoming(store: Director
     assert list((raw.root / "incoming").iterdir()) == []
 
 
+async def test_everything_is_synced_before_it_counts(
+    store: DirectoryStore, raw: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut: the content under each name, and the names in each folder, are on the disk."""
+    names = {"here/a": b"x", "here/b": b"y", "there/c": b"z"}
+    await store.put("t1", "here/first", b"")
+    await store.put("t1", "there/first", b"")
+    folder = raw.root / "objects" / "t1"
+    synced: list[tuple[int, set[str]]] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        sync(descriptor)
+        present = {name for name in names if (folder / name).exists()}
+        synced.append((os.fstat(descriptor).st_ino, present))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    await store.put_together("t1", names)
+    assert len(synced) == len(names) + 2
+    for name in names:
+        path = folder / name
+        assert any(inode == path.stat().st_ino and name not in present for inode, present in synced), name
+        assert any(inode == path.parent.stat().st_ino and name in present for inode, present in synced), name
+
+
 async def test_a_put_that_breaks_off_leaves_nothing(store: DirectoryStore, raw: Files) -> None:
     async def cut() -> AsyncIterator[bytes]:
         yield bytes(3_000_000)

@@ -72,12 +72,13 @@ def framed(*parts: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _TenantKeys:
-    """An unwrapped KEK, what identifies the file that it came from (inode, modification time in ns), and its subkeys.
+    """An unwrapped KEK, its file, what identifies that (inode, modification time in ns), and its subkeys.
 
     Subkeys are kept beside the KEK and forgotten with it; each is derived once, which costs as much as ten HMACs.
     """
 
     kek: bytes
+    path: Path
     origin: tuple[int, int]
     sealing: AESGCM
     _mac_keys: dict[str, bytes] = field(default_factory=dict)
@@ -260,14 +261,14 @@ class KeyStore:
             _erase(tombstone.with_name(tombstone.name.removesuffix(".shredded") + ".key"))
 
     def _tenant(self, tenant_id: str) -> _TenantKeys:
+        known = self._tenants.get(tenant_id)
         try:
-            path = self._tenant_path(tenant_id)
+            path = self._tenant_path(tenant_id) if known is None else known.path
         except ValueError as error:
             raise TenantKeyMissing(f"tenant {tenant_id[:40]!r} has no key") from error
         try:
             found = os.stat(path)
             origin = (found.st_ino, found.st_mtime_ns)
-            known = self._tenants.get(tenant_id)
             if known is not None and known.origin == origin:
                 return known
             if self._tombstone(tenant_id).exists():
@@ -283,8 +284,7 @@ class KeyStore:
         if record.get("use") != "tenant" or record.get("tenant") != tenant_id:
             raise KeyStoreUnusable(f"{path} holds the key of something else")
         kek = self._unwrap(record, path)
-        loaded = _TenantKeys(kek, origin, AESGCM(_subkey(kek, "seal")))
-        self._tenants[tenant_id] = loaded
+        loaded = self._tenants[tenant_id] = _TenantKeys(kek, path, origin, AESGCM(_subkey(kek, "seal")))
         return loaded
 
     def _read_masters(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import time
@@ -171,9 +170,9 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
         1,  # The fastest level: the snapshot is written on every render and read almost never.
     )
     folder = issued_at.strftime("%Y/%m")
-    stored, snapshot_object = await asyncio.gather(
-        runtime.store.put(tenant.tenant_id, f"{folder}/{identifiers.new('object')}", typeset.pdf),
-        runtime.store.put(tenant.tenant_id, f"{folder}/{identifiers.new('object')}", kept),
+    names = [f"{folder}/{identifiers.new('object')}" for _ in range(2)]
+    stored, snapshot_object = await runtime.store.put_together(
+        tenant.tenant_id, dict(zip(names, (typeset.pdf, kept), strict=True))
     )
     return Produced(
         documents.Document(

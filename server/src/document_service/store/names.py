@@ -8,7 +8,7 @@ marks/<name>                small plain records that are replaced in place (the 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -73,6 +73,12 @@ class ObjectStore(Protocol):
 
     async def put(self, tenant_id: str, name: str, content: bytes | AsyncIterable[bytes]) -> StoredObject:
         """Seal and store durably. Raises ObjectExists; nothing is visible before all of it is."""
+
+    async def put_together(self, tenant_id: str, contents: Mapping[str, bytes]) -> list[StoredObject]:
+        """Like ``put``, several small objects of one tenant by name, for less than one by one; in their order.
+
+        When it raises, some of them may be there: objects that no row names, which housekeeping sweeps.
+        """
 
     def read(self, tenant_id: str, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Open the bytes [start, end). Raises ObjectNotFound, ObjectCorrupt, ValueError for a wrong range."""

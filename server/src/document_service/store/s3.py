@@ -11,9 +11,10 @@ obstore; whatever fails after that is StoreUnavailable, which the queue retries 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -87,6 +88,10 @@ class BucketStore:
         sealer = Sealer(self._keys, tenant_id, name)
         sealed_size = await self._put_pieces(object_key(tenant_id, name), name, _sealed_pieces(sealer, content))
         return StoredObject(name, sealer.size, sealer.sha256, sealed_size)
+
+    async def put_together(self, tenant_id: str, contents: Mapping[str, bytes]) -> list[StoredObject]:
+        """See ObjectStore.put_together: the requests are made beside each other."""
+        return await asyncio.gather(*(self.put(tenant_id, name, content) for name, content in contents.items()))
 
     async def _put_pieces(self, key: str, name: str, pieces: AsyncIterator[bytes | bytearray]) -> int:
         beginning = bytearray()
