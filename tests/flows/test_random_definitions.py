@@ -110,6 +110,8 @@ TYPES = st.sampled_from(
         "boolean",
         "number",
         "anyValue",
+        "dosage",
+        "dispenseRequest",
     ]
 )
 KEYS = st.sampled_from(NAMES)

@@ -70,6 +70,37 @@ STRENGTHS = {
 }
 
 
+# A dosage with each kind of amount in it, words of the clinic's language between them, and what keeps its order.
+DOSAGE: dict[str, Any] = {
+    "doseAndRate": [
+        {
+            "doseRange": {"low": quantity("0.5", "mg"), "high": quantity("1.5", "mg")},
+            "rateRatio": {"numerator": quantity("100", "mL"), "denominator": quantity("1", "h")},
+        }
+    ],
+    "route": {"coding": [{"code": "IV"}]},
+    "site": {"text": "left arm 2"},
+    "timing": {
+        "repeat": {
+            "frequency": 1, "period": Decimal(4), "periodMax": Decimal(6), "periodUnit": "h",
+            "timeOfDay": ["08:00:00"],
+            "boundsPeriod": {"start": "2026-09-14", "end": "2026-09-20"},
+        }
+    },
+    "asNeededCodeableConcept": {"text": "درد بالای 5/10"},
+    "maxDosePerPeriod": {"numerator": quantity("1.20", "g"), "denominator": quantity("24", "h")},
+    "text": "از راه ورید 0.5–1.5 mg",
+    "patientInstruction": "Call 0700 914 319.",
+}  # fmt: skip
+DOSAGE_RUNS = ("0.5–1.5mg", "100mL/1h", "4–6", "08:00", "2026-09-14", "2026-09-20", "1.20g/24h", "0700914319")
+DISPENSED: dict[str, Any] = {
+    "quantity": quantity("60", "tablet"),
+    "numberOfRepeatsAllowed": 2,
+    "validityPeriod": {"start": "2026-09-14", "end": "2026-12-14"},
+}
+DISPENSED_RUNS = ("60tablet", "2026-09-14", "2026-12-14")
+
+
 @pytest.fixture(scope="module")
 def press(tmp_path_factory: pytest.TempPathFactory) -> Press:
     root = tmp_path_factory.mktemp("layout")
@@ -117,6 +148,36 @@ def test_runs_inside_sentences_keep_their_order(press: Press, locale: str, sente
         found = lines(press, small_page(section, rtl=True))
         for run in runs:
             assert any(run in line for line in found), (section["type"], run, found)
+
+
+@pytest.mark.parametrize("locale", ["fa-AF", "ps-AF"])
+@pytest.mark.parametrize("digits", ["latin", "native"])
+@pytest.mark.parametrize(
+    ("kind", "value", "runs"),
+    [("dosage", DOSAGE, DOSAGE_RUNS), ("dispenseRequest", DISPENSED, DISPENSED_RUNS)],
+    ids=["dosage", "dispenseRequest"],
+)
+def test_every_amount_of_a_dosage_keeps_its_order(
+    press: Press, locale: str, digits: Any, kind: str, value: object, runs: tuple[str, ...]
+) -> None:
+    page_style = style(locale, time_zone="Asia/Kabul", digits=digits)
+    shown = format_value(kind, value, page_style)
+    native = str.maketrans("0123456789.", "۰۱۲۳۴۵۶۷۸۹٫")
+    for section in (fields(("دوا", shown), columns=1), table([["دوا", shown]]), paragraphs(shown)):
+        found = lines(press, small_page(section, rtl=True))
+        for run in runs:
+            # What somebody typed keeps the digits that it was typed in.
+            typed = run if digits == "latin" or run == "0700914319" else run.translate(native)
+            assert any(typed in line for line in found), (section["type"], typed, found)
+
+
+@pytest.mark.parametrize("locale", ["fa-AF", "ps-AF"])
+def test_the_parts_of_a_dosage_follow_each_other_from_right_to_left(press: Press, locale: str) -> None:
+    """The dose stands first, where the reader begins, and no sign but a free-standing dot is beside a number."""
+    taken = {"doseAndRate": [{"doseQuantity": quantity("5", "mg")}], "timing": {"repeat": {"timeOfDay": ["08:00:00"]}}}
+    shown = format_value("dosage", taken, style(locale, time_zone="Asia/Kabul"))
+    found = lines(press, small_page(paragraphs(shown), rtl=True))
+    assert "08:00·5mg" in found
 
 
 @pytest.mark.parametrize("locale", ["fa-AF", "ps-AF"])

@@ -19,7 +19,7 @@ MEDICINES = "Medicines ordered"
 
 
 def taken(*instructions: dict[str, Any], **members: Any) -> list[str]:
-    """The row of one medicine: number, medicine, dose, how to take, duration, quantity."""
+    """The row of one medicine: number, medicine, dose and how to take, what to dispense."""
     found = prescribed(order(dosageInstruction=list(instructions), **members))
     return rows(laid_out("outpatient-prescription", found, {}), MEDICINES)[0]
 
@@ -39,90 +39,36 @@ def person(key: str = "consent", **members: Any) -> Any:
 
 
 def test_the_side_and_the_manner_of_a_medicine_are_not_lost() -> None:
-    how = taken({**dose("1", "drop"), "site": {"text": "left eye"}, "method": {"text": "instil"}})[3]
-    assert {"left eye", "instil"} <= set(how.split("\n"))
+    how = taken({**dose("1", "drop"), "site": {"text": "left eye"}, "method": {"text": "instil"}})[2]
+    assert how == "1 drop · left eye · instil"
 
 
-def test_an_infusion_has_its_dose_its_rate_and_its_time() -> None:
-    rate = {"numerator": amount(100, "mL"), "denominator": amount(1, "h")}
-    row = taken(
-        {
-            "doseAndRate": [{"doseQuantity": amount(1, "g"), "rateRatio": rate}],
-            "timing": {
-                "repeat": {"frequency": 1, "period": 12, "periodUnit": "h", "duration": 60, "durationUnit": "min"}
-            },
-        }
-    )
-    assert row[2] == "1 g\n100 mL/1 h"
-    assert row[3] == "every twelve hours\ngiven over:\n60 min"
-
-
-def test_words_do_not_hide_how_often() -> None:
-    repeat = {"frequency": 3, "period": 1, "periodUnit": "d"}
-    how = taken({**dose(), "text": "with plenty of water", "timing": {"repeat": repeat}})[3]
-    assert how == "three times a day\nwith plenty of water"
-
-
-@pytest.mark.parametrize(
-    ("repeat", "expected"),
-    [
-        ({"period": 8, "periodUnit": "h"}, "every eight hours"),
-        ({"frequency": 3}, "3 ×"),
-        ({"frequency": 1, "frequencyMax": 2, "period": 1, "periodUnit": "d"}, "1–2 × / 1 d"),
-        ({"frequency": 1, "period": 4, "periodMax": 6, "periodUnit": "h"}, "1 × / 4–6 h"),
-        ({"when": ["AC"], "offset": 30}, "before meals\n30 min"),
-        ({"dayOfWeek": ["mon", "thu"], "timeOfDay": ["08:00:00"]}, "Monday\nThursday\n08:00:00"),
-    ],
-)
-def test_each_way_to_say_when(repeat: dict[str, Any], expected: str) -> None:
-    assert taken({**dose(), "timing": {"repeat": repeat}})[3] == expected
-
-
-def test_single_moments_are_dates_of_the_clinic() -> None:
-    assert taken({**dose(), "timing": {"event": ["2026-09-19T04:30:00Z"]}})[3] == "19 Sep 2026 09:00 +04:30"
-
-
-def test_as_needed_says_so_and_for_what_and_how_much_at_most() -> None:
-    most = {"numerator": amount(4, "g"), "denominator": amount(24, "h")}
-    row = taken(
-        {
-            **dose(),
-            "asNeededCodeableConcept": {"text": "pain"},
-            "maxDosePerPeriod": most,
-            "maxDosePerAdministration": amount(2, "tablet"),
-            "maxDosePerLifetime": amount(550, "mg/m2"),
-        }
-    )
-    assert row[2] == "1 tablet\nin a lifetime not more than:\n550 mg/m²"
-    assert row[3] == "as needed\npain\nnot more than:\n4 g/24 h\nat one time not more than:\n2 tablet"
-    assert "as needed" in taken({**dose(), "asNeededBoolean": True})[3]
-    assert "as needed" not in taken({**dose(), "asNeededBoolean": False})[3]
-
-
-def test_equal_amounts_are_each_printed() -> None:
-    most = {"numerator": amount(2, "g"), "denominator": amount(1, "d")}
-    how = taken({**dose(), "maxDosePerAdministration": amount(2, "g"), "maxDosePerPeriod": most, "text": "2 g"})[3]
-    assert how == "2 g\nnot more than:\n2 g/1 d\nat one time not more than:\n2 g"
-
-
-def test_what_was_only_calculated_does_not_stand_beside_what_was_ordered() -> None:
-    calculated = {"type": {"coding": [{"code": "calculated"}]}, "doseQuantity": amount(487, "mg")}
-    ordered = {"type": {"coding": [{"code": "ordered"}]}, "doseQuantity": amount(500, "mg")}
-    assert taken({"doseAndRate": [calculated, ordered]})[2] == "500 mg"
-    assert taken({"doseAndRate": [calculated]})[2] == "487 mg"
-
-
-def test_the_steps_of_a_course_stay_apart_in_every_column() -> None:
+def test_the_steps_of_a_course_are_told_in_their_order() -> None:
     def step(sequence: int, tablets: str, days: int, **members: Any) -> dict[str, Any]:
         bounds = {"boundsDuration": amount(days, "days")}
         return {**dose(tablets), "sequence": sequence, "timing": {"repeat": bounds}, **members}
 
     row = taken(step(2, "1", 10), step(1, "2", 5, route={"text": "by mouth"}))
-    assert row[2] == "2 tablet\nthen:\n1 tablet"
-    assert row[3] == "by mouth\nthen:"
-    assert row[4] == "5 days\nthen:\n10 days"
+    assert row[2] == "2 tablet · by mouth · for 5 days\nthen: 1 tablet · for 10 days"
     together = taken({**dose("2"), "text": "morning"}, {**dose("1"), "text": "evening"})
-    assert together[2:4] == ["2 tablet\nand also:\n1 tablet", "morning\nand also:\nevening"]
+    assert together[2] == "2 tablet\nas written: morning\nand also: 1 tablet\nas written: evening"
+
+
+def test_what_is_to_be_dispensed_how_often_and_until_when() -> None:
+    """A pharmacist who does not see that a prescription ran out dispenses it."""
+    request = {
+        "quantity": amount(60, "tablet"),
+        "numberOfRepeatsAllowed": 2,
+        "expectedSupplyDuration": {"value": 30, "unit": "d", "code": "d"},
+        "validityPeriod": {"start": "2026-09-14", "end": "2026-12-14T19:30:00Z"},
+    }
+    row = taken(dose(), dispenseRequest=request)
+    assert row[3] == "60 tablet · for 30 days\nrepeats: 2\nvalid from 14 Sep 2026\nvalid until 15 Dec 2026"
+    assert taken(dose(), dispenseRequest={"numberOfRepeatsAllowed": 0})[3] == "no repeats"
+    assert taken(dose())[3] == "Not recorded"
+    with pytest.raises(BindingFailed) as caught:
+        taken(dose(), dispenseRequest={**request, "numberOfRepeatsAllowed": -1})
+    assert caught.value.extra == {"binding": "orders.dispense"}
 
 
 def test_what_the_pharmacist_must_know_of_an_order() -> None:
@@ -131,8 +77,7 @@ def test_what_the_pharmacist_must_know_of_an_order() -> None:
         note=[{"text": "Check INR weekly."}],
         substitution={"allowedBoolean": False},
     )
-    assert row[1] == "Amoxicillin 500 mg\ndo not replace by another product"
-    assert row[3] == "Check INR weekly."
+    assert row[1] == "Amoxicillin 500 mg\ndo not replace by another product\nCheck INR weekly."
 
 
 def test_the_medicine_is_the_one_that_the_order_names() -> None:

@@ -24,6 +24,8 @@ from document_service.definitions.expressions import (
     parse_expression,
 )
 from document_service.errors import DefinitionInvalid, Problem
+from document_service.formatting.dosage_words import DOSAGE_WORD_KEYS
+from document_service.formatting.locales import STANDARD_LABEL_KEYS
 
 MINIMAL: dict[str, Any] = {
     "language": 1,
@@ -136,6 +138,9 @@ def test_the_schema_is_a_schema() -> None:
         ([("bindings/name/input", "x")], "/bindings/name", "MEMBER_CHOICE"),
         ([("bindings/other", {"input": "x", "type": "text"})], "/bindings/other/input", "INPUT_UNKNOWN"),
         ([("bindings/name/values", {"a": "name"})], "/bindings/name/values", "VALUES_NEED_CODE"),
+        ([("bindings/d", {"path": "%patient.name", "type": "dosage", "join": "line"})],
+         "/bindings/d/join", "JOIN_NOT_HERE"),
+        ([("labels/en/dosageEvery", "every few hours")], "/labels/en/dosageEvery", "PLACEHOLDER_MISMATCH"),
         ([("bindings/code", {"path": "%patient.gender", "type": "code", "values": {"m/f": "nothing"}})],
          "/bindings/code/values/m~1f", "LABEL_MISSING"),
         ([("sections/0/fields/0/value", "nobody")], "/sections/0/fields/0/value", "BINDING_UNKNOWN"),
@@ -164,6 +169,25 @@ def test_the_schema_is_a_schema() -> None:
 )  # fmt: skip
 def test_each_slip_is_found(steps: list[tuple[str, Any]], pointer: str, code: str) -> None:
     assert (pointer, code) in codes(changed(*steps))
+
+
+def test_a_locale_of_its_own_brings_the_words_of_a_dosage_where_one_is_said() -> None:
+    words = {key: f"{key} {' '.join(f'{{{name}}}' for name in names)}" for key, names in DOSAGE_WORD_KEYS.items()}
+    standard = {key: "{page} {pages}" if key == "pageOf" else "x" for key in STANDARD_LABEL_KEYS}
+    french = {"title": "Note", "name": "Nom", **standard}
+    form = changed(
+        ("locales/1", "fr"),
+        ("labels/fr", french),
+        ("context/orders", {"search": "MedicationRequest"}),
+        ("bindings/orders", {"type": "collection", "path": "%orders",
+                             "items": {"dose": {"path": "dosageInstruction", "type": "text"}}}),
+    )  # fmt: skip
+    assert definitions.check(form) == []
+    form["bindings"]["orders"]["items"]["dose"]["type"] = "dosage"
+    assert codes(form) == {("/labels/fr", "LABEL_MISSING")}
+    form["labels"]["fr"] = french | words
+    # The words that one locale has, all have; the shipped locales have them already.
+    assert definitions.check(form) == []
 
 
 def test_all_problems_come_at_once_with_remedies() -> None:

@@ -207,7 +207,7 @@ def test_a_dose_typed_by_hand_is_required_at_intake() -> None:
                     {"rateRatio": {"numerator": {"value": 5, "unit": "mL"}, "denominator": {"value": 1, "unit": "h"}}}
                 ]
             },
-            "5 mL/1 h",
+            "at a rate of 5 mL/1 h",
         ),
         ({"text": "1 spoon at night"}, "1 spoon at night"),
     ],
@@ -225,8 +225,7 @@ def test_steps_of_a_dose_stand_in_their_order() -> None:
     row = rows(
         laid_out("outpatient-prescription", prescribed(order(dosageInstruction=steps)), {}), "Medicines ordered"
     )[0]
-    assert row[2] == "2 tablet\nthen:\n1 tablet"
-    assert row[3] == "first 2 a day\nthen:\nthen 1 a day"
+    assert row[2] == "2 tablet\nas written: first 2 a day\nthen: 1 tablet\nas written: then 1 a day"
 
 
 def test_only_orders_for_home_are_prescribed() -> None:

@@ -92,7 +92,7 @@ def lay_out(
     if request["locale"] not in form.definition.locales:
         raise LocaleUnsupported(extra={"locales": list(form.definition.locales)})
     labels = form.labels(request["locale"])
-    page_style = _style(request, {key: label.text for key, label in labels.items()})
+    page_style = _style(request, {key: label.pattern for key, label in labels.items()})
     inputs = request.get("inputs") or {}
     problems = check_inputs({"inputs": form.definition.inputs}, inputs)
     if problems:

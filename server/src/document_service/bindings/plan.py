@@ -34,6 +34,11 @@ class Label:
         """The label where no placeholder is allowed."""
         return "".join(piece for piece, _ in self.pieces)
 
+    @property
+    def pattern(self) -> str:
+        """The label with its placeholders, for words that are filled in where values are formatted."""
+        return "".join(piece if name is None else f"{piece}{{{name}}}" for piece, name in self.pieces)
+
 
 def _prepare(label: str) -> Label:
     cleaned = clean(label)

@@ -8,7 +8,7 @@ from typing import Any
 
 from document_service.bindings.evaluation import EvaluationFailed, EvaluationTimeout, evaluate, plain
 from document_service.bindings.plan import Label, Plan
-from document_service.definitions.model import Binding
+from document_service.definitions.model import STEPPED_TYPES, Binding
 from document_service.definitions.sections import MACHINE_READ_TYPES
 from document_service.errors import BindingFailed, BindingRequired
 from document_service.formatting import (
@@ -92,6 +92,9 @@ class Resolver:
             raise self._failed(binding, "could not be evaluated on this record") from None
 
     def _value(self, binding: Binding, found: list[Any]) -> Shown:
+        if binding.type in STEPPED_TYPES and found:
+            # Several dosages are the steps of one course: one of them alone would be another course.
+            found = [[plain(item) for item in found]]
         if binding.join is None and len(found) > 1:
             raise self._failed(
                 binding, "found several values where one is expected; pick one with first() or join them"

@@ -21,11 +21,18 @@ from jsonschema.exceptions import ValidationError
 from document_service.definitions.canonical import is_exact_number
 from document_service.definitions.expressions import ExpressionInvalid, parse_expression
 from document_service.definitions.inputs import check_schema, escape_pointer
-from document_service.definitions.model import PROVIDED_BINDINGS, PROVIDED_VARIABLES, Definition, from_json
+from document_service.definitions.model import (
+    PROVIDED_BINDINGS,
+    PROVIDED_VARIABLES,
+    STEPPED_TYPES,
+    Definition,
+    from_json,
+)
 from document_service.definitions.searches import check_searches
 from document_service.definitions.sections import check_sections, placeholders
 from document_service.definitions.sound_part import is_about_a_stand_in, sound_part
 from document_service.errors import DefinitionInvalid, Problem
+from document_service.formatting.dosage_words import DOSAGE_WORD_KEYS
 from document_service.formatting.isolation import UnprintableText, clean
 from document_service.formatting.locales import STANDARD_LABEL_KEYS, STANDARD_WORDS
 
@@ -172,6 +179,12 @@ def _member_names(error: ValidationError) -> str:
     return ", ".join(sorted(name[:40] for name in error.instance if name not in known)[:5])
 
 
+def _says_dosages(definition: Mapping[str, Any]) -> bool:
+    bindings = definition["bindings"].values()
+    types = {sub["type"] for entry in bindings for sub in (entry, *entry.get("items", {}).values())}
+    return not types.isdisjoint({"dosage", "dispenseRequest"})
+
+
 def _label_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
     """A label in one locale is there in every locale, with the same placeholders."""
     labels, locales = definition["labels"], definition["locales"]
@@ -188,14 +201,17 @@ def _label_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(pointer(("translations", locale)), "LOCALE_UNDECLARED", "Declare this locale, or remove it.")
     present = [locale for locale in locales if locale in labels]
     keys = sorted({key for locale in present for key in labels[locale]})
+    provided = {*STANDARD_LABEL_KEYS, *(DOSAGE_WORD_KEYS if _says_dosages(definition) else ())}
     for locale in present:
         words = labels[locale]
-        needed = keys if locale in STANDARD_WORDS else sorted({*keys, *STANDARD_LABEL_KEYS})
+        needed = keys if locale in STANDARD_WORDS else sorted({*keys, *provided})
         for key in needed:
-            if key not in words and not (key in STANDARD_LABEL_KEYS and locale in STANDARD_WORDS):
+            if key not in words and not (key in provided and locale in STANDARD_WORDS):
                 yield Problem(pointer(("labels", locale)), "LABEL_MISSING", f"Add the label {key} in {locale}.")
     for key in keys:
         wanted: set[str] | None = {"page", "pages"} if key == "pageOf" else None
+        if key in DOSAGE_WORD_KEYS:
+            wanted = set(DOSAGE_WORD_KEYS[key])
         for locale in present:
             if key not in labels[locale]:
                 continue
@@ -225,6 +241,8 @@ def _path_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
             if value.get("values") and value["type"] not in ("code", "anyValue"):
                 title = "Give words for codes only where the type is code or anyValue."
                 yield Problem(f"{here}/values", "VALUES_NEED_CODE", title)
+            if "join" in value and value["type"] in STEPPED_TYPES:
+                yield Problem(f"{here}/join", "JOIN_NOT_HERE", "Leave join out: several dosages are steps of a course.")
             if "path" not in value:
                 continue
             total += len(value["path"])

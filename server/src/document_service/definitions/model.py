@@ -21,6 +21,9 @@ PROVIDED_BINDINGS = frozenset(
 # Variables that a path may use besides the context's names.
 PROVIDED_VARIABLES = frozenset({"inputs", "issuedAt", "dataAsOf", "ucum", "sct", "loinc"})
 
+#: Types whose several results are one value, the steps of a course.
+STEPPED_TYPES = frozenset({"dosage"})
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from document_service.formatting.dates import date_text, date_time_text, digits
+from document_service.formatting.dispensing import dispense_request_text
+from document_service.formatting.dosages import dosage_text
 from document_service.formatting.isolation import (
     UnprintableText,
     clean,
@@ -90,6 +92,8 @@ FORMATS: Mapping[str, Callable[[object, Style], str]] = MappingProxyType(
         "number": decimal_text,
         "identifier": identifier_text,
         "anyValue": any_value_text,
+        "dosage": dosage_text,
+        "dispenseRequest": dispense_request_text,
     }
 )
 

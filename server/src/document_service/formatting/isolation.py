@@ -12,6 +12,7 @@ import re
 import unicodedata
 
 LRI = "\u2066"
+RLI = "\u2067"
 FSI = "\u2068"
 PDI = "\u2069"
 WORD_JOINER = "\u2060"

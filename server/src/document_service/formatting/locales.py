@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from document_service.formatting.dosage_words import DOSAGE_WORDS
+
 Direction = Literal["ltr", "rtl"]
 Digits = Literal["latin", "native"]
 Calendar = Literal["gregorian", "solarHijri", "both"]
@@ -143,7 +145,7 @@ def style(
     Native digits and Solar Hijri dates apply only where the locale has them. Raises UnknownTimeZone.
     """
     language = locale.split("-")[0].lower()
-    words = {**STANDARD_WORDS.get(locale, {}), **(labels or {})}
+    words = {**STANDARD_WORDS.get(locale, {}), **DOSAGE_WORDS.get(locale, {}), **(labels or {})}
     return Style(
         locale=locale,
         language=language,

@@ -1,0 +1,179 @@
+"""A FHIR R4 Dosage, whole, as one sentence: amount, way, timing, limits and free words; several are steps of a course.
+
+Nothing of it is left out. A member or a code that has no words here refuses, a step without an amount is no step, and
+free words that say another amount or another number of times than the codes refuse (``free_words``). Free words are the
+dose where the codes hold none; beside codes they stand below them and are said to be somebody's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from document_service.formatting.dosage_words import ROUTES
+from document_service.formatting.free_words import contradicts, unit_amount
+from document_service.formatting.locales import Style
+from document_service.formatting.mismatch import ValueAbsent
+from document_service.formatting.people import concept_codes, text_value
+from document_service.formatting.quantities import quantity_text, range_text, ratio_text
+from document_service.formatting.spoken import (
+    concept_words,
+    entries,
+    own_words,
+    refuse,
+    said,
+    sentence,
+    structure,
+    whole_number,
+)
+from document_service.formatting.timings import times_a_day, timing_parts
+
+KIND = "dosage that can be said whole"
+CONTRADICTED = "dosage whose words and codes agree"
+
+_DOSAGE = (
+    *("sequence", "text", "additionalInstruction", "patientInstruction", "timing", "asNeededBoolean"),
+    *("asNeededCodeableConcept", "site", "route", "method", "doseAndRate"),
+    *("maxDosePerPeriod", "maxDosePerAdministration", "maxDosePerLifetime"),
+)
+_LIMITS: tuple[tuple[str, str, Callable[[object, Style], str]], ...] = (
+    ("maxDosePerPeriod", "dosageNotMore", ratio_text),
+    ("maxDosePerAdministration", "dosageNotMoreAtOnce", quantity_text),
+    ("maxDosePerLifetime", "dosageNotMoreInLife", quantity_text),
+)
+_DOSES = {"doseQuantity": quantity_text, "doseRange": range_text}
+_RATES = {"rateQuantity": quantity_text, "rateRange": range_text, "rateRatio": ratio_text}
+# A tapered course has ten steps or so; this is a bound for a hostile record.
+_MOST_STEPS = 50
+
+
+def dosage_text(value: object, style: Style) -> str:
+    """One Dosage, or a list of them as the steps of one course in the order of ``sequence``, each on its line.
+
+    Raises ValueAbsent where a step has neither an amount nor words for one, ValueMismatch for what cannot be said, and
+    UnprintableText.
+    """
+    recorded = value if isinstance(value, list) else [value]
+    if not recorded or len(recorded) > _MOST_STEPS:
+        refuse(KIND)
+    steps = [structure(step, _DOSAGE, KIND) for step in recorded]
+    if len(steps) == 1:
+        return "\n".join(_step(steps[0], style))
+    order = [step.get("sequence") for step in steps]
+    if any(number is not None for number in order):
+        # Where some have a place in the order and some have none, nobody can tell which comes first.
+        steps.sort(key=lambda step: whole_number(step.get("sequence"), KIND))
+    lines, before = _step(steps[0], style), steps[0].get("sequence")
+    for step in steps[1:]:
+        word = "dosageThen" if step.get("sequence") != before else "dosageAnd"
+        first, *others = _step(step, style)
+        lines += [sentence([said(style, word, n=first)], style), *others]
+        before = step.get("sequence")
+    return "\n".join(lines)
+
+
+def _step(dosage: Mapping[str, Any], style: Style) -> list[str]:
+    """The lines of one Dosage, each isolated."""
+    amount = _amount(dosage, style)
+    text = _one_line(dosage.get("text"), style)
+    if not amount and not text:
+        raise ValueAbsent
+    directions = [*_directions(dosage, style)]
+    told = _one_line(dosage.get("patientInstruction"), style)
+    _check_words(dosage)
+    if not amount:
+        # The words are the dose: they come first, and what the codes know stands below.
+        lines = [text, *([sentence(directions, style)] if directions else [])]
+    else:
+        lines = [sentence([" ".join(amount), *directions], style)]
+        if text:
+            lines.append(sentence([said(style, "dosageAsWritten", n=text)], style))
+    return [*lines, told] if told and told != text else lines
+
+
+def _one_line(value: object, style: Style) -> str:
+    """Free words in one line, isolated; "" where there are none."""
+    if value is None:
+        return ""
+    try:
+        return text_value(" ".join(value.split()) if isinstance(value, str) else value, style)
+    except ValueAbsent:
+        return ""
+
+
+def _ordered(dosage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The amounts that were ordered; what was only calculated counts where nothing else is there."""
+    kinds = ("type", *_DOSES, *_RATES)
+    amounts = [structure(entry, kinds, KIND) for entry in entries(dosage.get("doseAndRate"), KIND)]
+    ordered = [entry for entry in amounts if not entry.get("type") or "calculated" not in concept_codes(entry["type"])]
+    return ordered or amounts
+
+
+def _amount(dosage: Mapping[str, Any], style: Style) -> list[str]:
+    """Dose and rate; two different doses, or two rates, leave the choice to the reader and refuse."""
+    shown: list[str] = []
+    for kinds, pattern in ((_DOSES, None), (_RATES, "dosageRate")):
+        found: list[str] = []
+        for entry in _ordered(dosage):
+            for name, text in kinds.items():
+                if entry.get(name) is not None:
+                    try:
+                        found.append(text(entry[name], style))
+                    except ValueAbsent:
+                        continue
+        if len(set(found)) > 1:
+            refuse(KIND)
+        shown += [said(style, pattern, n=text) if pattern else text for text in found[:1]]
+    return shown
+
+
+def _directions(dosage: Mapping[str, Any], style: Style) -> Iterator[str]:
+    if dosage.get("route") is not None:
+        yield concept_words(dosage["route"], ROUTES, style, KIND)
+    for name in ("site", "method"):
+        if dosage.get(name) is not None:
+            yield own_words(dosage[name], style, KIND)
+    if dosage.get("timing") is not None:
+        yield from timing_parts(dosage["timing"], style)
+    needed, reason = dosage.get("asNeededBoolean"), dosage.get("asNeededCodeableConcept")
+    if needed is not None and (not isinstance(needed, bool) or reason is not None):
+        refuse(KIND)
+    if reason is not None:
+        yield said(style, "dosageAsNeededFor", n=own_words(reason, style, KIND))
+    elif needed:
+        yield style.words["dosageAsNeeded"]
+    for name, pattern, text in _LIMITS:
+        if dosage.get(name) is not None:
+            try:
+                yield said(style, pattern, n=text(dosage[name], style))
+            except ValueAbsent:
+                refuse(KIND)
+    for instruction in entries(dosage.get("additionalInstruction"), KIND):
+        yield own_words(instruction, style, KIND)
+
+
+def _check_words(dosage: Mapping[str, Any]) -> None:
+    """Refuse free words that say another amount or number of times than the codes, once these are known to be sound."""
+    amounts: dict[str, list[tuple[Decimal, Decimal]]] = {}
+    for entry in _ordered(dosage):
+        for low, high in _ends(entry):
+            for unit in {str(high[member]) for member in ("unit", "code") if high.get(member)}:
+                name, least = unit_amount(Decimal(low["value"]), unit)
+                amounts.setdefault(name, []).append((least, unit_amount(Decimal(high["value"]), unit)[1]))
+    often = times_a_day(dosage["timing"]) if dosage.get("timing") else None
+    spoken = [dosage.get("text"), dosage.get("patientInstruction")]
+    coded = (dosage.get("timing") or {}).get("code")
+    spoken += [coded.get("text")] if isinstance(coded, Mapping) else []
+    if any(contradicts(words, amounts, often) for words in spoken if isinstance(words, str)):
+        refuse(CONTRADICTED)
+
+
+def _ends(entry: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """The least and the most of each dose that has numbers; an open side of a range counts as its other."""
+    if (entry.get("doseQuantity") or {}).get("value") is not None:
+        yield entry["doseQuantity"], entry["doseQuantity"]
+    dose = entry.get("doseRange") or {}
+    sides = [dose[side] for side in ("low", "high") if (dose.get(side) or {}).get("value") is not None]
+    if sides:
+        yield sides[0], sides[-1]
