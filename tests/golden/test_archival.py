@@ -23,7 +23,7 @@ from document_service.typesetting.layout_files import install_layout
 from document_service.typesetting.pool import TypesettingPool
 from document_service.typesetting.press import Press
 from engines import PREFLIGHT_JARS, EngineRequirement
-from pages import ISSUED_AT, small_page
+from pages import ISSUED_AT, small_page, table
 from platform_pages import FORMS, LOCALES, full_job
 
 #: Each looks at all the pages in one go: starting one takes longer than judging a page. TAG-002 of outloud takes the
@@ -64,6 +64,20 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_every_form_passes(archive: list[Path], program: str) -> None:
     first, *rest = CHECKERS[program]
     command = [str(Path(sys.executable).with_name(first)), *rest, *map(str, archive)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("program", CHECKERS)
+def test_rows_that_go_with_the_signatures_are_still_accessible(program: str, tmp_path: Path) -> None:
+    install_layout(tmp_path)
+    slot = {"label": "Clinician", "name": None, "date": None}
+    signature = {"type": "signature", "slots": [slot], "note": None}
+    for count in range(20, 50, 3):
+        model = small_page(table([[f"Row{number}", "x"] for number in range(count)]), signature)
+        (tmp_path / f"{count}.pdf").write_bytes(Press(tmp_path).print_page_model(model, {}, ISSUED_AT, "pdf").sheets[0])
+    first, *rest = CHECKERS[program]
+    command = [str(Path(sys.executable).with_name(first)), *rest, *map(str, sorted(tmp_path.glob("*.pdf")))]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -156,6 +156,32 @@ def test_page_break_does_not_part_a_row_or_a_signature(press: Press) -> None:
         assert sum("Clinician" in text and "Dr. Rahimi" in text for text in texts) == 1
 
 
+SIGNATURE = {"type": "signature", "slots": [{"label": "By hand", "name": None, "date": None}], "note": None}
+
+
+@pytest.mark.parametrize("before", ["table", "fieldGrid", "paragraphs"])
+@pytest.mark.parametrize("rtl", [False, True], ids=["ltr", "rtl"])
+def test_signatures_never_stand_alone_on_a_sheet(press: Press, before: str, rtl: bool) -> None:
+    """However full the sheet is: something of what is signed stands above the signatures."""
+    sheets = set()
+    for count in range(1, 60):
+        if before == "table":
+            sections = [table([[f"Row{number}", "x"] for number in range(count)])]
+        else:
+            signed = fields(("Signed words", "here")) if before == "fieldGrid" else paragraphs("Signed words")
+            sections = [paragraphs(*["Line"] * count), signed]
+        result = printed(press, small_page(*sections, SIGNATURE, rtl=rtl))
+        sheets.add(result.pages)
+        with pdfplumber.open(io.BytesIO(result.sheets[0])) as document:
+            last = document.pages[-1].extract_text()
+            text = "\n".join(page.extract_text() for page in document.pages)
+        assert "By hand" in last
+        assert ("Row" if before == "table" else "Signed words") in last, count
+        if before == "table":
+            assert [int(number) for number in re.findall(r"Row(\d+)", text)] == list(range(count))
+    assert {1, 2} <= sheets
+
+
 @pytest.mark.parametrize("strong", [False, True])
 def test_a_table_without_rows_keeps_its_heading(press: Press, strong: bool) -> None:
     """Or "none recorded" stands under the rows of the table before it, and denies what they say."""

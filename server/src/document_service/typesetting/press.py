@@ -26,6 +26,7 @@ from document_service.typesetting.fit import fitted, load_advances
 from document_service.typesetting.fonts import FONT_FAMILIES, STEERING, check_glyphs, font_files, fonts_digest
 from document_service.typesetting.layout_files import ENTRY, as_data, installed_layout
 from document_service.typesetting.pictures import as_svg
+from document_service.typesetting.signed_rows import signed_table, with_holds, with_rows_carried, without_signatures
 
 # PDF/A-2a for the archive, PDF/UA-1 for readers who listen (design §4).
 PDF_STANDARDS: list[typst.PDFStandard] = ["a-2a", "ua-1"]
@@ -128,7 +129,9 @@ class Press:
                     code = codes.barcode(section["barcode"]["content"], section["barcode"]["format"])
                     sources[f"code-{index}"] = as_data(code.svg)
                     sizes[index] = (code.width, code.height)
-            ready = _spoken(model) | fitted(model, self._looks[model["dir"]], self._advances[model["dir"]], sizes)
+            ready = _spoken(model) | fitted(
+                with_holds(model), self._looks[model["dir"]], self._advances[model["dir"]], sizes
+            )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             # The text of such an error quotes the value that it met.
             raise RenderFailed("the page model does not have the shape that the layout takes") from None
@@ -148,14 +151,23 @@ class Press:
         """Print for one page first, and again with counted pages when there are more.
 
         A page number that Typst has to look up costs a second layout of everything, and most documents are one page.
-        Where the rows alone are higher than a page, the first attempt is spared.
+        Where the rows alone are higher than a page, the first attempt is spared. Signatures that would stand alone take
+        rows with them (``signed_rows``).
         """
-        for run in ("many",) if model["tall"] else ("1", "many"):
-            sources["page.json"] = as_data(json.dumps(model | {"run": run}, ensure_ascii=False).encode())
+
+        def run(model: dict[str, Any], kind: str) -> tuple[tuple[bytes, ...], tuple[str, ...], int]:
+            sources["page.json"] = as_data(json.dumps(model | {"run": kind}, ensure_ascii=False).encode())
             sheets, warnings = self._typst(sources, None if output == "png" else _standards(model), issued_at)
-            pages = len(sheets) if output == "png" else _page_count(sheets[0])
+            return sheets, warnings, len(sheets) if output == "png" else _page_count(sheets[0])
+
+        if not model["tall"]:
+            sheets, warnings, pages = run(model, "1")
             if pages == 1:
-                break
+                return sheets, warnings
+        sheets, warnings, pages = run(model, "many")
+        table = signed_table(model)
+        if pages > 1 and table is not None and run(without_signatures(model, table), "many")[2] < pages:
+            sheets, warnings, _ = run(with_rows_carried(model, table), "many")
         return sheets, warnings
 
     def _typst(
