@@ -68,6 +68,12 @@ def test_values_that_print_differently_are_different_content(one: str, other: st
     assert _with(f'{{"a":{one}}}') != _with(f'{{"a":{other}}}')
 
 
+@pytest.mark.parametrize(("one", "other"), [("1.0", "10e-1"), ("1.0", "1.0e0"), ("1E1", "1e+1"), ("1.50", "150E-2")])
+def test_one_number_with_one_precision_is_one_content_however_it_is_spelt(one: str, other: str) -> None:
+    """They print alike, so a program that wrote its own request anew made no other one (decision 89)."""
+    assert _with(f'{{"a":{one}}}') == _with(f'{{"a":{other}}}')
+
+
 def test_requested_at_is_no_part_of_it() -> None:
     assert "requested_at" not in RenderRequest.__dataclass_fields__
 
