@@ -304,6 +304,35 @@ def test_a_damaged_outbox_gives_what_can_be_read_without_anybody(desk: Desk, rec
         assert client.sync(eager=False).events_sent == count
 
 
+def test_two_tenants_of_one_device_each_get_their_own_back(
+    desk: Desk, records: list[str], fhir_url: str, tmp_path: Path
+) -> None:
+    other = Desk(desk.service, desk.service.create_tenant(fhir_url), desk.home, [])
+    with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
+        client.logout(keep_sealed=True)
+    other.login()
+    assert other.documents("sync").returncode == 0
+    desk.lose_the_keys()
+    assert desk.documents("sync").returncode == 0
+    # Both tenants' outboxes are named, whoever is signed in.
+    told = [f["text"] for f in json.loads(desk.documents("doctor", "--json").stdout)["findings"]]
+    assert sum("audit.db" in text for text in told) == 2, told
+    other.login()
+    assert other.documents("sync").returncode == 0
+    for each, files in ((other, "2 files"), (desk, "2 files")):
+        each.login()
+        assert each.documents("sync").returncode == 0
+        asked, answer = tmp_path / f"asked {each.tenant}", tmp_path / f"answer {each.tenant}"
+        each.ask(asked)
+        assert files in each.answer(asked, answer)
+        assert each.documents("recover", str(answer)).returncode == 0
+    # The other request had arrived, and was done before the keys were lost.
+    assert desk.queue() == {desk.waiting[1]: "quarantined"}
+    assert desk.documents("sync").returncode == 0
+    assert set(opened_records(desk)) == set(records)
+    assert opened_records(other) == {}
+
+
 def test_an_outbox_that_nobody_signed_in_can_open_is_said(desk: Desk, records: list[str]) -> None:
     with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
         client.logout(keep_sealed=True)
