@@ -22,6 +22,7 @@ from PIL import Image
 from document_service import definitions
 from document_service.bindings import lay_out
 from document_service.errors import RenderFailed, RenderTooLarge
+from document_service.typesetting import codes
 from document_service.typesetting.fit import STRONG, load_advances
 from document_service.typesetting.fonts import font_files
 from document_service.typesetting.layout_files import install_layout, layout_sources
@@ -317,3 +318,20 @@ def _engine_widths(empty: Path, words: list[str], direction: str, strong: bool) 
         ignore_system_fonts=True,
     )
     return [width / 100 for width in json.loads(compiler.query("<w>", field="value", one=True))]
+
+
+@pytest.mark.parametrize("length", [1, 20, 75, 400, 1024])
+def test_a_codes_picture_is_its_modules(length: int) -> None:
+    """Drawn again from the path, run by run, the picture is the code that the library made, module for module."""
+    content = "".join(random.Random(length).choices("abcdefXYZ0123456789/:-", k=length))
+    code = zxingcpp.create_barcode(content, zxingcpp.BarcodeFormat.QRCode, ec_level="M")
+    modules = bytes(codes._modules(code))
+    picture = codes.qr_svg(content).decode()
+    side = int(re.findall(r'viewBox="0 0 (\d+) \1"', picture)[0])
+    drawn = bytearray(b"\xff" * side * side)
+    runs = re.findall(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z", picture)
+    assert "".join(f"M{x} {y}h{right}v1h-{left}z" for x, y, right, left in runs) in picture
+    for x, y, right, left in (map(int, run) for run in runs):
+        assert right == left
+        drawn[y * side + x : y * side + x + right] = bytes(right)
+    assert bytes(drawn) == modules

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -19,7 +18,7 @@ MAX_CONTENT = 1024
 MAX_ON_LABEL = 100
 
 # A dark module is a zero byte.
-_DARK = re.compile(rb"\x00+")
+_LIGHT = b"\xff"
 
 ENGINE = f"zxing-cpp {version('zxing-cpp')}"
 
@@ -74,12 +73,18 @@ def _modules(code: Any) -> Any:
 
 
 def _svg(rows: bytes, width: int, height: int) -> bytes:
-    # One path of horizontal runs: a quarter of the time and the bytes of the library's own SVG.
-    runs = [
-        f"M{run.start()} {y}h{run.end() - run.start()}v1h{run.start() - run.end()}z"
-        for y in range(height)
-        for run in _DARK.finditer(rows[y * width : (y + 1) * width])
-    ]
+    # One path of horizontal runs: a quarter of the time and the bytes of the library's own SVG. A row is split at its
+    # light modules, and all numbers are written once: half of a QR code's time was writing them again.
+    starts = [f"M{x} " for x in range(width)]
+    ends = [f"h{length}v1h-{length}z" for length in range(width + 1)]
+    runs: list[str] = []
+    for y in range(height):
+        x, at = 0, str(y)
+        for dark in rows[y * width : (y + 1) * width].split(_LIGHT):
+            length = len(dark)
+            if length:
+                runs += (starts[x], at, ends[length])
+            x += length + 1
     path = "".join(runs)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'

@@ -69,6 +69,11 @@ AUTO_SHARE = 0.45
 AUTO_WRAPS = 0.28
 
 
+# Labels, names of tests and units come again in every document: this many texts of a line's length take 2 MB.
+MOST_REMEMBERED = 8192
+MOST_LETTERS = 120
+
+
 class Advances(dict[str, float]):
     """The width of each character, in em of the font that draws it; joined script is measured word by word."""
 
@@ -78,6 +83,7 @@ class Advances(dict[str, float]):
             self.update(table)
         self.update(dict.fromkeys(STEERING, 0.0))
         self._arabic = arabic
+        self._remembered = lru_cache(maxsize=MOST_REMEMBERED)(self._measured)
 
     def __missing__(self, character: str) -> float:
         self[character] = 0.0 if character in STEERING else WIDEST
@@ -85,6 +91,9 @@ class Advances(dict[str, float]):
 
     def width(self, text: str) -> float:
         """The width of a line of ``text`` in em, at most."""
+        return self._remembered(text) if len(text) <= MOST_LETTERS else self._measured(text)
+
+    def _measured(self, text: str) -> float:
         if _ARABIC.search(text) is None:
             return sum(map(self.__getitem__, text)) * MARGIN
         plain = sum(map(self.__getitem__, _ARABIC.sub("", text)))
@@ -100,6 +109,8 @@ class Advances(dict[str, float]):
         Raises:
             _Overflow: a word that must not be broken, as a number or a unit must not, is wider than the room.
         """
+        if self.width(text) / MARGIN <= room:
+            return text
         return "".join(self._breakable_word(word, room) for word in _WORDS.split(text))
 
     def _breakable_word(self, word: str, room: float) -> str:
@@ -255,7 +266,7 @@ def _fit_table(
 
 def _widest(text: str, width: Callable[[str], float]) -> float:
     """The width in em of the longest line: a column of short lines is as wide as one of them."""
-    return max(map(width, text.split("\n")))
+    return max(map(width, text.split("\n"))) if "\n" in text else width(text)
 
 
 def _lines(text: str, width: float, room: float) -> float:
@@ -343,9 +354,12 @@ def _spans(fields: list[dict[str, Any]], sizes: list[float], rooms: list[float],
     spans: list[int] = []
     taken = 0
     for field, size in zip(fields, sizes, strict=True):
-        span, needed = min(field.get("span", 1), count), advances.longest(field["value"]) / MARGIN * size
-        while span < count and needed > rooms[span - 1]:
-            span += 1
+        span = min(field.get("span", 1), count)
+        # Most values are short as a whole; only of the others the longest word has to be known.
+        if advances.width(field["value"]) / MARGIN * size > rooms[span - 1]:
+            needed = advances.longest(field["value"]) / MARGIN * size
+            while span < count and needed > rooms[span - 1]:
+                span += 1
         if taken + span > count:
             # The engine takes no row whose last field does not end it.
             spans[-1] += count - taken

@@ -220,8 +220,8 @@ def _written(model: dict[str, Any]) -> str:
 
 def _depth(text: str) -> int:
     """How deep the JSON ``text`` nests: first as if brackets never stood in strings, exactly when that is deep."""
-    brackets = text.encode(errors="replace").translate(None, _ALL_BUT_BRACKETS).decode()
-    return _deepest(brackets) if _deepest(brackets) <= MAX_DEPTH else _deepest(_STRING_OR_BRACKET.findall(text))
+    depth = _deepest(text.encode(errors="replace").translate(None, _ALL_BUT_BRACKETS).decode())
+    return depth if depth <= MAX_DEPTH else _deepest(_STRING_OR_BRACKET.findall(text))
 
 
 def _deepest(tokens: Iterable[str]) -> int:
