@@ -45,6 +45,14 @@ def test_what_is_not_there_is_a_mistake_in_the_command(service: Service, tenant:
     assert "Traceback" not in done.stderr
 
 
+def test_numbers_have_their_nouns(service: Service, tenant: str) -> None:
+    assert (
+        service.command("audit", "verify", "--tenant", tenant)
+        .rstrip()
+        .endswith("of 1 tenant checked: the chain is whole")
+    )
+
+
 def test_a_copy_names_every_key_that_is_not_in_it(service: Service, tmp_path: Path) -> None:
     said = service.command("backup", str(tmp_path / "backup"))
     issuer = service.data_dir / "local-issuer.json"

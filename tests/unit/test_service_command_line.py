@@ -10,6 +10,7 @@ import pytest
 
 from document_service.__main__ import all_commands
 from document_service.commands.argv import _options, behind_the_verb
+from document_service.commands.counting import counted
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,7 @@ def test_the_command_itself_reads_them() -> None:
     ]
     assert outputs[0] == outputs[1]
     assert "4711" in outputs[0]
+
+
+def test_one_of_a_thing_is_not_told_in_the_plural() -> None:
+    assert [counted(count, "key") for count in (0, 1, 2)] == ["0 keys", "1 key", "2 keys"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from document_service.commands.counting import counted
 from document_service.commands.options import Options, run, setting_options
 from document_service.commands.owner import owner_transaction
 
@@ -36,8 +37,8 @@ def verify(options: Options, only: str | None, as_json: bool) -> int:
         for finding in found:
             click.echo(f"{finding.kind:10} {finding.tenant_id}: {finding.text}")
         events = sum(whole.values())
-        told = "the chain is whole" if not broken else f"{len(broken)} findings"
-        click.echo(f"{events} events of {len(whole)} tenants checked: {told}")
+        told = "the chain is whole" if not broken else counted(len(broken), "finding")
+        click.echo(f"{counted(events, 'event')} of {counted(len(whole), 'tenant')} checked: {told}")
     return EXIT_BROKEN if broken else 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from document_service.commands.counting import counted
 from document_service.commands.options import Options, run, setting_options
 from document_service.commands.owner import owner_transaction
 
@@ -56,4 +57,6 @@ def recover(options: Options, tenant_id: str, file: Path, out: Path, by: str) ->
     made, user = run(answer())
     with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         json.dump(made, stream)
-    click.echo(f"{out}: the keys of {len(made['items'])} files, for the device {made['deviceId']} of {user} alone")
+    click.echo(
+        f"{out}: the keys of {counted(len(made['items']), 'file')}, for the device {made['deviceId']} of {user} alone"
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from document_service.commands.counting import counted
 from document_service.commands.options import Options, run, setting_options
 from document_service.commands.owner import owner_connection, owner_transaction
 
@@ -177,7 +178,7 @@ def release(options: Options, tenant: str, case: str, reason: str, by: str) -> N
         tenant,
         lambda connection, keys: rules.release_holds(connection, tenant, case, reason=reason, by=by, sealer=keys),
     )
-    click.echo(f"{len(released)} holds of {case} ended")
+    click.echo(f"{counted(len(released), 'hold')} of {case} ended")
 
 
 @hold.command("list")
@@ -228,7 +229,7 @@ def purge(options: Options, only: str | None, dry_run: bool, as_json: bool, by: 
         held = f"; held by {', '.join(act['cases'])}" if act["cases"] else ""
         click.echo(f"{act['act']:12} {act['tenant']}: {act['documentId']} ({act['why']}{held})")
     done = sum(act["act"] == "purged" for act in acts)
-    over = f"{len(acts)} documents are over their time" if acts else "no document is over its time"
+    over = f"over their time: {counted(len(acts), 'document')}" if acts else "no document is over its time"
     click.echo(f"{over}, {done} purged" if not dry_run else f"{over}; nothing was deleted")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from document_service.commands.counting import counted
 from document_service.commands.options import Options, run, setting_options
 from document_service.commands.owner import owner_connection, owner_transaction
 from document_service.settings import Settings
@@ -40,7 +41,7 @@ def backup(options: Options, folder: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(done)))
         return
-    click.echo(f"{folder}: {done.objects} objects and a database of {done.database_bytes // 2**20} MB")
+    click.echo(f"{folder}: {counted(done.objects, 'object')} and a database of {done.database_bytes // 2**20} MB")
     settings = options.settings()
     issuer = _issuer_key(settings)
     apart = f"{settings.keys} and {issuer}" if issuer is not None and issuer.exists() else f"{settings.keys}"
@@ -137,7 +138,9 @@ def verify(options: Options, as_json: bool) -> int:
             click.echo(f"{fault.tenant} {fault.id} {fault.part}: {fault.problem}")
         for tenant in report.shredded:
             click.echo(f"{tenant}: shredded, not read")
-        click.echo(f"{report.objects} objects of {report.bytes} bytes read, {len(report.faults)} faults")
+        click.echo(
+            f"{counted(report.objects, 'object')} of {report.bytes} bytes read, {counted(len(report.faults), 'fault')}"
+        )
     return 1 if report.faults else 0
 
 
@@ -156,7 +159,9 @@ def rotate(options: Options) -> None:
 
     settings = options.settings()
     count = KeyStore.open(settings.keys).rotate_master()
-    click.echo(f"{count} keys are wrapped by a new master key; copy {settings.keys} anew and destroy its old copies")
+    click.echo(
+        f"wrapped by a new master key: {counted(count, 'key')}; copy {settings.keys} anew and destroy its old copies"
+    )
 
 
 @click.command()

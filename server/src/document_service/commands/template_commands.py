@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from document_service.commands.counting import counted
 from document_service.commands.options import Options, run, setting_options
 from document_service.commands.owner import owner_transaction
 
@@ -109,7 +110,7 @@ def check(options: Options, file: Path, as_json: bool) -> int:
     else:
         _report(file, text, verdict.problems, verdict.warnings)
         pages = ", ".join(f"{locale} {count}" for locale, count in verdict.pages.items())
-        told = f"{len(verdict.problems)} problems" if verdict.problems else f"good; pages: {pages}"
+        told = counted(len(verdict.problems), "problem") if verdict.problems else f"good; pages: {pages}"
         click.echo(f"{file}: {told}")
     return EXIT_DATA if verdict.problems else 0
 

@@ -134,7 +134,7 @@ class TypesettingPool:
         """
         abandoned = await asyncio.to_thread(remove_abandoned)
         if abandoned:
-            log.info("%d folders of typesetters that were killed are removed", abandoned)
+            log.info("folders of killed typesetters removed: %d", abandoned)
         self._folder = PrivateFolder.make()
         # Bound and never listening: whatever a child tries to reach there is refused at once.
         self._closed_port = socket.socket()
