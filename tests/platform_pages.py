@@ -213,6 +213,30 @@ def _more_orders(subject: str, encounter: str) -> list[dict[str, Any]]:
     ]
 
 
+def _panel(taken: dict[str, Any]) -> dict[str, Any]:
+    """A panel without a mark of its own, with one part that has one."""
+    ucum = {"unit": "mmol/L", "system": "http://unitsofmeasure.org", "code": "mmol/L"}
+    return {
+        "resourceType": "Observation",
+        "id": "more-10",
+        "code": {"text": "Electrolyte panel"},
+        "component": [
+            {
+                "code": {"text": "Sodium"},
+                "valueQuantity": {"value": 128, **ucum},
+                "referenceRange": [{"low": {"value": 135, **ucum}, "high": {"value": 145, **ucum}}],
+                "interpretation": [{"coding": [{"code": "L"}]}],
+            },
+            {
+                "code": {"text": "Chloride"},
+                "valueQuantity": {"value": 101, **ucum},
+                "interpretation": [{"coding": [{"code": "N"}]}],
+            },
+        ],
+        **taken,
+    }
+
+
 def _more_results(subject: str, encounter: str) -> list[dict[str, Any]]:
     """A result of each kind, one that is not final and one that is entered in error."""
     of = {"subject": {"reference": f"Patient/{subject}"}, "encounter": {"reference": f"Encounter/{encounter}"}}
@@ -267,6 +291,7 @@ def _more_results(subject: str, encounter: str) -> list[dict[str, Any]]:
             "interpretation": [{"coding": [{"code": "HH"}]}],
             **taken,
         },
+        _panel(taken),
         {
             "resourceType": "Observation",
             "id": "more-9",

@@ -12,7 +12,7 @@ import pytest
 
 from document_service.bindings import lay_out
 from document_service.errors import BindingFailed, BindingRequired, PatientMismatch
-from form_rows import bare, dose, laid_out, order, prescribed, rows, words
+from form_rows import bare, dose, empty_words, laid_out, order, prescribed, rows, words
 from platform_pages import FORMS, bare_resources, full_inputs, full_resources, request
 
 MEDICINES = "Medicines ordered"
@@ -279,6 +279,82 @@ def test_parts_of_two_panels_stand_below_their_own_with_its_day_and_state() -> N
         ["Differential, 13 Sep 2026", "its parts are below", "Not recorded"],
         ["Neutrophils", "90 %", "Not recorded"],
     ]
+
+
+ABNORMAL = {"interpretation": [{"coding": [{"code": "HH"}]}]}
+NORMAL = {"interpretation": [{"coding": [{"code": "N"}]}]}
+MARKED, THEIR_PARTS = "Laboratory results marked abnormal", "Parts of the results above"
+EARLY = {"effectiveDateTime": "2026-09-14"}
+
+
+def discharged(*results: dict[str, Any]) -> Any:
+    """A discharge summary for a stay with these laboratory results."""
+    found = bare_resources(FORMS["discharge-summary"])
+    said = {"admittedOn": "2026-09-14", "dischargedOn": "2026-09-18", "diagnosis": "Pneumonia"}
+    return laid_out("discharge-summary", {**found, "results": list(results)}, said)
+
+
+def part(name: str, value: Any, **members: Any) -> dict[str, Any]:
+    return {"code": {"text": name}, "valueQuantity": amount(value, "mmol/L"), **members}
+
+
+@pytest.mark.parametrize("of_panel", [{}, NORMAL, ABNORMAL], ids=["unmarked", "normal", "abnormal"])
+def test_an_abnormal_part_of_a_panel_is_not_lost_from_a_summary(of_panel: dict[str, Any]) -> None:
+    """A potassium of 6.8 inside an electrolyte panel stood nowhere, below the words "no result is marked abnormal"."""
+    limits = {"referenceRange": [{"low": amount(Decimal("3.5"), "mmol/L"), "high": amount(Decimal("5.1"), "mmol/L")}]}
+    parts = [part("Sodium", 140, **NORMAL), part("Potassium", Decimal("6.8"), **ABNORMAL, **limits), part("Urea", 5)]
+    model = discharged(observation(code={"text": "Electrolytes"}, **EARLY, **of_panel, component=parts))
+    flag = {"": "Not recorded", "N": "Normal", "HH": "CRITICAL, high"}
+    marked = flag[of_panel["interpretation"][0]["coding"][0]["code"] if of_panel else ""]
+    assert [row[:3] for row in rows(model, MARKED)] == [["Electrolytes", "its parts are below", marked]]
+    assert rows(model, THEIR_PARTS) == [
+        ["Electrolytes, 14 Sep 2026", "its parts are below", marked, "Not recorded"],
+        ["Potassium", "6.8 mmol/L", "CRITICAL, high", "3.5–5.1 mmol/L"],
+    ]
+
+
+def test_a_summary_without_an_abnormal_part_has_no_parts() -> None:
+    normal = observation(component=[part("Sodium", 140, **NORMAL)])
+    model = discharged(normal, observation(id="p", valueInteger=1, **NORMAL))
+    assert empty_words(model, MARKED) == "No result is marked abnormal in the record."
+    assert THEIR_PARTS not in words(model)
+
+
+def member(name: str) -> dict[str, str]:
+    return {"reference": name}
+
+
+@pytest.mark.parametrize(
+    "reference", ["Observation/k", "https://fhir.example/Observation/k", "Observation/k/_history/3"]
+)
+def test_members_of_a_panel_stand_on_their_own(reference: str) -> None:
+    potassium = observation(id="k", valueQuantity=amount(Decimal("6.8"), "mmol/L"), **ABNORMAL)
+    panel = observation(id="panel", code={"text": "Electrolytes"}, hasMember=[member(reference)])
+    assert [row[0] for row in rows(discharged(panel, potassium), MARKED)] == ["Potassium"]
+    found = rows(discharged({**panel, **ABNORMAL}, potassium), MARKED)
+    assert [row[:3] for row in found] == [
+        ["Electrolytes", "see its parts", "CRITICAL, high"],
+        ["Potassium", "6.8 mmol/L", "CRITICAL, high"],
+    ]
+    # In a report each stands once; the panel itself says nothing more.
+    report = laid_out(
+        "laboratory-report", {**bare_resources(FORMS["laboratory-report"]), "results": [panel, potassium]}, {}
+    )
+    assert [row[0] for row in rows(report, "Results")] == ["Potassium"]
+
+
+@pytest.mark.parametrize("reference", ["Observation/elsewhere", "#inside"])
+@pytest.mark.parametrize("key", ["discharge-summary", "laboratory-report"])
+def test_a_panel_whose_members_were_not_read_says_so(key: str, reference: str) -> None:
+    """The search finds what has the category and the visit; a member without either may be the abnormal one."""
+    potassium = observation(id="k", valueQuantity=amount(4, "mmol/L"), **NORMAL)
+    panel = observation(id="panel", code={"text": "Panel"}, hasMember=[member("Observation/k"), member(reference)])
+    if key == "discharge-summary":
+        found = rows(discharged(panel, potassium), MARKED)
+    else:
+        resources = {**bare_resources(FORMS[key]), "results": [panel, potassium]}
+        found = [row for row in rows(laid_out(key, resources, {}), "Results") if row[0] == "Panel"]
+    assert [row[:2] for row in found] == [["Panel", "not all of its parts are here; see the record"]]
 
 
 def test_a_comparator_of_another_release_refuses() -> None:
