@@ -7,10 +7,9 @@ of a private authority are taken from ``SSL_CERT_FILE`` as everywhere.
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -25,6 +24,11 @@ from document_service.errors import (
 )
 from document_service.exact_json import dumps_exact, loads_exact
 from document_service.fhir.compartment import address
+from document_service.fhir.wire import Broken, Connections, Place, Raw, TooMuch
+
+_NO_ADDRESS = "The tenant's FHIR address is not an http:// or https:// address."
+
+_HEADER = re.compile(r"[\x20-\x7e]+")
 
 _JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json", "application/json+fhir"})
 
@@ -55,22 +59,6 @@ class Limits:
     parallel: int = 4
 
 
-def open_client(limits: Limits) -> httpx2.AsyncClient:
-    """Open the HTTP client that all tenants share; it remembers connections and nothing else."""
-    # httpx2 logs each address at INFO and httpcore2 each header at DEBUG; addresses hold patient ids and search
-    # values, headers the tenant's token.
-    for name in ("httpx2", "httpcore2"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return httpx2.AsyncClient(
-        follow_redirects=False,
-        trust_env=False,
-        verify=httpx2.create_ssl_context(),
-        # Tenants may share a host: a session cookie of one must not travel with the next one's request.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        timeout=httpx2.Timeout(limits.silence, connect=limits.connect),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A complete answer: its status and its JSON object, None when the body was not JSON."""
@@ -88,16 +76,19 @@ class Answer:
 class Exchange:
     """All exchanges of one job with one base address."""
 
-    def __init__(self, client: httpx2.AsyncClient, base_url: str, token: str | None, limits: Limits) -> None:
-        """Raise FhirInvalid when ``base_url`` is not a plain http(s) address."""
-        parsed = address(base_url)
-        if parsed is None or parsed[0] not in ("http", "https") or urlsplit(base_url).query:
-            raise FhirInvalid("The tenant's FHIR address is not an http:// or https:// address.")
+    def __init__(self, connections: Connections, base_url: str, token: str | None, limits: Limits) -> None:
+        """Raise FhirInvalid when ``base_url`` is not a plain http(s) address, or ``token`` fits in no header."""
+        self._place, self._host, self._path = _base(base_url)
+        if token and not _HEADER.fullmatch(token):
+            raise FhirInvalid("The tenant's FHIR token has a character that no HTTP header may have.")
         self.base_url = base_url.rstrip("/")
-        self._client = client
+        self._connections = connections
         self._limits = limits
         self._received = 0
         self._headers = {
+            "Host": self._host,
+            "User-Agent": "document-service",
+            "Connection": "keep-alive",
             "Accept": "application/fhir+json",
             # A compressed answer can unfold to any size before its bytes can be counted.
             "Accept-Encoding": "identity",
@@ -109,13 +100,17 @@ class Exchange:
 
     async def get(self, below: str, what: str) -> Answer:
         """GET the base address + ``below`` ("/Patient/1"); ``what`` names it in errors. Errors as in :meth:`_send`."""
-        return await self._send(self._client.build_request("GET", self.base_url + below, headers=self._headers), what)
+        try:
+            target = httpx2.URL(self.base_url + below).raw_path.decode("ascii")
+        except httpx2.InvalidURL:
+            raise FhirInvalid(_NO_ADDRESS) from None
+        return await self._send(f"GET {target}", self._headers, b"", what)
 
     async def post(self, body: object, what: str) -> Answer:
         """POST a Bundle to the base address itself."""
-        headers = {**self._headers, "Content-Type": "application/fhir+json"}
-        request = self._client.build_request("POST", self.base_url, headers=headers, content=dumps_exact(body))
-        return await self._send(request, what)
+        content = dumps_exact(body)
+        length = {"Content-Type": "application/fhir+json", "Content-Length": str(len(content))}
+        return await self._send(f"POST {self._path}", self._headers | length, content, what)
 
     def below_base(self, link: str) -> str | None:
         """Turn a link of an answer into what :meth:`get` takes; None when it leads away from the base address."""
@@ -133,42 +128,62 @@ class Exchange:
         path = theirs[3][len(ours[3]) :]
         return f"{path}?{query}" if query else path
 
-    async def _send(self, request: httpx2.Request, what: str) -> Answer:
+    async def _send(self, line: str, headers: dict[str, str], content: bytes, what: str) -> Answer:
         """Send and read to the end.
 
         Raises FhirUnavailable (no connection, silence, cut off), FhirInvalid (a success that is not JSON) and
         RenderTooLarge. A status that is not 2xx comes back as an Answer: what it means depends on the read.
         """
-        try:
-            response = await self._client.send(request, stream=True, follow_redirects=False)
-            try:
-                return await self._receive(response, what)
-            finally:
-                await response.aclose()
-        except httpx2.TimeoutException:
-            raise FhirUnavailable(f"{what}: the FHIR server did not answer in time.") from None
-        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL):
-            raise FhirInvalid("The tenant's FHIR address is not an http:// or https:// address.") from None
-        except httpx2.TransportError:
-            raise FhirUnavailable(f"{what}: the connection to the FHIR server failed.") from None
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        request = f"{line} HTTP/1.1\r\n{head}\r\n".encode("ascii") + content
+        own = 0
 
-    async def _receive(self, response: httpx2.Response, what: str) -> Answer:
-        raw = bytearray()
-        async for chunk in response.aiter_raw():
-            self._received += len(chunk)
-            raw += chunk
-            if len(raw) > self._limits.answer_bytes or self._received > self._limits.job_bytes:
-                raise RenderTooLarge(f"{what}: the FHIR server's answers are larger than a render takes.")
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
-        body = None
-        if kind in _JSON_TYPES and not encoded:
-            body = _json_object(bytes(raw))
-        elif not raw and not response.is_success:
-            body = {}
-        if response.is_success and body is None:
-            raise FhirInvalid(f"{what}: the answer is not a JSON object of type application/fhir+json.")
-        return Answer(response.status_code, body, response.headers.get("retry-after"))
+        def take(size: int) -> bool:
+            nonlocal own
+            own += size
+            self._received += size
+            return own <= self._limits.answer_bytes and self._received <= self._limits.job_bytes
+
+        try:
+            raw = await self._connections.ask(
+                self._place, request, take, connect=self._limits.connect, silence=self._limits.silence
+            )
+        except TimeoutError:
+            raise FhirUnavailable(f"{what}: the FHIR server did not answer in time.") from None
+        except Broken:
+            raise FhirUnavailable(f"{what}: the connection to the FHIR server failed.") from None
+        except TooMuch:
+            raise RenderTooLarge(f"{what}: the FHIR server's answers are larger than a render takes.") from None
+        return _answer(raw, what)
+
+
+def _answer(raw: Raw, what: str) -> Answer:
+    kind = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
+    encoded = raw.headers.get("content-encoding", "identity").lower() != "identity"
+    success = 200 <= raw.status < 300
+    body = None
+    if kind in _JSON_TYPES and not encoded:
+        body = _json_object(raw.content)
+    elif not raw.content and not success:
+        body = {}
+    if success and body is None:
+        raise FhirInvalid(f"{what}: the answer is not a JSON object of type application/fhir+json.")
+    return Answer(raw.status, body, raw.headers.get("retry-after"))
+
+
+@lru_cache(maxsize=1024)  # A tenant has one; reading it costs as much as the rest of an exchange.
+def _base(base_url: str) -> tuple[Place, str, str]:
+    """Where the base address is, what the Host header says, and the path of the base itself."""
+    parsed = address(base_url)
+    if parsed is None or parsed[0] not in ("http", "https") or urlsplit(base_url).query:
+        raise FhirInvalid(_NO_ADDRESS)
+    try:
+        url = httpx2.URL(base_url.rstrip("/"))
+        host, path = url.raw_host.decode("ascii"), url.raw_path.decode("ascii")
+        place = Place(host, parsed[2] or 0, parsed[0] == "https")
+        return place, url.netloc.decode("ascii"), path
+    except httpx2.InvalidURL:
+        raise FhirInvalid(_NO_ADDRESS) from None
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:

@@ -29,9 +29,10 @@ from document_service.fhir.compartment import (
     require_patient,
     resolve,
 )
-from document_service.fhir.exchange import Answer, Exchange, Limits, open_client, require_success
+from document_service.fhir.exchange import Answer, Exchange, Limits, require_success
 from document_service.fhir.reads import Follow, Plan, Read, plan
 from document_service.fhir.searchset import read_searchset, require_whole
+from document_service.fhir.wire import Connections
 from document_service.identifiers import FHIR_ID
 
 
@@ -72,21 +73,18 @@ class FhirReader:
 
     def __init__(
         self,
-        client: httpx2.AsyncClient | None = None,
         limits: Limits | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Use ``client`` (tests hand one in), or open one that belongs to this reader and is closed with it."""
+        """Open nothing yet; certificates are checked as everywhere."""
         self._limits = limits or Limits()
-        self._client = client or open_client(self._limits)
-        self._owns_client = client is None
+        self._connections = Connections(httpx2.create_ssl_context())
         self._now = now
         self._batches = BatchReader(self._limits)
 
     async def aclose(self) -> None:
         """Close the connections that this reader opened."""
-        if self._owns_client:
-            await self._client.aclose()
+        await self._connections.aclose()
 
     async def read(
         self,
@@ -107,7 +105,7 @@ class FhirReader:
         if encounter_id is not None and not FHIR_ID.fullmatch(encounter_id):
             raise ResourceUnknown("encounterId does not have the shape of a FHIR id.")
         planned = plan(context, patient_id, encounter_id, inputs or {})
-        exchange = Exchange(self._client, base_url, token, self._limits)
+        exchange = Exchange(self._connections, base_url, token, self._limits)
         as_of = self._now()
         try:
             async with asyncio.timeout(self._limits.total):
