@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from document_service import changes, queue
 from document_service.database import Database, at_commit, open_database, tenant_transaction
@@ -86,3 +88,22 @@ async def test_only_ids_and_numbers_are_written_into_a_call(database: Database, 
     async with tenant_transaction(database.app, tenant) as connection:
         with pytest.raises(ValueError, match="ids and numbers"):
             await at_commit(connection, "document.release_slot", tenant, argument)
+
+
+async def test_the_claim_of_entries_is_planned_once(database: Database) -> None:
+    """Planned for its values each time, it costs PostgreSQL three times what it does."""
+    driver = queue._Driver(database)
+    queries = queue.engine_queries(driver)
+    for _ in range(8):
+        claimed = await queries.dequeue(
+            batch_size=1,
+            entrypoints={"nothing": EntrypointExecutionParameter(concurrency_limit=0)},
+            queue_manager_id=uuid.uuid4(),
+            global_concurrency_limit=None,
+            heartbeat_timeout=queue.HEARTBEAT_TIMEOUT,
+        )
+        assert claimed == []
+    plans = await driver.fetch(
+        "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE $1", "%next_queued%"
+    )
+    assert plans == [{"generic_plans": 8, "custom_plans": 0}]

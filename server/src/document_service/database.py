@@ -81,15 +81,16 @@ class Address:
 
 @dataclass(slots=True)
 class Database:
-    """The two pools of a running process. Made by ``open_database``, closed by ``close``."""
+    """The pools of a running process, ``engine`` that of the queue. Made by ``open_database``, closed by ``close``."""
 
     address: Address
     app: asyncpg.Pool
     system: asyncpg.Pool
+    engine: asyncpg.Pool
 
     async def close(self) -> None:
         """Return every connection; waits for running transactions up to five seconds, then ends them."""
-        for pool in (self.app, self.system):
+        for pool in (self.app, self.system, self.engine):
             try:
                 await asyncio.wait_for(pool.close(), 5)
             except TimeoutError:
@@ -97,7 +98,7 @@ class Database:
 
 
 async def open_database(address: Address) -> Database:
-    """Open both pools.
+    """Open the pools.
 
     Raises:
         DatabaseUnavailable: PostgreSQL does not answer or refuses our roles (run ``document-service migrate``).
@@ -120,13 +121,24 @@ async def open_database(address: Address) -> Database:
         system = await asyncpg.create_pool(
             **address.connect_arguments(SYSTEM_ROLE),
             min_size=1,
-            max_size=6,
+            max_size=4,
             reset=_check_ended,
             server_settings={**settings, "search_path": "document,queue"},
         )
+        engine = await asyncpg.create_pool(
+            **address.connect_arguments(SYSTEM_ROLE),
+            # None before it is used: a process without a worker has no engine. One listens, the others are used for
+            # moments.
+            min_size=0,
+            max_size=4,
+            reset=_check_ended,
+            # PostgreSQL would plan the engine's claim anew for each job, which costs three times what the claim does
+            # (docs/decisions/0068-the-claim-is-planned-once.md); its statements need no plan for certain values.
+            server_settings={**settings, "search_path": "document,queue", "plan_cache_mode": "force_generic_plan"},
+        )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as reason:
         raise DatabaseUnavailable("PostgreSQL does not answer; see `document-service doctor`.") from reason
-    return Database(address, app, system)
+    return Database(address, app, system, engine)
 
 
 async def _check_ended(connection: asyncpg.Connection[asyncpg.Record]) -> None:

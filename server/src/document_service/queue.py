@@ -113,7 +113,7 @@ class _Driver(AsyncpgPoolDriver):
     """
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.system)
+        super().__init__(database.engine)
         self.heard = 0
         self.told = False
         self._callback: NotifyCallback | None = None
@@ -214,6 +214,16 @@ class _Manager(QueueManager):
         await super()._run_periodic_health_check(interval)
 
 
+def engine_queries(driver: _Driver) -> Queries:
+    """The engine's statements, over its tables where ours are."""
+    return Queries(
+        driver,
+        qbe=qb.QueryBuilderEnvironment(settings=ENGINE_SETTINGS),
+        qbq=qb.QueryQueueBuilder(settings=ENGINE_SETTINGS),
+        qbs=qb.QuerySchedulerBuilder(settings=ENGINE_SETTINGS),
+    )
+
+
 async def run(database: Database, handlers: Mapping[str, Handler], stop: asyncio.Event, concurrency: int) -> None:
     """Take entries and hand them to ``handlers`` by entrypoint, ``concurrency`` at most at a time, until ``stop`` is
     set; then let the running end.
@@ -221,13 +231,7 @@ async def run(database: Database, handlers: Mapping[str, Handler], stop: asyncio
     Raises whatever ends the engine (a lost connection); the caller starts it again.
     """
     driver = _Driver(database)
-    queries = Queries(
-        driver,
-        qbe=qb.QueryBuilderEnvironment(settings=ENGINE_SETTINGS),
-        qbq=qb.QueryQueueBuilder(settings=ENGINE_SETTINGS),
-        qbs=qb.QuerySchedulerBuilder(settings=ENGINE_SETTINGS),
-    )
-    manager = _Manager(queries, channel=ENGINE_SETTINGS.channel)
+    manager = _Manager(engine_queries(driver), channel=ENGINE_SETTINGS.channel)
     manager.driver, manager.most = driver, concurrency
     for name, handler in handlers.items():
         manager.entrypoint(name, accepts_context=False)(_adapted(handler))
