@@ -148,12 +148,6 @@ def after_complete(process: Process) -> None:
         process.world.break_promise("what came beforehand has pushed out a document that somebody wanted")
 
 
-def after_refusal(process: Process, effect: fx.FailDelivery, outcome: Any) -> None:
-    """Remember what was refused to people."""
-    if effect.document_id not in process.planned:
-        process.world.refused.add((process.session, effect.document_id))
-
-
 def after_run(process: Process, effect: fx.EndRun) -> None:
     """A refusal of what nobody asked for is no reason to stop; all copies together keep to the quota."""
     world = process.world
@@ -170,8 +164,7 @@ def at_the_end(world: World, session: Any, account: Any, readable: dict[str, byt
     documents, marks = world.server.state.documents, None
     for document_id in world.home.replacements(account):
         row = documents.get(document_id)
-        known = row is not None and row["status"] == "current" and (session, document_id) not in world.refused
-        if known and (session, document_id) not in world.life:
+        if row is not None and row["status"] == "current" and (session, document_id) not in world.life:
             world.break_promise(f"{document_id} replaces a copy that was here, and never came")
     rule = world.home.policy(account).prefetch
     restores, position = world.processes[0].feed_then

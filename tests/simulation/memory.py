@@ -332,7 +332,8 @@ def apply_page(cache: CacheFile, page: dict[str, Any], now: float) -> None:
         save_document(cache, document, generation)
     newer = set(cache.withdrawn.values()) if cache.withdrawn else ()
     for document_id, doc in cache.documents.items():
-        if not doc.wanted and (doc.job_id in cache.jobs or document_id in newer):
+        replaces = document_id in newer and (not doc.wanted or doc.fetched_at is None)
+        if replaces or (not doc.wanted and doc.job_id in cache.jobs):
             doc.wanted, doc.evicted = True, False
     cache.cursor = page["cursor"]
     if not page["more"]:

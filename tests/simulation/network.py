@@ -246,6 +246,8 @@ def download(
         headers = {"range": f"bytes={offset}-", "if-range": f'"{etag}"'}
     given = world.server.content(document_id, headers)
     status, data = given.status, given.content or b""
+    # The service reads the bytes when it answers; it may be restored before they arrive.
+    whole = world.server.state.contents.get(document_id, b"")
     if kind in _INSTEAD_OF_BYTES:
         world.spoiled(process, kind, "content")
         return _INSTEAD_OF_BYTES[kind](world)
@@ -261,7 +263,7 @@ def download(
     start = offset if status == 206 else 0
     if kind == "whole instead" and status == 206:
         world.spoiled(process, kind, "content")
-        start, data = 0, world.server.state.contents[document_id]
+        start, data = 0, whole
     elif start + len(data) > size:
         return Transfer("restart", len(data))
     elif kind == "flipped":

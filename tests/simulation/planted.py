@@ -674,17 +674,27 @@ def refused_prefetch_stops_the_run() -> list[Patch]:
     return [(receiving, "_fetch", lambda run, document, beforehand=False: plain(run, document))]
 
 
-@bug("what was refused beforehand is not fetched when it replaces an own copy")
-def refused_prefetch_is_never_wanted() -> list[Patch]:
+def _leave_refused(are_left: Callable[[Any], bool]) -> list[Patch]:
+    """Leave some of the documents that were refused as they are when they replace an own copy."""
     plain = memory.apply_page
 
     def apply_page(cache: Any, page: Any, now: float) -> None:
-        evicted = {i for i, d in cache.documents.items() if d.evicted and not d.wanted}
+        left = {i for i, d in cache.documents.items() if d.evicted and d.fetched_at is None and are_left(d)}
         plain(cache, page, now)
-        for document_id in evicted.intersection(cache.documents):
+        for document_id in left.intersection(cache.documents):
             cache.documents[document_id].evicted = True
 
     return [(memory, "apply_page", apply_page)]
+
+
+@bug("what was refused beforehand is not fetched when it replaces an own copy")
+def refused_prefetch_is_never_wanted() -> list[Patch]:
+    return _leave_refused(lambda doc: True)
+
+
+@bug("what replaces an own copy is given up for ever when the service once does not give it")
+def refused_replacement_is_given_up() -> list[Patch]:
+    return _leave_refused(lambda doc: doc.wanted)
 
 
 @bug("a download that came to nothing is begun again beyond the budget of bytes")

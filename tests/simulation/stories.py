@@ -257,7 +257,7 @@ def _confirm(world: World) -> None:
 
 
 def _refuse(world: World) -> None:
-    """What was refused beforehand replaces an own copy."""
+    """What was refused beforehand replaces an own copy, and is refused once more."""
     process = _idle(world)
     if process is None:
         return
@@ -279,6 +279,20 @@ def _refuse(world: World) -> None:
     if old and row["status"] == "current" and row["_tenant"] == process.session[0]:
         world.replacing.add(newest)
         world.server.revoke(pick(world, old), "superseded", newest)
+        _refuse_wanted(world, process, newest)
+
+
+def _refuse_wanted(world: World, process: Process, document_id: str) -> None:
+    """The service does not give a document when it is wanted for the first time, either."""
+    process.start(eager=True)
+    while process.gen is not None and document_id not in (process.to_fetch or ()):
+        process.run(1)
+    while process.gen is not None and document_id not in process.asked_urls:
+        world.mode = "404"
+        process.run(1)
+    world.mode = ""
+    if process.gen is not None:
+        process.finish()
 
 
 def _ask_meanwhile(world: World) -> None:

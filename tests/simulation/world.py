@@ -111,10 +111,9 @@ class World:
         self.life: dict[tuple[Session, str], tuple[float, float]] = {}
         self.known_revoked: dict[Session, set[str]] = {}
         self.hold: dict[str, tuple[float, int]] = {}
-        #: Every prefetch rule that was ever signed; what a rule named to whom; what the service refused to whom.
+        #: Every prefetch rule that was ever signed; what a rule named to whom.
         self.rules: set[PrefetchRule] = set()
         self.named: set[tuple[Session, str]] = set()
-        self.refused: set[tuple[Session, str]] = set()
         #: Documents that ever replaced another one: they come to whoever had that.
         self.replacing: set[str] = set()
         self.template, self.version = self.server.publish("form", DEFINITION)
@@ -425,7 +424,6 @@ _WATCHED: dict[type, Callable[[Process, Any, Any], None]] = {
     fx.ReadWanted: beforehand.after_wanted,
     fx.ReadBeforehand: beforehand.after_plan,
     fx.Fetch: beforehand.after_fetch,
-    fx.FailDelivery: beforehand.after_refusal,
     fx.Post: promises.after_post,
     fx.Postpone: promises.after_postpone,
 }

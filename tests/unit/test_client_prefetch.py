@@ -165,6 +165,22 @@ def test_what_was_refused_beforehand_comes_when_it_replaces_an_own_copy(device: 
     assert here(device) == {newer}
 
 
+@pytest.mark.parametrize("asked", ["download-url", "content"])
+def test_what_replaces_an_own_copy_is_asked_for_until_it_comes_whatever_was_said_of_it_once(
+    device: Device, asked: str
+) -> None:
+    device.ask("p1")
+    device.client.sync()
+    [own] = here(device)
+    newer = colleague(device, 1)
+    device.model.revoke(own, "superseded", replaced_by=newer)
+    device.spoil(f"{newer}/{asked}", problem(404, "NOT_FOUND"))
+    device.client.sync()
+    assert here(device) == set(), "nobody asked for it, so nobody would be told that it was not given"
+    device.client.sync()
+    assert here(device) == {newer}
+
+
 def test_clients_that_know_no_such_member_verify_the_policy_all_the_same(device: Device) -> None:
     device.model.policy["prefetch"] = RULE
     device.model.policy["ofALaterDay"] = {"any": ["thing"]}

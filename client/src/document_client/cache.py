@@ -188,10 +188,10 @@ def save_job(conn: apsw.Connection, job: Mapping[str, Any]) -> None:
 
 
 def want_own(conn: apsw.Connection) -> None:
-    """Mark as wanted what own jobs made and what replaces a copy, even if it was refused or evicted beforehand."""
+    """Want what own jobs made, even if refused or evicted beforehand, and what replaces a copy, until it has come."""
     conn.execute(
-        "UPDATE documents SET wanted = 1, evicted = 0 WHERE NOT wanted AND (job_id IN (SELECT job_id FROM jobs)"
-        " OR document_id IN (SELECT replaced_by FROM withdrawn))"
+        "UPDATE documents SET wanted = 1, evicted = 0 WHERE NOT wanted AND job_id IN (SELECT job_id FROM jobs)"
+        " OR (NOT wanted OR fetched_at IS NULL) AND document_id IN (SELECT replaced_by FROM withdrawn)"
     )
 
 
@@ -201,7 +201,7 @@ def want(conn: apsw.Connection, document_id: str) -> None:
 
 
 def give_up(conn: apsw.Connection, document_id: str) -> None:
-    """Stop fetching a document that the server does not give, until a person wants it again."""
+    """Stop fetching a document that the server does not give, until a person wants it again or it replaces a copy."""
     conn.execute("UPDATE documents SET evicted = 1 WHERE document_id = ?", (document_id,))
 
 
