@@ -282,6 +282,8 @@ class MemoryDisk:
         for revocation in page["revocations"]:
             m.fail_delivery(self.queue, revocation["documentId"], "DOCUMENT_WITHDRAWN", now)
         self.hook()
+        if cache.cursor != effect.asked_from:
+            raise m.LeaseLost()
         m.apply_page(cache, page, now)
 
     def start_feed_again(self, effect: fx.StartFeedAgain) -> None:

@@ -445,7 +445,7 @@ def restart_is_taken_for_complete() -> list[Patch]:
 def cursor_before_rows() -> list[Patch]:
     def apply(disk: MemoryDisk, effect: fx.ApplyPage) -> None:
         disk.cache.cursor = effect.page["cursor"]
-        MemoryDisk.apply_page(disk, effect)
+        MemoryDisk.apply_page(disk, replace(effect, asked_from=disk.cache.cursor))
 
     return [handler(fx.ApplyPage, apply)]
 

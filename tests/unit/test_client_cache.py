@@ -12,9 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_device import Clocks, Device, made_device, problem
+from document_client import feed, requests
 from document_client.clock import Contact, from_text, make_contact, read_clock, to_text
 from document_client.doctor import examine
-from document_client.errors import CacheLocked, DocumentExpired, DocumentNotHere, DocumentRevoked, DocumentUnknown
+from document_client.errors import (
+    CacheLocked,
+    DocumentExpired,
+    DocumentNotHere,
+    DocumentRevoked,
+    DocumentUnknown,
+    LeaseLost,
+)
 from document_client.localdb import transaction
 from document_client.model import Caller, Fault
 
@@ -209,7 +217,6 @@ def test_a_shorter_policy_holds_for_copies_fetched_before(device: Device, docume
 
 
 def test_a_local_setting_only_shortens(device: Device, document: str) -> None:
-    from document_client import feed
     from document_client.localdb import transaction
 
     account = device.client.account()
@@ -409,6 +416,25 @@ def test_a_reset_feed_removes_what_is_not_listed_but_nothing_of_the_queue(device
         device.client.documents.read(document)
     assert device.status_of(cmid) == "done"
     assert len(device.model.state.events) == 1
+
+
+def test_an_old_page_does_not_end_a_listing_that_another_program_began_meanwhile(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, plain = device.client.account(), requests.fail_undelivered
+
+    def sleep(*values: Any) -> None:
+        # This program has its page; another one is told to read all changes again, and is killed.
+        plain(*values)
+        with transaction(account.cache):
+            feed.start_again(account.cache)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(requests, "fail_undelivered", sleep)
+        with pytest.raises(LeaseLost):
+            device.client.sync()
+    device.client.sync()
+    assert shown(device, document)["state"] == "available"
 
 
 def test_a_feed_that_does_not_move_is_not_read_for_ever(device: Device) -> None:

@@ -277,6 +277,7 @@ class Driver:
             revoked = [str(revocation["documentId"]) for revocation in page["revocations"]]
             requests.fail_undelivered(queue, revoked, "DOCUMENT_WITHDRAWN", "The document was withdrawn.", now)
         with transaction(account.cache):
+            feed.check_cursor(account.cache, effect.asked_from)
             feed.apply_page(account.cache, page, now)
         self._observe(Progress("changes", "", len(page["documents"]), None))
 

@@ -147,10 +147,14 @@ class ReadCursor(Effect):
 
 @dataclass(frozen=True, slots=True)
 class ApplyPage(Effect):
-    """Check the policy, apply revocations, then the page with its cursor → None. ``server_time`` is the contact."""
+    """Check the policy, apply revocations, then the page with its cursor → None. ``server_time`` is the contact.
+
+    ``asked_from`` is the cursor that the page was asked for with: it is only applied while that is still the one here.
+    """
 
     page: Mapping[str, Any]
     server_time: float | None
+    asked_from: str
 
 
 @dataclass(frozen=True, slots=True)

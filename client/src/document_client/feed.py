@@ -17,6 +17,7 @@ import apsw
 
 from . import cache, recalls, templates
 from .clock import Contact
+from .errors import LeaseLost
 from .localdb import single_row
 from .policy import CachePolicy, parse_policy
 
@@ -56,6 +57,15 @@ def policy_mark(conn: apsw.Connection) -> str:
 def read_cursor(conn: apsw.Connection) -> str:
     """Return where the feed was read to; empty at the start."""
     return str(conn.execute("SELECT cursor FROM feed").get)
+
+
+def check_cursor(conn: apsw.Connection, asked_from: str) -> None:
+    """Raise LeaseLost when another program has read on, or begun again, since a page was asked for.
+
+    The end of an old list would end a listing that begins, and remove all that it had not named yet.
+    """
+    if read_cursor(conn) != asked_from:
+        raise LeaseLost()
 
 
 def start_again(conn: apsw.Connection) -> None:

@@ -60,7 +60,7 @@ def pull_changes(cycle: Cycle) -> Steps:
         if judged.verdict is not Verdict.ACCEPTED or not looks_like_page(answer.body):
             stop_for(cycle, judged, answer)
             return
-        yield ApplyPage(answer.body, server_time(answer))
+        yield ApplyPage(answer.body, server_time(answer), cursor)
         cycle.report.pages += 1
         if not answer.body["more"]:
             break
