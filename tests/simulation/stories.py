@@ -275,7 +275,7 @@ def _refuse(world: World) -> None:
     if not documents:
         return
     newest, row = documents[-1]
-    old = [i for i in held if i != newest and world.server.state.documents.get(i, row)["status"] == "current"]
+    old = [i for i, other in documents if i in held and i != newest and other["status"] == "current"]
     if old and row["status"] == "current" and row["_tenant"] == process.session[0]:
         world.replacing.add(newest)
         world.server.revoke(pick(world, old), "superseded", newest)
