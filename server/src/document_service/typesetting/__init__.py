@@ -7,6 +7,9 @@
     child     the child's loop: limits first, then one job after another
     press     page model → PDF or PNG, by Typst and the trusted layout library in ``layout/``
     layout_files  the files of that library, and the folder that the engine reads them from
+    fit       widths and heights that are known before the engine sees them (``line_counts``, ``single_rows``,
+              ``label_sheet``)
+    pictures  logos as the engine takes them
     fonts     which font files, which characters they have
     codes     QR codes
 

@@ -23,6 +23,8 @@ from fontTools.ttLib import TTFont
 from document_service.errors import Problem, RenderTooLarge
 from document_service.typesetting.fonts import STEERING, font_files
 from document_service.typesetting.label_sheet import LabelOverflow, fit_labels
+from document_service.typesetting.line_counts import cells_height, taken_lines
+from document_service.typesetting.single_rows import single_row
 
 MM = 72 / 25.4
 
@@ -161,10 +163,12 @@ def fitted(
     look: dict[str, Any],
     advances: Advances,
     codes: Mapping[int, tuple[int, int]] = MappingProxyType({}),
+    logo: float | None = None,
 ) -> dict[str, Any]:
     """The page model with ``paper``, ``tall`` (more than a page for sure) and, on tables, grids and labels, ``fit``.
 
-    ``codes`` are the sizes in modules of the barcodes of label sheets, by the number of their section.
+    ``codes`` are the sizes in modules of the barcodes of label sheets, by the number of their section; ``logo`` is that
+    picture's width over its height, where it is known.
 
     Raises:
         RenderTooLarge: a word is wider than its column; it would be printed over its neighbour.
@@ -191,6 +195,8 @@ def fitted(
                 section = section | {"items": items}
             elif section["type"] == "labels":
                 section = fit_labels(section, look, advances, codes.get(index))
+            elif section["type"] in ("header", "signature"):
+                section = section | {"fit": {"row": single_row(model, index, content, look, advances, STRONG, logo)}}
         except LabelOverflow as overflow:
             raise RenderTooLarge(
                 f"a label of section {index + 1} does not hold its content: {overflow}",
@@ -251,13 +257,15 @@ def _fit_table(
         if _all_fit(widths, inner) and not _broken(texts):
             heights.append(one_line)
         else:
-            heights.append(None)
             texts = [
                 _wrapped(text, advances, room / points, f"rows/{number}/{at}")
                 for at, (text, room, points) in enumerate(zip(texts, rooms, sizes, strict=True))
             ]
+            heights.append(
+                None if columns is None else cells_height(texts, widths, rooms, sizes, look, advances, MARGIN)
+            )
             lines = max(map(_lines, texts, widths, rooms))
-            if columns is not None and lines * (line * size + look["leading"]) < most:
+            if columns is not None and heights[-1] is None and lines * (line * size + look["leading"]) < most:
                 whole.append(number)
         rows.append(texts)
     fit = {"columns": columns and _rounded(columns), "rows": _rounded(heights), "whole": whole}
@@ -338,9 +346,13 @@ def _fit_fields(section: dict[str, Any], content: float, look: dict[str, Any], a
         room = rooms[span - 1]
         label, value = advances.width(field["label"]) * look["caption"], advances.width(field["value"]) * size
         if label > room or value > room or _broken((field["label"], field["value"])):
-            heights[-1] = None
-            value = _wrapped(field["value"], advances, room / size, f"fields/{number}/value")
-            field = field | {"value": value}
+            wrapped = _wrapped(field["value"], advances, room / size, f"fields/{number}/value")
+            lines = taken_lines(wrapped, room / size, room / look["size"], advances, MARGIN)
+            if heights[-1] is not None and lines is not None and label <= room and "\n" not in field["label"]:
+                heights[-1] = max(heights[-1], two_lines + (lines - 1) * (line * look["size"] + look["leading"]))
+            else:
+                heights[-1] = None
+            field = field | {"value": wrapped}
         fields.append(field | {"span": span})
     return section | {"fields": fields, "fit": {"rows": _rounded(heights)}}
 

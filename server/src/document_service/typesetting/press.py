@@ -25,7 +25,7 @@ from document_service.typesetting import codes
 from document_service.typesetting.fit import fitted, load_advances
 from document_service.typesetting.fonts import FONT_FAMILIES, STEERING, check_glyphs, font_files, fonts_digest
 from document_service.typesetting.layout_files import ENTRY, as_data, installed_layout
-from document_service.typesetting.pictures import as_svg
+from document_service.typesetting.pictures import prepared
 from document_service.typesetting.signed_rows import signed_table, with_holds, with_rows_carried, without_signatures
 
 # PDF/A-2a for the archive, PDF/UA-1 for readers who listen (design §4).
@@ -120,8 +120,9 @@ class Press:
             check_glyphs(model, text)
             sources = {ENTRY: self._entry}
             sizes: dict[int, tuple[int, int]] = {}
-            for name, picture in images.items():
-                sources[_picture_name(name)] = as_data(as_svg(picture, opaque="archival" in model))
+            pictures = {name: prepared(content, opaque="archival" in model) for name, content in images.items()}
+            for name, picture in pictures.items():
+                sources[_picture_name(name)] = as_data(picture.source)
             for index, section in enumerate(model["sections"]):
                 if section["type"] == "qr":
                     sources[f"code-{index}"] = as_data(codes.qr_svg(section["content"]))
@@ -129,8 +130,9 @@ class Press:
                     code = codes.barcode(section["barcode"]["content"], section["barcode"]["format"])
                     sources[f"code-{index}"] = as_data(code.svg)
                     sizes[index] = (code.width, code.height)
+            logo = pictures["logo"].ratio if "logo" in pictures else None
             ready = _spoken(model) | fitted(
-                with_holds(model), self._looks[model["dir"]], self._advances[model["dir"]], sizes
+                with_holds(model), self._looks[model["dir"]], self._advances[model["dir"]], sizes, logo
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             # The text of such an error quotes the value that it met.
