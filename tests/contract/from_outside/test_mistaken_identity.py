@@ -1,0 +1,109 @@
+"""Contract §3 and §4: nothing passes for what it is not: an id written otherwise, a path for an id, an old copy."""
+
+from __future__ import annotations
+
+import pytest
+
+from contract.from_outside.caller import JOBS, Caller, Request, code_of, new_id
+from contract.from_outside.forms import Form
+
+
+def test_an_id_written_otherwise_is_the_same_id(nurse: Caller, request_for: Request) -> None:
+    """§1: "clientMutationId: a UUID": its capitals, braces or missing dashes make no second request."""
+    key = new_id()
+    job = nurse.post(JOBS, json=request_for(clientMutationId=key)).json()
+    for written in (key.upper(), key.replace("-", ""), f"{{{key}}}", f"urn:uuid:{key}", f" {key}", f'"{key}"'):
+        answers = [
+            nurse.post(JOBS, json=request_for(clientMutationId=written)),
+            nurse.post(JOBS, json=request_for(clientMutationId=...), headers={"Idempotency-Key": written.strip()}),
+        ]
+        for answer in answers:
+            assert answer.status_code in (200, 400), f"{written}: {answer.status_code}"
+            if answer.status_code == 200:
+                assert answer.json()["id"] == job["id"], written
+    assert nurse.known(key) == [True]
+
+
+@pytest.mark.parametrize(
+    "patient",
+    [
+        "demo-patient-noorzai/../demo-patient-rahimi",
+        "../Patient/demo-patient-rahimi",
+        "Patient/demo-patient-rahimi",
+        "demo-patient-rahimi?_id=demo-patient-noorzai",
+        "demo-patient-noorzai,demo-patient-rahimi",
+        "demo-patient-noorzai%2F..%2Fdemo-patient-rahimi",
+        "demo-patient-noorzai#",
+        "demo-patient-noorzai\n",
+        " demo-patient-noorzai",
+        "DEMO-PATIENT-NOORZAI",
+        "",
+        "*",
+        "x" * 65,
+    ],
+)
+def test_a_patients_id_is_an_id_and_no_path(nurse: Caller, request_for: Request, patient: str) -> None:
+    """§3: the right patient or none: whatever is written there reaches no other record of the FHIR server."""
+    answer = nurse.post(JOBS, json=request_for(patientId=patient))
+    if answer.status_code == 400:
+        return
+    assert answer.status_code == 202
+    job = nurse.finished(answer.json()["id"])
+    assert (job["status"], job["documentId"]) == ("failed", None)
+
+
+def test_two_contents_under_one_id_in_one_batch(nurse: Caller, request_for: Request) -> None:
+    """§3: "same id, other content: 422", also within one call: the first counts."""
+    first = request_for()
+    other = {**first, "patientId": "demo-patient-rahimi"}
+    told = nurse.post(f"{JOBS}/batch", json={"items": [first, other, first]}).json()["items"]
+    assert [one["status"] for one in told] == [202, 422, 200]
+    job = nurse.finished(told[0]["job"]["id"])
+    assert nurse.get(f"/v1/documents/{job['documentId']}").json()["patientId"] == first["patientId"]
+
+
+def test_an_old_copy_is_never_confirmed_as_current(
+    nurse: Caller, author: Caller, admin: Caller, request_for: Request
+) -> None:
+    """§2: "Reads carry a strong `ETag`": what was withdrawn, retired or taken back is not answered 304."""
+    form = Form(author)
+    version = form.version()
+    job = nurse.render(request_for(templateVersionId=version, inputs={}))
+    paths = {
+        "version": f"{form.path}/versions/{version}",
+        "form": form.path,
+        "catalogue": "/v1/document-templates?category=letter",
+        "document": f"/v1/documents/{job['documentId']}",
+        "documents": "/v1/documents?patientId=demo-patient-noorzai",
+        "feed": "/v1/documents/changes",
+    }
+    etags = {name: nurse.get(path).headers["etag"] for name, path in paths.items()}
+
+    def confirmed(name: str) -> bool:
+        return nurse.get(paths[name], headers={"If-None-Match": etags[name]}).status_code == 304
+
+    assert admin.post(f"{paths['version']}/withdraw", json={"reason": "wrong dose"}).status_code == 200
+    assert [name for name in ("version", "form", "catalogue") if confirmed(name)] == []
+    etags |= {name: nurse.get(paths[name]).headers["etag"] for name in ("form", "catalogue")}
+    assert admin.post(f"{form.path}/retire", json={}).status_code == 200
+    assert [name for name in ("form", "catalogue") if confirmed(name)] == []
+    void = nurse.post(f"{paths['document']}/void", json={"reason": "wrong"}, headers={"Idempotency-Key": new_id()})
+    assert void.status_code == 200
+    assert [name for name in ("document", "documents", "feed") if confirmed(name)] == []
+    assert nurse.get(paths["document"], headers={"If-None-Match": "*"}).status_code in (200, 304)
+
+
+def test_a_withdrawn_version_is_marked_and_never_made(
+    nurse: Caller, author: Caller, admin: Caller, request_for: Request
+) -> None:
+    """§1, §3: a form whose newest version was withdrawn says so wherever it is listed, and nobody renders it."""
+    form = Form(author)
+    first, second = form.version("First"), form.version("Second")
+    admin.post(f"{form.path}/versions/{second}/withdraw", json={"reason": "wrong dose"})
+    (listed,) = [one for one in nurse.every("/v1/document-templates", category="letter") if one["id"] == form.id]
+    for told in (listed, nurse.get(form.path).json()):
+        assert told["currentVersionId"] != second or told["currentVersionWithdrawn"] is True
+    refused = nurse.post(JOBS, json=request_for(templateVersionId=second, inputs={}))
+    assert code_of(refused) == (409, "TEMPLATE_VERSION_RETIRED")
+    assert refused.json()["currentVersionId"] in (None, first)
+    assert nurse.render(request_for(templateVersionId=first, inputs={}))["status"] == "completed"
