@@ -124,6 +124,16 @@ def test_a_voided_document_is_not_shown_as_current(nurse: Caller, form_version: 
     assert nurse.get(f"{JOBS}/{document['renderJobId']}").json()["status"] == "completed"
 
 
+def test_a_key_of_one_act_does_no_other(nurse: Caller, form_version: str) -> None:
+    """§2: `void` (`Idempotency-Key`): the key of one act neither repeats nor hides another."""
+    first, second = _made(nurse, form_version), _made(nurse, form_version)
+    key = new_id()
+    assert _withdraw(nurse, f"{first['id']}/void", key, reason="wrong patient").status_code == 200
+    assert _withdraw(nurse, f"{first['id']}/void", key, reason="another reason").status_code == 422
+    assert _withdraw(nurse, f"{second['id']}/void", key, reason="wrong patient").status_code == 422
+    assert nurse.get(f"/v1/documents/{second['id']}").json()["status"] == "current"
+
+
 def test_a_superseded_document_names_its_replacement(nurse: Caller, form_version: str) -> None:
     """§2: `supersede {byDocumentId, reason}`; a replacement is of the same patient, and nothing replaces itself."""
     old, new = _made(nurse, form_version), _made(nurse, form_version)

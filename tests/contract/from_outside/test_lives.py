@@ -140,6 +140,24 @@ def test_a_signed_url_ends_when_it_says(clinic: Clinic) -> None:
         assert code_of(nurse.get(url)) == (403, "SIGNATURE_EXPIRED")
 
 
+def test_a_store_that_is_away_loses_nothing(clinic: Clinic) -> None:
+    """§3: "FHIR or store down: 503, nothing stored"; "storage errors are retried with backoff"."""
+    objects, away = clinic.data_dir / "objects", clinic.data_dir / "objects-away"
+    with _nurse(clinic) as nurse:
+        waited_for, queued = _requests(nurse, 2)
+        objects.rename(away)
+        try:
+            refused = nurse.generate(waited_for, waited_for["clientMutationId"])
+            assert code_of(refused) == (503, "STORE_UNAVAILABLE")
+            assert nurse.known(waited_for["clientMutationId"]) == [False]
+            assert nurse.post(JOBS, json=queued).status_code == 202
+            time.sleep(0.5)
+        finally:
+            away.rename(objects)
+        assert nurse.generate(waited_for, waited_for["clientMutationId"]).status_code == 201
+        _once_each(nurse, [queued, waited_for])
+
+
 def test_a_database_that_went_back_has_a_new_epoch_and_a_lost_one_is_missed(clinic: Clinic, tmp_path: Path) -> None:
     """§3: "a database that is behind it gets a new epoch by itself, announced or not. So a device notices a restored
     server, asks `lookup` for what it had been promised, and offers the unknown again"; no number is given twice. And

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from contract.from_outside.caller import JOBS, Caller, Request, code_of, new_id
@@ -50,6 +52,38 @@ def test_a_patients_id_is_an_id_and_no_path(nurse: Caller, request_for: Request,
     assert answer.status_code == 202
     job = nurse.finished(answer.json()["id"])
     assert (job["status"], job["documentId"]) == ("failed", None)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        (
+            '"patientId": "demo-patient-noorzai"',
+            '"patientId": "demo-patient-noorzai", "patientId": "demo-patient-rahimi"',
+        ),
+        ('"tests": ["CBC"]', '"tests": ["CBC"], "tests": ["ESR"]'),
+        ('"locale": "en"', '"locale": "en", "locale": "fa-AF"'),
+        ('"CBC"', '"\\ud800"'),
+        ('"CBC"', '"CB\\u0000C"'),
+    ],
+)
+def test_what_may_be_read_in_two_ways_is_not_read_at_all(
+    nurse: Caller, request_for: Request, written: str, instead: str
+) -> None:
+    """§3: "canonical JSON (RFC 8785)", which knows neither a name twice nor half a character."""
+    request = request_for()
+    body = json.dumps(request).replace(written, instead)
+    assert body != json.dumps(request)
+    answer = nurse.post(JOBS, content=body.encode(), headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert nurse.known(request["clientMutationId"]) == [False]
+
+
+@pytest.mark.parametrize("told", ["2026-11-28T10:00:00", "2026-11-28", 1764300000, "yesterday"])
+def test_an_instant_has_an_offset(nurse: Caller, request_for: Request, told: object) -> None:
+    """§1: "Instants are RFC 3339 UTC": 10:00 of nobody's clock decides about no dedup window."""
+    assert nurse.post(JOBS, json=request_for(requestedAt=told)).status_code == 400
+    assert nurse.post(JOBS, json=request_for(notAfter=told)).status_code == 400
 
 
 def test_two_contents_under_one_id_in_one_batch(nurse: Caller, request_for: Request) -> None:
