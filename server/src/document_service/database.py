@@ -36,6 +36,10 @@ STATEMENT_TIMEOUT_SECONDS = 20
 #: Enough for the API's concurrent short transactions on a small machine, below the server's 100.
 POOL_SIZE = 16
 
+#: Whoever waits longer than this for a connection is told that the database is not there; one that cannot be given back
+#: within it is thrown away.
+POOL_SECONDS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -165,7 +169,7 @@ async def tenant_transaction(pool: asyncpg.Pool, tenant_id: str) -> AsyncIterato
     if not _TENANT.fullmatch(tenant_id):
         raise ValueError("a tenant id has a shape that needs no quoting")
     # The tenant is named in the same round trip that begins the transaction; no statement can come before it.
-    async with _transaction(pool, f"BEGIN; SELECT set_config('app.tenant_id', '{tenant_id}', true)") as connection:
+    async with _transaction(pool, f"BEGIN; SET LOCAL app.tenant_id = '{tenant_id}'") as connection:
         yield connection
 
 
@@ -236,7 +240,9 @@ async def at_commit(connection: Connection, function: str, *arguments: str | int
 @asynccontextmanager
 async def _transaction(pool: asyncpg.Pool, begin: str = "BEGIN") -> AsyncIterator[Connection]:
     try:
-        async with pool.acquire(timeout=10) as connection:
+        # A timer is set only where somebody may have to wait: it costs as much as taking an idle connection does.
+        connection = await pool.acquire(timeout=None if pool.get_idle_size() else POOL_SECONDS)
+        try:
             await connection.execute(begin)
             last = _at_commit[id(connection)] = []
             try:
@@ -248,6 +254,8 @@ async def _transaction(pool: asyncpg.Pool, begin: str = "BEGIN") -> AsyncIterato
                 raise
             finally:
                 del _at_commit[id(connection)]
+        finally:
+            await pool.release(connection, timeout=POOL_SECONDS)
     except _LOST as reason:
         # asyncpg's own DataError is an InterfaceError too: a value that no column takes, which no waiting mends.
         if isinstance(reason, ValueError):
