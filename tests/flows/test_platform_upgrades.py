@@ -155,7 +155,7 @@ def test_an_operator_pins_as_the_route_does(service: Service, fhir_url: str) -> 
         ("pin", form, "--tenant", "nobody", "--version", "1.0.0"),
         ("unpin", own, "--tenant", tenant),
     ):
-        with pytest.raises(AssertionError, match="exit 69"):
+        with pytest.raises(AssertionError, match="exit 64"):
             service.command("template", *wrong)
 
 

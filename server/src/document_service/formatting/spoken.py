@@ -24,13 +24,13 @@ _BETWEEN = " · "
 _ANYWHERE = frozenset({"id", "extension"})
 #: How senders spell the units of time beside the code; another word is printed as they wrote it.
 _SPELT = {
-    "s": {"s", "sec", "second", "seconds"},
-    "min": {"min", "mins", "minute", "minutes"},
-    "h": {"h", "hr", "hrs", "hour", "hours"},
-    "d": {"d", "day", "days"},
-    "wk": {"wk", "week", "weeks"},
-    "mo": {"mo", "month", "months"},
-    "a": {"a", "yr", "year", "years"},
+    "s": ("s", "sec", "second", "seconds"),
+    "min": ("min", "mins", "minute", "minutes"),
+    "h": ("h", "hr", "hrs", "hour", "hours"),
+    "d": ("d", "day", "days"),
+    "wk": ("wk", "week", "weeks"),
+    "mo": ("mo", "month", "months"),
+    "a": ("a", "yr", "year", "years"),
 }
 
 
@@ -155,7 +155,7 @@ def duration_text(value: object, style: Style, kind: str) -> str:
         code, unit = value.get("code"), value.get("unit")
         if code is None and isinstance(unit, str):
             code = next((named for named, words in _SPELT.items() if unit in words), None)
-        if isinstance(code, str) and code in _SPELT and (unit is None or unit in (*_SPELT[code],)):
+        if isinstance(code, str) and code in _SPELT and (unit is None or unit in _SPELT[code]):
             if value.get("value") is None:
                 raise ValueAbsent
             return time_text(value["value"], None, code, style, kind)
