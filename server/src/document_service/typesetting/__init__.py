@@ -9,6 +9,7 @@
     layout_files  the files of that library, and the folder that the engine reads them from
     fit       widths and heights that are known before the engine sees them (``line_counts``, ``single_rows``,
               ``label_sheet``)
+    left_to_right  pages that need no isolates
     pictures  logos as the engine takes them
     fonts     which font files, which characters they have
     codes     QR codes

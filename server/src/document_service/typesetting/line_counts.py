@@ -17,7 +17,9 @@ from document_service.typesetting.label_sheet import Measure
 MOST_LINES = 8
 
 # A space at which a line may end for sure. Not beside every sign: no line begins with a slash (UAX #14).
-_SURE = re.compile("(?<=[\\w.,;:)%\u060c\u061b\u06d4\u2069]) (?=[(\\w\u2066-\u2068])")
+# Isolates are looked through, for they may be taken away (``left_to_right``).
+_BEFORE, _AFTER = "[\\w.,;:)%\u060c\u061b\u06d4]", "[(\\w]"
+_SURE = re.compile(f"(?:(?<={_BEFORE})|(?<={_BEFORE}\u2069)) (?=[\u2066-\u2068]?{_AFTER})")
 # Pieces between all places at which a line might end.
 _PIECES = re.compile(r"\w+|\s+|[^\w\s]")
 

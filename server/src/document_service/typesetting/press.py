@@ -25,6 +25,7 @@ from document_service.typesetting import codes
 from document_service.typesetting.fit import fitted, load_advances
 from document_service.typesetting.fonts import FONT_FAMILIES, STEERING, check_glyphs, font_files, fonts_digest
 from document_service.typesetting.layout_files import ENTRY, as_data, installed_layout
+from document_service.typesetting.left_to_right import without_isolates
 from document_service.typesetting.pictures import prepared
 from document_service.typesetting.signed_rows import signed_table, with_holds, with_rows_carried, without_signatures
 
@@ -158,7 +159,8 @@ class Press:
         """
 
         def run(model: dict[str, Any], kind: str) -> tuple[tuple[bytes, ...], tuple[str, ...], int]:
-            sources["page.json"] = as_data(json.dumps(model | {"run": kind}, ensure_ascii=False).encode())
+            page = without_isolates(json.dumps(model | {"run": kind}, ensure_ascii=False), model["dir"])
+            sources["page.json"] = as_data(page.encode())
             sheets, warnings = self._typst(sources, None if output == "png" else _standards(model), issued_at)
             return sheets, warnings, len(sheets) if output == "png" else _page_count(sheets[0])
 
