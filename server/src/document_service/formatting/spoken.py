@@ -18,7 +18,7 @@ from document_service.formatting.quantities import decimal_text, quantity_text, 
 from document_service.formatting.units import UCUM
 
 # Between the parts of a sentence. No comma: on a page that runs from right to left it stands directly left of a number,
-# and "،5 mg" has been read as a fraction.
+# and "،5 mg" can be read as a fraction.
 _BETWEEN = " · "
 # FHIR R4: both may stand in every element and change nothing of what it says.
 _ANYWHERE = frozenset({"id", "extension"})
