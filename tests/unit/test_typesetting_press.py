@@ -22,13 +22,13 @@ from PIL import Image
 
 from document_service import definitions
 from document_service.bindings import lay_out
-from document_service.errors import RenderFailed, RenderTooLarge
+from document_service.errors import GlyphMissing, RenderFailed, RenderTooLarge
 from document_service.typesetting import codes
 from document_service.typesetting.fit import STRONG, load_advances
-from document_service.typesetting.fonts import font_files
+from document_service.typesetting.fonts import drawable, font_files
 from document_service.typesetting.layout_files import install_layout, layout_sources
 from document_service.typesetting.left_to_right import without_isolates
-from document_service.typesetting.press import LayoutMissing, Press, Printed
+from document_service.typesetting.press import MAX_DEPTH, LayoutMissing, Press, Printed, _depth
 from pages import CONTENT, ISSUED_AT, LOCALES, LOGO, fields, full_page, paragraphs, small_page, table
 from platform_pages import FORMS, full_job
 
@@ -387,3 +387,27 @@ def _placed(pdf: bytes) -> list[tuple[str, float, float]]:
         for letter in letters
         if letter["text"].strip() and not STEERING.search(letter["text"])
     )
+
+
+def test_every_font_has_what_is_not_looked_up() -> None:
+    assert drawable().issuperset(map(chr, range(0x20, 0x7F)))
+
+
+@pytest.mark.parametrize(
+    ("value", "depth"),
+    [("flat", 1), ([[], {}], 3), ({"a": [{"b": []}]}, 5), ("]}", 1), ("[" * 40, 1), ([["[" * 40]], 3), ('"]', 1)],
+)
+def test_depth_is_counted_outside_of_texts(value: Any, depth: int) -> None:
+    assert _depth(json.dumps({"value": value})) == depth
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 500])
+def test_depth_is_counted_beyond_the_limit(levels: int) -> None:
+    assert _depth("[" * levels + "]" * levels) == levels
+
+
+@pytest.mark.parametrize("sign", ["\x7f", "\ud800", "\t", "\x00", "\u202e", "😀", "漢"])
+def test_signs_without_a_glyph_are_refused(press: Press, sign: str) -> None:
+    with pytest.raises(GlyphMissing) as refused:
+        printed(press, small_page(fields(("Name", f"a{sign}b"))))
+    assert refused.value.extra["codePoint"] == f"U+{ord(sign):04X}"

@@ -46,6 +46,7 @@ _PAGE_COUNT = re.compile(rb"/Type/Pages/Count (\d+)")
 _HEADER_BYTES = 256
 
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ROUND = bytes.maketrans(b"[]{}", b"()()")
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
@@ -224,8 +225,13 @@ def _written(model: dict[str, Any]) -> str:
 
 def _depth(text: str) -> int:
     """How deep the JSON ``text`` nests: first as if brackets never stood in strings, exactly when that is deep."""
-    depth = _deepest(text.encode(errors="replace").translate(None, _ALL_BUT_BRACKETS).decode())
-    return depth if depth <= MAX_DEPTH else _deepest(_STRING_OR_BRACKET.findall(text))
+    brackets = text.encode(errors="replace").translate(_ROUND, _ALL_BUT_BRACKETS)
+    for depth in range(MAX_DEPTH + 1):
+        if not brackets:
+            return depth
+        # What holds no bracket goes, so the rest is one level less deep.
+        brackets = brackets.replace(b"()", b"")
+    return _deepest(_STRING_OR_BRACKET.findall(text))
 
 
 def _deepest(tokens: Iterable[str]) -> int:
