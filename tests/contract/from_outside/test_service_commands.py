@@ -13,10 +13,8 @@ from contract.from_outside.clinic import CLINIC, Clinic, run
 #: §6: wrong values, one for each kind of fault; `tests/unit/test_settings.py` has every variable. None of them may
 #: start anything or end in words for programmers.
 WRONG = {
-    "DOCUMENT_SERVICE_DATA_DIR": "/dev/null/data",
     "DOCUMENT_SERVICE_DATABASE_URL": "postgresql://u:p@127.0.0.1:notaport/db",
     "DOCUMENT_SERVICE_CLAMD": "tcp:127.0.0.1:99999",
-    "DOCUMENT_SERVICE_DEDUP_WINDOW": "-1d",
     "DOCUMENT_SERVICE_NO_SUCH_SETTING": "1",
 }
 
@@ -71,9 +69,7 @@ def test_commands_work_while_the_service_runs(clinic: Clinic, nurse: Caller, req
     "arguments",
     [
         ("tenant", "create", "Not An Id!", "--fhir-url", "http://127.0.0.1:9/fhir"),
-        ("tenant", "create", "another", "--fhir-url", "ftp://elsewhere"),
         ("token", "--tenant", CLINIC, "--user", "u", "--role", "WIZARD"),
-        ("nonsense",),
     ],
 )
 def test_what_does_not_fit_is_a_matter_of_usage(clinic: Clinic, arguments: tuple[str, ...]) -> None:
