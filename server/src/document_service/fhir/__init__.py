@@ -1,7 +1,7 @@
 """Read what a form needs from the tenant's FHIR R4 server, and refuse whatever is not surely this patient's.
 
     reads           the definition's context + the request → the reads to make
-    wire            kept connections: a request's bytes → status, headers and content
+    connections     kept connections, on which nothing lies that was not asked for
     exchange        one HTTP exchange, bounded in time and size → JSON or a typed refusal
     batch           several reads in one exchange, where the server takes a batch
     searchset       a search read to its last page, or refused as incomplete

@@ -13,7 +13,10 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+import aiohttp
 import httpx2
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
 
 from document_service.errors import (
     FhirInvalid,
@@ -24,7 +27,7 @@ from document_service.errors import (
 )
 from document_service.exact_json import dumps_exact, loads_exact
 from document_service.fhir.compartment import address
-from document_service.fhir.wire import Broken, Connections, Place, Raw, TooMuch
+from document_service.fhir.connections import Connections
 
 _NO_ADDRESS = "The tenant's FHIR address is not an http:// or https:// address."
 
@@ -78,7 +81,7 @@ class Exchange:
 
     def __init__(self, connections: Connections, base_url: str, token: str | None, limits: Limits) -> None:
         """Raise FhirInvalid when ``base_url`` is not a plain http(s) address, or ``token`` fits in no header."""
-        self._place, self._host, self._path = _base(base_url)
+        self._origin, self._path = _base(base_url)
         if token and not _HEADER.fullmatch(token):
             raise FhirInvalid("The tenant's FHIR token has a character that no HTTP header may have.")
         self.base_url = base_url.rstrip("/")
@@ -86,9 +89,7 @@ class Exchange:
         self._limits = limits
         self._received = 0
         self._headers = {
-            "Host": self._host,
             "User-Agent": "document-service",
-            "Connection": "keep-alive",
             "Accept": "application/fhir+json",
             # A compressed answer can unfold to any size before its bytes can be counted.
             "Accept-Encoding": "identity",
@@ -104,13 +105,12 @@ class Exchange:
             target = httpx2.URL(self.base_url + below).raw_path.decode("ascii")
         except httpx2.InvalidURL:
             raise FhirInvalid(_NO_ADDRESS) from None
-        return await self._send(f"GET {target}", self._headers, b"", what)
+        return await self._send("GET", target, self._headers, None, what)
 
     async def post(self, body: object, what: str) -> Answer:
         """POST a Bundle to the base address itself."""
-        content = dumps_exact(body)
-        length = {"Content-Type": "application/fhir+json", "Content-Length": str(len(content))}
-        return await self._send(f"POST {self._path}", self._headers | length, content, what)
+        headers = self._headers | {"Content-Type": "application/fhir+json"}
+        return await self._send("POST", self._path, headers, dumps_exact(body), what)
 
     def below_base(self, link: str) -> str | None:
         """Turn a link of an answer into what :meth:`get` takes; None when it leads away from the base address."""
@@ -128,61 +128,63 @@ class Exchange:
         path = theirs[3][len(ours[3]) :]
         return f"{path}?{query}" if query else path
 
-    async def _send(self, line: str, headers: dict[str, str], content: bytes, what: str) -> Answer:
+    async def _send(
+        self, method: str, target: str, headers: dict[str, str], content: bytes | None, what: str
+    ) -> Answer:
         """Send and read to the end.
 
         Raises FhirUnavailable (no connection, silence, cut off), FhirInvalid (a success that is not JSON) and
         RenderTooLarge. A status that is not 2xx comes back as an Answer: what it means depends on the read.
         """
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        request = f"{line} HTTP/1.1\r\n{head}\r\n".encode("ascii") + content
-        own = 0
-
-        def take(size: int) -> bool:
-            nonlocal own
-            own += size
-            self._received += size
-            return own <= self._limits.answer_bytes and self._received <= self._limits.job_bytes
-
+        # Encoded already: the path and its escapes go out as they were written.
+        url = URL(self._origin + target, encoded=True)
         try:
-            raw = await self._connections.ask(
-                self._place, request, take, connect=self._limits.connect, silence=self._limits.silence
-            )
+            async with await self._connections.ask(method, url, headers, content) as response:
+                return await self._receive(response, what)
         except TimeoutError:
             raise FhirUnavailable(f"{what}: the FHIR server did not answer in time.") from None
-        except Broken:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError):
             raise FhirUnavailable(f"{what}: the connection to the FHIR server failed.") from None
-        except TooMuch:
-            raise RenderTooLarge(f"{what}: the FHIR server's answers are larger than a render takes.") from None
-        return _answer(raw, what)
+
+    async def _receive(self, response: aiohttp.ClientResponse, what: str) -> Answer:
+        raw = bytearray()
+        async for piece in response.content.iter_any():
+            self._received += len(piece)
+            raw += piece
+            if len(raw) > self._limits.answer_bytes or self._received > self._limits.job_bytes:
+                raise RenderTooLarge(f"{what}: the FHIR server's answers are larger than a render takes.")
+        kind = _header(response, "Content-Type").partition(";")[0].strip().lower()
+        encoded = _header(response, "Content-Encoding").lower() not in ("", "identity")
+        success = 200 <= response.status < 300
+        body = None
+        if kind in _JSON_TYPES and not encoded:
+            body = _json_object(bytes(raw))
+        elif not raw and not success:
+            body = {}
+        if success and body is None:
+            raise FhirInvalid(f"{what}: the answer is not a JSON object of type application/fhir+json.")
+        return Answer(response.status, body, response.headers.get("Retry-After"))
 
 
-def _answer(raw: Raw, what: str) -> Answer:
-    kind = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
-    encoded = raw.headers.get("content-encoding", "identity").lower() != "identity"
-    success = 200 <= raw.status < 300
-    body = None
-    if kind in _JSON_TYPES and not encoded:
-        body = _json_object(raw.content)
-    elif not raw.content and not success:
-        body = {}
-    if success and body is None:
-        raise FhirInvalid(f"{what}: the answer is not a JSON object of type application/fhir+json.")
-    return Answer(raw.status, body, raw.headers.get("retry-after"))
+def _header(response: aiohttp.ClientResponse, name: str) -> str:
+    """A header; one that comes twice is one list (RFC 9110 §5.2), empty when there is none."""
+    return ", ".join(response.headers.getall(name, ()))
 
 
 @lru_cache(maxsize=1024)  # A tenant has one; reading it costs as much as the rest of an exchange.
-def _base(base_url: str) -> tuple[Place, str, str]:
-    """Where the base address is, what the Host header says, and the path of the base itself."""
+def _base(base_url: str) -> tuple[str, str]:
+    """The base address as it is asked: scheme with host and port, and path."""
     parsed = address(base_url)
     if parsed is None or parsed[0] not in ("http", "https") or urlsplit(base_url).query:
         raise FhirInvalid(_NO_ADDRESS)
     try:
         url = httpx2.URL(base_url.rstrip("/"))
-        host, path = url.raw_host.decode("ascii"), url.raw_path.decode("ascii")
-        place = Place(host, parsed[2] or 0, parsed[0] == "https")
-        return place, url.netloc.decode("ascii"), path
-    except httpx2.InvalidURL:
+        origin = f"{parsed[0]}://{url.netloc.decode('ascii')}"
+        # What names no host for aiohttp either ends here, without the exception that quotes it.
+        if not URL(origin, encoded=True).raw_host:
+            raise FhirInvalid(_NO_ADDRESS)
+        return origin, url.raw_path.decode("ascii")
+    except (httpx2.InvalidURL, ValueError):
         raise FhirInvalid(_NO_ADDRESS) from None
 
 

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import httpx2
-
 from document_service.errors import (
     DataIncomplete,
     FhirInvalid,
@@ -29,10 +27,10 @@ from document_service.fhir.compartment import (
     require_patient,
     resolve,
 )
+from document_service.fhir.connections import Connections
 from document_service.fhir.exchange import Answer, Exchange, Limits, require_success
 from document_service.fhir.reads import Follow, Plan, Read, plan
 from document_service.fhir.searchset import read_searchset, require_whole
-from document_service.fhir.wire import Connections
 from document_service.identifiers import FHIR_ID
 
 
@@ -76,9 +74,9 @@ class FhirReader:
         limits: Limits | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Open nothing yet; certificates are checked as everywhere."""
+        """Open nothing yet; to be called in a running event loop."""
         self._limits = limits or Limits()
-        self._connections = Connections(httpx2.create_ssl_context())
+        self._connections = Connections(self._limits.connect, self._limits.silence)
         self._now = now
         self._batches = BatchReader(self._limits)
 
