@@ -147,6 +147,9 @@ class Exchange:
             raise FhirUnavailable(f"{what}: the connection to the FHIR server failed.") from None
 
     async def _receive(self, response: aiohttp.ClientResponse, what: str) -> Answer:
+        if len(response.headers.getall("Content-Length", ())) > 1:
+            # The parser in C refuses it; the one in Python, on a machine without a wheel, takes one of them.
+            raise aiohttp.ClientPayloadError
         raw = bytearray()
         async for piece in response.content.iter_any():
             self._received += len(piece)
