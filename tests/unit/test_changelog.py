@@ -28,5 +28,11 @@ def test_the_changelog_begins_with_what_is_not_released() -> None:
     assert f"({document_service.__version__})" in sections[0] or sections[1:2] == released[:1] != []
 
 
+def test_no_text_holds_the_marks_of_a_merge() -> None:
+    marks = re.compile(r"^(?:<<<<<<<|>>>>>>>) ", re.MULTILINE)
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "client").rglob("*.md")]
+    assert [path.name for path in texts if marks.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_the_openapi_document_names_the_version() -> None:
     assert f'"version": "{document_service.__version__}"' in (ROOT / "docs/openapi.json").read_text(encoding="utf-8")

@@ -2,7 +2,8 @@
 
 Both are printed, and a page that says "1 tablet" and "2 tablets" of one medicine is worse than none: somebody takes one
 of them for the dose. Found are numbers, in digits or as a word of English, Dari or Pashto, before a unit that the
-codes use too, and numbers of times a day. What is a limit or a supply ("at most 8 tablets") is not compared.
+codes use too, and numbers of times a day. "2 tablets of 500 mg" names a dose of 1000 mg. What is a limit or a supply
+("at most 8 tablets") is not compared.
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ _A_DAY = (
 )
 _EVERY_HOURS = re.compile(rf"(?:every|each|هر|هره|هرو)\s*{_NUMBER}\s*(?:hours?|hrs?|h|ساعت|ساعته|ساعتونو)(?!\w)")
 
+#: A number of pieces shortly before a strength: "2 tablets of", "2 x"; and a bare one, where the piece follows.
+_PIECE = r"(?:tab(?:let)?s?|cap(?:sule)?s?|تابلیت|تابلت|ټابلېټ|ټابلېټه|ګولۍ|گولی|کپسول|کپسوله)(?!\w)"
+_PIECES_OF = re.compile(rf"{_DIGITS}\s*(?:{_PIECE}\s*(?:of|x|×|à|از|د)?|[x×]|of)\s*\(?\s*$")
+_BARE_NUMBER = re.compile(rf"{_DIGITS}\s*$")
+_PIECE_FOLLOWS = re.compile(rf"\s*{_PIECE}")
+
 #: An amount by the name of its unit: a dose, or the ends of a range.
 Amounts = Mapping[str, Iterable[tuple[Decimal, Decimal]]]
 
@@ -96,7 +103,14 @@ def _ends(low: str, high: str | None) -> tuple[Decimal, Decimal]:
 def _amounts(text: str) -> Iterator[tuple[Decimal, Decimal, str, str]]:
     for found in _AMOUNT.finditer(text):
         low, high = _ends(found.group(1), found.group(2))
-        yield low, high, found.group(3), text[max(0, found.start() - 40) : found.start()]
+        before = text[max(0, found.start() - 40) : found.start()]
+        pieces = _PIECES_OF.search(before)
+        if pieces is None and _PIECE_FOLLOWS.match(text, found.end()):
+            pieces = _BARE_NUMBER.search(before)
+        if pieces is not None:
+            count = Decimal(pieces.group(1).replace(",", "."))
+            low, high, before = low * count, high * count, before[: pieces.start()]
+        yield low, high, found.group(3), before
 
 
 def _daily(text: str) -> Iterator[tuple[Fraction, Fraction]]:
