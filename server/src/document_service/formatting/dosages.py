@@ -1,7 +1,7 @@
 """A FHIR R4 Dosage, whole, as one sentence: amount, way, timing, limits and free words; several are steps of a course.
 
 Nothing of it is left out. A member or a code that has no words here refuses, a step without an amount is no step, and
-free words that say another amount or another number of times than the codes refuse (``free_words``). Free words are the
+free words that say another thing than the codes refuse (``free_words``). Free words are the
 dose where the codes hold none; beside codes they stand below them and are said to be somebody's words.
 """
 
@@ -12,11 +12,13 @@ from decimal import Decimal
 from typing import Any
 
 from document_service.formatting.dosage_words import ROUTES
-from document_service.formatting.free_words import contradicts, unit_amount
+from document_service.formatting.free_words import Said, contradicts
+from document_service.formatting.free_words import said as said_in
 from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueAbsent
 from document_service.formatting.people import concept_codes, text_value
 from document_service.formatting.quantities import quantity_text, range_text, ratio_text
+from document_service.formatting.said_amounts import Claim, unit_amount
 from document_service.formatting.spoken import (
     concept_words,
     entries,
@@ -27,7 +29,7 @@ from document_service.formatting.spoken import (
     structure,
     whole_number,
 )
-from document_service.formatting.timings import times_a_day, timing_parts
+from document_service.formatting.timings import known_days, known_rates, timing_parts
 
 KIND = "dosage that can be said whole"
 CONTRADICTED = "dosage whose words and codes agree"
@@ -154,19 +156,39 @@ def _directions(dosage: Mapping[str, Any], style: Style) -> Iterator[str]:
 
 
 def _check_words(dosage: Mapping[str, Any]) -> None:
-    """Refuse free words that say another amount or number of times than the codes, once these are known to be sound."""
-    amounts: dict[str, list[tuple[Decimal, Decimal]]] = {}
+    """Refuse words that say another thing than the codes, or than the text, once these are known to be sound."""
+    timing, route = dosage.get("timing") or {}, dosage.get("route")
+    known = Said(
+        amounts=_known_amounts(dosage),
+        rates=known_rates(timing),
+        days=known_days(timing),
+        routes=frozenset(ROUTES[code] for code in (concept_codes(route) if route else ()) if code in ROUTES),
+        regularly=False if dosage.get("asNeededBoolean") or dosage.get("asNeededCodeableConcept") else None,
+    )
+    coded = [timing.get("code"), route, *entries(dosage.get("additionalInstruction"), KIND)]
+    spoken = [dosage.get("text"), dosage.get("patientInstruction")]
+    spoken += [words for concept in coded if isinstance(concept, Mapping) for words in _concept_texts(concept)]
+    heard = [said_in(words) for words in spoken if isinstance(words, str)]
+    text = heard[0] if isinstance(dosage.get("text"), str) else Said()
+    if any(contradicts(words, known) for words in heard) or any(contradicts(words, text) for words in heard[1:]):
+        refuse(CONTRADICTED)
+
+
+def _concept_texts(concept: Mapping[str, Any]) -> Iterator[object]:
+    yield concept.get("text")
+    for coding in entries(concept.get("coding"), KIND):
+        if isinstance(coding, Mapping):
+            yield coding.get("display")
+
+
+def _known_amounts(dosage: Mapping[str, Any]) -> Mapping[str, list[Claim]]:
+    amounts: dict[str, list[Claim]] = {}
     for entry in _ordered(dosage):
         for low, high in _ends(entry):
             for unit in {str(high[member]) for member in ("unit", "code") if high.get(member)}:
                 name, least = unit_amount(Decimal(low["value"]), unit)
-                amounts.setdefault(name, []).append((least, unit_amount(Decimal(high["value"]), unit)[1]))
-    often = times_a_day(dosage["timing"]) if dosage.get("timing") else None
-    spoken = [dosage.get("text"), dosage.get("patientInstruction")]
-    coded = (dosage.get("timing") or {}).get("code")
-    spoken += [coded.get("text")] if isinstance(coded, Mapping) else []
-    if any(contradicts(words, amounts, often) for words in spoken if isinstance(words, str)):
-        refuse(CONTRADICTED)
+                amounts.setdefault(name, []).append(((least, unit_amount(Decimal(high["value"]), unit)[1]),))
+    return amounts
 
 
 def _ends(entry: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:

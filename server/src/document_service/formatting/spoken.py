@@ -146,16 +146,25 @@ def span_text(low: Any, high: Any, style: Style) -> str:
     return range_text({"low": {"value": low}, "high": {"value": high}}, style)
 
 
+def time_unit(value: object) -> str | None:
+    """The UCUM code of the unit of time that a Duration names by its code, or by its unit alone; None for another."""
+    if not isinstance(value, Mapping) or value.get("system") not in (None, UCUM):
+        return None
+    code, unit = value.get("code"), value.get("unit")
+    if code is None and isinstance(unit, str):
+        return next((named for named, words in _SPELT.items() if unit in words), None)
+    return code if isinstance(code, str) and code in _SPELT else None
+
+
 def duration_text(value: object, style: Style, kind: str) -> str:
     """A FHIR Duration, its unit of time in the words of the page where its code names one; else as a Quantity.
 
     Raises ValueMismatch or ValueAbsent.
     """
-    if isinstance(value, Mapping) and value.get("comparator") is None and value.get("system") in (None, UCUM):
-        code, unit = value.get("code"), value.get("unit")
-        if code is None and isinstance(unit, str):
-            code = next((named for named, words in _SPELT.items() if unit in words), None)
-        if isinstance(code, str) and code in _SPELT and (unit is None or unit in _SPELT[code]):
+    code = time_unit(value)
+    if code is not None and isinstance(value, Mapping) and value.get("comparator") is None:
+        unit = value.get("unit")
+        if unit is None or unit in _SPELT[code]:
             if value.get("value") is None:
                 raise ValueAbsent
             return time_text(value["value"], None, code, style, kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,8 @@ from document_service.formatting.isolation import NO_BREAK_SPACE, isolate_ltr
 from document_service.formatting.locales import Style
 from document_service.formatting.people import concept_codes
 from document_service.formatting.quantities import decimal_text, range_text
+from document_service.formatting.said_amounts import Claim
+from document_service.formatting.said_rhythms import MONTH, MONTH_DAYS, ONLY_ONCE, YEAR
 from document_service.formatting.spoken import (
     duration_text,
     entries,
@@ -23,6 +26,7 @@ from document_service.formatting.spoken import (
     span_text,
     structure,
     time_text,
+    time_unit,
     whole_number,
     word_of,
 )
@@ -61,6 +65,74 @@ def times_a_day(timing: Mapping[str, Any]) -> tuple[Fraction, Fraction] | None:
             rate = 24 * times / (period * _HOURS[unit])
             return rate, rate
     return None
+
+
+def known_rates(timing: Mapping[str, Any]) -> list[Claim]:
+    """What words beside a Timing that ``timing_parts`` could say may name as its rhythm, in times of 24 hours.
+
+    With days of the week it is as right to say how often in the week as how often on its days; so with moments.
+    """
+    repeat = timing.get("repeat") or {}
+    moments = repeat.get("when") or repeat.get("timeOfDay") or ()
+    days = Fraction(len(repeat.get("dayOfWeek") or ()) or 7, 7)
+    often = times_a_day(timing) or _seldom(timing)
+    if often is None:
+        once = repeat.get("frequency") == 1 and repeat.get("frequencyMax") is None and not repeat.get("period")
+        if (once or repeat.get("count") == 1 or len(timing.get("event") or ()) == 1) and not moments and days == 1:
+            return [((ONLY_ONCE, ONLY_ONCE),)]
+        # Three meals have no number here: "with meals" may be two of them.
+        counted = len(moments) if not {"C", "AC", "PC"}.intersection(moments) else 0
+        return [((rate, rate),) for rate in ({Fraction(counted or 1) * days} if counted or days != 1 else ())]
+    known: list[Claim] = [(often,)]
+    if days != 1:
+        known.append(((often[0] * days, often[1] * days),))
+    if len(moments) > 1:
+        known.append(((Fraction(len(moments)) * days,) * 2,))
+    if repeat.get("count") == 1:
+        known.append(((ONLY_ONCE, ONLY_ONCE),))
+    return known
+
+
+def _seldom(timing: Mapping[str, Any]) -> tuple[Fraction, Fraction] | None:
+    """The rhythm of months and years, which are no number of days, in the measure that words of them have."""
+    repeat, lengths = timing.get("repeat") or {}, {"mo": MONTH, "a": YEAR}
+    if repeat.get("period") and repeat.get("periodUnit") in lengths:
+        length = lengths[repeat["periodUnit"]]
+        least, most = repeat.get("frequency", 1), repeat.get("frequencyMax") or repeat.get("frequency", 1)
+        longest = Fraction(repeat.get("periodMax") or repeat["period"])
+        return Fraction(least) / (longest * length), Fraction(most) / (Fraction(repeat["period"]) * length)
+    if timing.get("code") and "MO" in concept_codes(timing["code"]):
+        return Fraction(1, MONTH), Fraction(1, MONTH)
+    return None
+
+
+def known_days(timing: Mapping[str, Any]) -> list[Claim]:
+    """For how many days the bounds of such a Timing let it last; empty where they do not say."""
+    repeat = timing.get("repeat") or {}
+    bounds = repeat.get("boundsRange") or {}
+    length = repeat.get("boundsDuration")
+    low, high = (length, length) if length else (bounds.get("low"), bounds.get("high"))
+    if low and high:
+        least, most = _in_days(low), _in_days(high)
+        return [((least[0], most[1]),)] if least and most else []
+    period = repeat.get("boundsPeriod") or {}
+    try:
+        start, end = (date.fromisoformat(str(period.get(side))[:10]) for side in ("start", "end"))
+    except ValueError:
+        return []
+    # Whether the last day counts is not said.
+    return [((Fraction((end - start).days), Fraction((end - start).days + 1)),)]
+
+
+def _in_days(length: Mapping[str, Any]) -> tuple[Fraction, Fraction] | None:
+    """The fewest and the most days of a Duration whose unit is one of time, if it has a value."""
+    unit = time_unit(length)
+    if unit is None or length.get("value") is None:
+        return None
+    value = Fraction(length["value"])
+    if unit == "mo":
+        return value * MONTH_DAYS[0], value * MONTH_DAYS[1]
+    return (value * _HOURS[unit] / 24,) * 2 if unit in _HOURS else None
 
 
 def timing_parts(value: object, style: Style) -> Iterator[str]:
