@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,12 +22,12 @@ import uharfbuzz as harfbuzz
 from fontTools.ttLib import TTFont
 
 from document_service.errors import Problem, RenderTooLarge
+from document_service.typesetting.column_widths import MM, auto_width, column_widths, roomier
 from document_service.typesetting.fonts import STEERING, font_files
 from document_service.typesetting.label_sheet import LabelOverflow, fit_labels
 from document_service.typesetting.line_counts import cells_height, taken_lines
 from document_service.typesetting.single_rows import single_row
-
-MM = 72 / 25.4
+from document_service.typesetting.word_breaks import stretches, with_breaks
 
 # Width and height in points (ISO 216, ANSI); the names are those of definitions, in small letters.
 PAPER = {
@@ -45,15 +46,6 @@ MARGIN = 1.04
 # A character that no table knows is refused before; the widest that is drawn is under two em.
 WIDEST = 2.0
 
-# The longest words of medicine, the numbers and the units are shorter; beyond it are identifiers and rubbish.
-UNBROKEN = 40
-
-# What never parts at a line end counts as one word: a no-break space, and a sign with a word joiner beside it.
-_WORDS = re.compile(r"([ \n]+)")
-# Where a line may break inside a word, counted generously; never before a digit that a hyphen or comma stands at.
-_PIECES = re.compile(r"(?<!\u2060)(?:[–—/]|[-,;:،؛](?!\d))(?!\u2060)")
-_MAY_BREAK = "\u200b"
-
 # A word of joined script, with the joiners inside it.
 _ARABIC = re.compile("[\u0600-\u06ff\u0750-\u077f\u08a0-\u08ff\ufb50-\ufdff\ufe70-\ufeff\u200c\u200d]+")
 
@@ -62,14 +54,6 @@ ArabicWidths = Callable[[str], float]
 # A row that may be lower than this share of the paper does not go on over the page: half of a medicine on one sheet
 # is read as the whole. A higher row breaks, for one that is taller than a page would be cut off.
 KEPT_WHOLE = 1 / 3
-
-# An auto column whose longest word takes more than this share of the table is left to the engine.
-AUTO_SHARE = 0.45
-
-# One that asks for more than this share wraps, down to its longest word: beside it stand columns with words of theirs.
-# A date in both calendars takes 27 % of an A4 page and must not take every row of a list to two lines.
-AUTO_WRAPS = 0.28
-
 
 # Labels, names of tests and units come again in every document: this many texts of a line's length take 2 MB.
 MOST_REMEMBERED = 8192
@@ -103,24 +87,21 @@ class Advances(dict[str, float]):
 
     def longest(self, text: str) -> float:
         """The width in em of the widest stretch of ``text`` in which no line may end."""
-        return max(self.width(piece) for word in _WORDS.split(text) for piece in _PIECES.split(word))
+        return max(map(self.width, stretches(text)))
 
-    def breakable(self, text: str, room: float) -> str:
-        """``text`` in which every word fits ``room`` em: long runs without a space may break between any two letters.
+    def breakable(self, text: str, room: float, hyphens: bool = True) -> str:
+        """``text`` in which every word fits ``room`` em, where need be by hyphens at line ends (``word_breaks``).
 
         Raises:
-            _Overflow: a word that must not be broken, as a number or a unit must not, is wider than the room.
+            _Overflow: a word that must not be broken, as a number or a unit must not, is wider than the room; or any
+                word of medicine's length is, where there are to be no ``hyphens``.
         """
         if self.width(text) / MARGIN <= room:
             return text
-        return "".join(self._breakable_word(word, room) for word in _WORDS.split(text))
-
-    def _breakable_word(self, word: str, room: float) -> str:
-        if max(map(self.width, _PIECES.split(word))) / MARGIN <= room:
-            return word
-        if len(word) <= UNBROKEN:
+        broken = with_breaks(text, room, self.width, MARGIN, hyphens)
+        if broken is None:
             raise _Overflow
-        return _MAY_BREAK.join(word)
+        return broken
 
 
 class _Overflow(Exception):
@@ -224,32 +205,69 @@ def _foot_width(model: dict[str, Any], advances: Advances) -> float:
     return advances.width(f"{provenance}    {model['tenant'].get('footer') or ''}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A table's labels and cells in points, at most, with the size of each column's letters (larger where bold)."""
+
+    labels: list[float]
+    sizes: list[float]
+    cells: list[list[float]]
+
+
 def _fit_table(
     section: dict[str, Any], content: float, most: float, look: dict[str, Any], advances: Advances
 ) -> dict[str, Any]:
     """``fit`` of a table: widths of columns, heights of rows, and the rows kept ``whole``, below ``most``."""
-    width, size, caption = advances.width, look["table"], look["caption"] * STRONG
+    width = advances.width
+    caption: float = look["caption"] * STRONG
     labels = [width(column["label"]) * caption for column in section["columns"]]
-    sizes = [size * (STRONG if column.get("strong") else 1.0) for column in section["columns"]]
+    sizes = [look["table"] * (STRONG if column.get("strong") else 1.0) for column in section["columns"]]
     cells = [[width(cell) * points for cell, points in zip(row, sizes, strict=True)] for row in section["rows"]]
-    sides = 2 * look["cellSide"]
+    sides: float = 2 * look["cellSide"]
+
+    def least(index: int) -> float:
+        """Points of a column that is as wide as its longest word."""
+        words: list[float] = [advances.longest(row[index]) * sizes[index] for row in section["rows"]]
+        return sides + max([advances.longest(section["columns"][index]["label"]) * caption, *words])
+
     asked = [
-        _auto_width(
-            max([labels[index], *(_widest(row[index], width) * sizes[index] for row in section["rows"])]),
-            ((column["label"], caption), *((row[index], sizes[index]) for row in section["rows"])),
+        auto_width(
+            sides + max([labels[index], *(_widest(row[index], width) * sizes[index] for row in section["rows"])]),
+            partial(least, index),
             content,
-            sides,
-            advances,
         )
         if column.get("width") == "auto"
         else 0.0
         for index, column in enumerate(section["columns"])
     ]
-    columns = _column_widths(section["columns"], asked, content)
+    columns = column_widths(section["columns"], asked, content)
+    measured = _Measured(labels, sizes, cells)
+    if columns is None:
+        return _fit_rows(section, measured, None, content, most, look, advances)
+    try:
+        return _fit_rows(section, measured, columns, content, most, look, advances, hyphens=False)
+    except _Overflow:
+        columns = roomier(section["columns"], columns, [least(index) for index in range(len(columns))], content)
+        return _fit_rows(section, measured, columns, content, most, look, advances)
+
+
+def _fit_rows(
+    section: dict[str, Any],
+    measured: _Measured,
+    columns: list[float] | None,
+    content: float,
+    most: float,
+    look: dict[str, Any],
+    advances: Advances,
+    hyphens: bool = True,
+) -> dict[str, Any]:
+    """The table with its columns' widths known, or left to the engine where ``columns`` is None."""
+    labels, sizes, cells = measured.labels, measured.sizes, measured.cells
+    size = look["table"]
     line = look["top"] + look["bottom"]
-    one_line = line * look["table"] + 2 * look["cellInset"]
+    one_line = line * size + 2 * look["cellInset"]
     header = line * look["caption"] + 2 * look["cellInset"]
-    inner = [0.0] * len(labels) if columns is None else [w - sides for w in columns]
+    inner = [0.0] * len(labels) if columns is None else [w - 2 * look["cellSide"] for w in columns]
     rooms = [content] * len(labels) if columns is None else inner
     heights: list[float | None] = [header if _all_fit(labels, inner) else None]
     rows, whole = [], []
@@ -258,7 +276,7 @@ def _fit_table(
             heights.append(one_line)
         else:
             texts = [
-                _wrapped(text, advances, room / points, f"rows/{number}/{at}")
+                _wrapped(text, advances, room / points, f"rows/{number}/{at}", hyphens)
                 for at, (text, room, points) in enumerate(zip(texts, rooms, sizes, strict=True))
             ]
             heights.append(
@@ -282,49 +300,11 @@ def _lines(text: str, width: float, room: float) -> float:
     return 2 * width / room + 1 + text.count("\n")
 
 
-def _wrapped(text: str, advances: Advances, room: float, place: str) -> str:
+def _wrapped(text: str, advances: Advances, room: float, place: str, hyphens: bool = True) -> str:
     try:
-        return advances.breakable(text, room)
+        return advances.breakable(text, room, hyphens)
     except _Overflow:
         raise _Overflow(place) from None
-
-
-def _auto_width(
-    widest: float, texts: Iterable[tuple[str, float]], content: float, sides: float, advances: Advances
-) -> float:
-    """Points that an ``auto`` column asks for: as wide as its ``widest`` cell, or less where that is much.
-
-    ``texts`` come with their size in points.
-    """
-    if widest + sides <= content * AUTO_WRAPS:
-        return widest + sides
-    return max(content * AUTO_WRAPS, sides + max(advances.longest(text) * size for text, size in texts))
-
-
-def _column_widths(columns: list[dict[str, Any]], asked: list[float], content: float) -> list[float] | None:
-    """Points for every column: ``mm`` as said, ``auto`` as ``asked``, ``fr`` shares of the rest.
-
-    None when an ``auto`` column is too wide or nothing is left to share: the engine then decides by the same words.
-    """
-    taken: list[float] = []
-    shares: list[float] = []
-    for index, column in enumerate(columns):
-        width = column.get("width", "1fr")
-        share, points = 0.0, 0.0
-        if width.endswith("fr"):
-            share = float(width[:-2])
-        elif width.endswith("mm"):
-            points = float(width[:-2]) * MM
-        else:
-            points = asked[index]
-            if points > content * AUTO_SHARE:
-                return None
-        taken.append(points)
-        shares.append(share)
-    rest, whole = content - sum(taken), sum(shares)
-    if rest <= 0:
-        return None
-    return [rest * share / whole if share else points for points, share in zip(taken, shares, strict=True)]
 
 
 def _fit_fields(section: dict[str, Any], content: float, look: dict[str, Any], advances: Advances) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from document_service.errors import Problem
 from document_service.formatting.locales import direction
-from document_service.typesetting.fit import MARGIN, MM, PAPER, Advances, load_advances
+from document_service.typesetting.column_widths import MM
+from document_service.typesetting.fit import MARGIN, PAPER, Advances, load_advances
 from document_service.typesetting.fonts import drawable
 from document_service.typesetting.layout_files import LAYOUT_DIR
 

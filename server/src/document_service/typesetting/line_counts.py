@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from document_service.typesetting.label_sheet import Measure
+from document_service.typesetting.word_breaks import MAY_BREAK, SOFT_HYPHEN
 
 #: Rows of more lines are left to the engine, which may carry them over to the next page.
 MOST_LINES = 8
@@ -41,7 +42,7 @@ def taken_lines(text: str, room: float, plain_room: float, measure: Measure, mar
     ``plain_room`` is the room in em of letters that are not bold; ``margin`` is by how much ``measure`` may be wrong.
     """
     most = most_lines(text, room, measure)
-    if most is None or most > MOST_LINES or "\u200b" in text:
+    if most is None or most > MOST_LINES or MAY_BREAK in text or SOFT_HYPHEN in text:
         return None
     fewest = sum(
         _filled([measure.width(piece) / margin**2 for piece in _PIECES.findall(paragraph)], 0.0, plain_room)
