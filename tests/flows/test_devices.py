@@ -13,8 +13,8 @@ import pytest
 import rfc8785
 
 from document_client import DocumentClient
-from document_client.client import raise_stop
 from document_client.errors import DeviceRevoked, DocumentUnknown
+from document_client.stopped import raise_stop
 from document_service import identifiers
 from installation import EVENTS, Installation, text
 from raw_database import connected

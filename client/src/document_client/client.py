@@ -17,7 +17,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from .account import Account, open_account, read_session
 from .clock import TimeSource, system_time
 from .errors import LocalFileUnreadable, Misconfigured, SignInNeeded, TemplateUnknown, UsageProblem
 from .files import home_folder
+from .stopped import raise_stop
 from .templates import Catalogue, Search, read_catalogue
 from .vault import AskPassphrase, Unlocking, Vault, open_vault, vault_exists
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .cycle import Report
     from .documents import Documents
     from .driver import Observer
+    from .http import Connection
     from .issuer import Show
     from .online import Prefetched
     from .queueing import RequestQueue, Wish
@@ -192,7 +195,7 @@ class DocumentClient:
         if ended is not None:
             end(ended, self._transport)
         left = send_left(self.home, vault, self._time, self._transport)
-        return SignedOut(count, left.sent, left.waiting)
+        return SignedOut(count, left.sent, left.waiting, left.unheard)
 
     def whoami(self) -> dict[str, Any]:
         """Return tenant, user, roles, facilities, server and device of the session."""
@@ -293,6 +296,7 @@ class DocumentClient:
         from . import recalls
         from .documents import settle_cut_off_prints
         from .driver import sync_once
+        from .enrolment import enrol_first
         from .localdb import transaction
         from .outboxes import send_others
         from .recovery import keep_envelopes
@@ -300,6 +304,9 @@ class DocumentClient:
         account = self._account_or_evidence()
         with account.watched(), self._connected(account) as connection:
             settle_cut_off_prints(account)
+            unknown = enrol_first(account, connection)
+            if unknown is not None:
+                return unknown
             report = sync_once(account, connection, budget=budget, eager=eager, observe=observe)
             deadline = time.monotonic() + wait_seconds
             while report.acknowledged and report.success and time.monotonic() < deadline:
@@ -336,7 +343,7 @@ class DocumentClient:
         from .online import generate
 
         account = self.account()
-        with account.watched(), self._connected(account) as connection:
+        with account.watched(), self._enrolled(account) as connection:
             return generate(account, connection, wish)
 
     def prefetch(
@@ -346,7 +353,7 @@ class DocumentClient:
         from .online import prefetch
 
         account = self.account()
-        with account.watched(), self._connected(account) as connection:
+        with account.watched(), self._enrolled(account) as connection:
             return prefetch(account, connection, patients, budget=budget, observe=observe)
 
     def save_draft(self, template_id: str, path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -354,7 +361,7 @@ class DocumentClient:
         from .online import read_file, save_draft
 
         content = read_file(Path(path))
-        with self._connected(self.account()) as connection:
+        with self._enrolled(self.account()) as connection:
             return save_draft(connection, template_id, content)
 
     def upload(self, path: str | os.PathLike[str], patient: str, **details: Any) -> dict[str, Any]:
@@ -362,7 +369,7 @@ class DocumentClient:
         from .online import upload
 
         account = self.account()
-        with self._connected(account) as connection:
+        with self._enrolled(account) as connection:
             return upload(account, connection, Path(path), patient=patient, **details)
 
     def _connected(self, account: Account) -> Connected:
@@ -370,29 +377,22 @@ class DocumentClient:
 
         return Connected(account, self._transport)
 
+    @contextmanager
+    def _enrolled(self, account: Account) -> Iterator[Connection]:
+        """A connection to a service that knows this device, for what works only while connected."""
+        from .enrolment import need_enrolment
+
+        with self._connected(account) as connection:
+            need_enrolment(account, connection)
+            yield connection
+
     def _refresh(self, observe: Observer | None) -> Report:
         from .cycle import Cycle
         from .driver import Driver
+        from .enrolment import enrol_first
         from .receiving import run_refresh
 
-        account = self.account()
-        with self._connected(account) as connection:
+        with self._connected(account := self.account()) as connection:
             driver = Driver(account, connection, observe=observe)
-            return driver.run(Cycle(clock=driver.now, random=lambda: 0.5), run_refresh)
-
-
-def raise_stop(report: Report) -> None:
-    """Raise the error of the class that fits why a run stopped."""
-    from . import errors
-
-    kinds: dict[str, type[errors.ClientError]] = {
-        "NO_CONNECTION": errors.ServerUnreachable,
-        "NOT_THE_SERVICE": errors.NotTheService,
-        "TLS_FAILED": errors.TlsFailed,
-        "SIGN_IN": errors.TokenRefused,
-        "DEVICE_REVOKED": errors.DeviceRevoked,
-        "SERVER_BUSY": errors.ServerBusy,
-        "SERVER_FAILING": errors.ServerBusy,
-        "SERVER_REFUSED": errors.ServerRefused,
-    }
-    raise kinds.get(report.stopped or "", errors.Unavailable)(report.detail or None, reason=report.stopped)
+            cycle = Cycle(clock=driver.now, random=lambda: 0.5)
+            return enrol_first(account, connection) or driver.run(cycle, run_refresh)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from . import feed
 from .account import find_set_aside, read_session
+from .enrolment import is_enrolled
 from .errors import ClientError
 from .recovery import find_asides
 from .vault import Vault, open_vault, read_failures, read_unlock_method
@@ -54,12 +55,15 @@ def examine(client: DocumentClient) -> list[dict[str, Any]]:
 
 def _examine_left(client: DocumentClient, find: Any) -> None:
     """What is here while nobody is signed in: evidence, and files that were set aside."""
-    from .outboxes import count_left
+    from .outboxes import count_left, count_unheard
 
     vault = open_vault(client.home, client._unlocking)
     lost = _examine_aside(client.home, vault, find)
-    waiting = count_left(client.home, vault)
-    text = f"{waiting} of opening and printing wait; `documents sync` sends them by this device's signature"
+    waiting, unheard = count_left(client.home, vault), count_unheard(client.home, vault)
+    remedy = "`documents sync` sends them by this device's signature"
+    if unheard:
+        remedy = f"the service does not know this device yet, so {unheard} need a sign-in with a connection"
+    text = f"{waiting} of opening and printing wait; {remedy}"
     if waiting or not lost:
         find("records", "attention" if waiting else "ok", text if waiting else "everything is sent")
 
@@ -91,6 +95,9 @@ def _examine_aside(home: Path, vault: Vault, find: Any) -> int:
 def _examine_account(client: DocumentClient, find: Any) -> None:
     status = client.status()
     _examine_aside(client.home, client.account().vault, find)
+    if not is_enrolled(client.account()):
+        text = "not known to be enrolled at the service, so nobody can revoke it: connect and run `documents sync`"
+        find("device", "attention", text)
     for notice in status.notices:
         find("files", "attention", notice)
     if status.quarantined or status.failed:

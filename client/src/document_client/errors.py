@@ -298,6 +298,11 @@ class EvidenceSent(SignInNeeded):
     )
 
 
+class EvidenceNeedsSignIn(SignInNeeded):
+    code = "EVIDENCE_NEEDS_SIGN_IN"
+    title = "Records of opening and printing wait for a sign-in with a connection; this device is not enrolled yet."
+
+
 class TokenRefused(SignInNeeded):
     code = "TOKEN_REFUSED"
     title = "The service wants you to sign in again; what is queued stays queued."

@@ -19,7 +19,8 @@ from .account import Account, Session
 from .answers import Answer
 from .clock import TimeSource
 from .cycle import Cycle
-from .errors import EvidenceSent, EvidenceWaits, LocalFileUnreadable, SignInNeeded
+from .enrolment import was_ever_enrolled
+from .errors import EvidenceNeedsSignIn, EvidenceSent, EvidenceWaits, LocalFileUnreadable, SignInNeeded
 from .evidence import signed_headers
 from .http import Connection, Transport
 from .localdb import open_sealed, transaction
@@ -29,10 +30,14 @@ from .vault import Vault
 
 @dataclass(slots=True)
 class Left:
-    """How many records were sent by the device's signature, and how many wait for another time."""
+    """How many records were sent by the device's signature, and how many wait for another time.
+
+    ``unheard`` of those that wait belong to a service that never took this device: its signature says nothing there.
+    """
 
     sent: int = 0
     waiting: int = 0
+    unheard: int = 0
 
 
 def note_outbox(vault: Vault, session: Session) -> None:
@@ -46,6 +51,11 @@ def note_outbox(vault: Vault, session: Session) -> None:
 def count_left(home: Path, vault: Vault) -> int:
     """Return how many records wait in all outboxes of this device."""
     return sum(_count(box, vault) for box in _find(home))
+
+
+def count_unheard(home: Path, vault: Vault) -> int:
+    """Return how many of those belong to a service that never took this device, and do not hear its signature."""
+    return sum(_count(box, vault) for box in _find(home) if not was_ever_enrolled(vault, box.parent.name))
 
 
 def find_unreadable(home: Path, vault: Vault) -> list[Path]:
@@ -68,7 +78,9 @@ def send_left(
     for box in _find(home):
         if box.parent.name != besides and _count(box, vault):
             left.sent += _send(box, vault, time, transport)
-            left.waiting += _count(box, vault)
+            waiting = _count(box, vault)
+            left.waiting += waiting
+            left.unheard += 0 if was_ever_enrolled(vault, box.parent.name) else waiting
     return left
 
 
@@ -79,8 +91,13 @@ def send_others(account: Account, transport: Transport | None) -> int:
 
 
 def send_without_session(home: Path, vault: Vault, time: TimeSource, transport: Transport | None) -> NoReturn:
-    """Send what waits on a device where nobody is signed in, and raise EvidenceWaits, EvidenceSent or SignInNeeded."""
+    """Send what waits on a device where nobody is signed in, and raise EvidenceWaits, EvidenceSent or SignInNeeded.
+
+    EvidenceNeedsSignIn, where all that waits is of a device that the service does not know.
+    """
     left = send_left(home, vault, time, transport)
+    if left.waiting and left.waiting == left.unheard:
+        raise EvidenceNeedsSignIn(f"{left.waiting} wait, {left.sent} were sent")
     if left.waiting:
         raise EvidenceWaits(f"{left.waiting} wait, {left.sent} were sent")
     if left.sent:

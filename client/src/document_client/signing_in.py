@@ -20,6 +20,7 @@ from .answers import Answer
 from .audit import Happening
 from .clock import TimeSource, to_text
 from .documents import record
+from .enrolment import enrol
 from .errors import (
     Misconfigured,
     NotTheService,
@@ -44,11 +45,15 @@ from .vault import Unlocking, Vault, create_vault, open_vault, vault_exists
 
 @dataclass(frozen=True, slots=True)
 class SignedOut:
-    """How many requests were kept or discarded, and how many records of opening and printing were sent, and wait."""
+    """How many requests were kept or discarded, and how many records of opening and printing were sent, and wait.
+
+    ``evidence_unheard`` of those that wait need a sign-in with a connection: the service does not know this device yet.
+    """
 
     requests: int
     evidence_sent: int
     evidence_waiting: int
+    evidence_unheard: int = 0
 
 
 def unlock(home: Path, unlocking: Unlocking) -> Vault:
@@ -91,7 +96,9 @@ def sign_in(
     try:
         try:
             keys = _ask_server(with_connection, known, trust_new_keys=trust_new_keys)
-            _enrol(with_connection, vault, notices)
+            refused = enrol(with_connection, vault, draft)
+            if refused is not None:
+                notices.append(f"The service did not take this device's enrolment: {refused.told}.")
         except (ServerUnreachable, TlsFailed) as failure:
             if known is None or known["server"] != address:
                 raise
@@ -197,16 +204,6 @@ def _need(answer: Answer, address: str) -> None:
         raise NotTheService()
     if verdict is not Verdict.ACCEPTED:
         raise ServerRefused(judge(answer, 0.0).told, reason=judge(answer, 0.0).code)
-
-
-def _enrol(connection: Connection, vault: Vault, notices: list[str]) -> None:
-    """Tell the server about this device; a server without enrolment is fine."""
-    content = json.dumps({"deviceId": vault.device_id, "publicKey": vault.public_key()}).encode()
-    answer = connection.send("POST", "/v1/devices", content=content)
-    judged = judge(answer, 0.0)
-    without_enrolment = answer.status in (404, 405, 501)
-    if judged.verdict is not Verdict.ACCEPTED and not without_enrolment:
-        notices.append(f"The service did not take this device's enrolment: {judged.told or judged.verdict.value}.")
 
 
 def _known_path(home: Path, session: Session) -> Path:

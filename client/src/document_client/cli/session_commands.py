@@ -104,7 +104,10 @@ def logout(client: DocumentClient, screen: Screen, keep_sealed: bool, discard_pe
         if left.evidence_sent:
             click.echo(f"sent {counted(left.evidence_sent, 'audit record')}")
         if left.evidence_waiting:
-            _say("evidence left", waiting=left.evidence_waiting)
+            _say(
+                "evidence unheard" if left.evidence_unheard == left.evidence_waiting else "evidence left",
+                waiting=left.evidence_waiting,
+            )
 
     shown = {"signedOut": True, "requests": left.requests, "fate": fate if left.requests else None}
     screen.answer({**shown, "recordsSent": left.evidence_sent, "recordsWaiting": left.evidence_waiting}, words)

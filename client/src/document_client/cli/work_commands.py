@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..client import DocumentClient, raise_stop
+from ..client import DocumentClient
 from ..errors import ClientError
 from ..queueing import Wish
+from ..stopped import raise_stop
 from ..words import error_title, sentence
 from .frame import Screen, age, also, counted, duration, shared, size, table
 
