@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import Counter
 from typing import Any
 
@@ -54,7 +55,7 @@ async def _document(
     except BindingRequired as refused:
         if refused.status >= 500:
             raise
-        return str(refused.extra["binding"])
+        return re.sub(r"\[\d+\]", "", str(refused.extra["binding"]))
     except ServiceError as refused:
         raise AssertionError(f"{form.key} in {locale}: {refused.code} {refused.detail}") from None
     assert result.warnings == ()

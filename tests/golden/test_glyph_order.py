@@ -89,10 +89,22 @@ DOSAGE: dict[str, Any] = {
     },
     "asNeededCodeableConcept": {"text": "درد بالای 5/10"},
     "maxDosePerPeriod": {"numerator": quantity("1.20", "g"), "denominator": quantity("24", "h")},
+    "maxDosePerAdministration": quantity("1250000", "U"),
     "text": "از راه ورید 0.5–1.5 mg",
     "patientInstruction": "Call 0700 914 319.",
 }  # fmt: skip
-DOSAGE_RUNS = ("0.5–1.5mg", "100mL/1h", "4–6", "08:00", "2026-09-14", "2026-09-20", "1.20g/24h", "0700914319")
+DOSAGE_RUNS = (
+    "0.5–1.5mg",
+    "100mL/1h",
+    "4–6",
+    "08:00",
+    "2026-09-14",
+    "2026-09-20",
+    "1.20g",
+    "24",
+    "1250000",
+    "0700914319",
+)
 DISPENSED: dict[str, Any] = {
     "quantity": quantity("60", "tablet"),
     "numberOfRepeatsAllowed": 2,

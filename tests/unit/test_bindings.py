@@ -180,7 +180,7 @@ def test_a_required_binding_that_finds_nothing_is_named() -> None:
     assert caught.value.extra == {"binding": "dose"}
     with pytest.raises(errors.BindingRequired) as caught:
         lay_out(RAW, resources(orders=[order(1, code=None)]), request())
-    assert caught.value.extra == {"binding": "orders.test"}
+    assert caught.value.extra == {"binding": "orders[0].test"}
     # A note alone is no test: what cannot be named is refused and never printed as its note.
     with pytest.raises(errors.BindingRequired):
         lay_out(RAW, resources(orders=[order(1, code={"coding": [{"system": "http://loinc.org"}]})]), request())

@@ -68,7 +68,7 @@ def test_what_is_to_be_dispensed_how_often_and_until_when() -> None:
     assert taken(dose())[3] == "Not recorded"
     with pytest.raises(BindingFailed) as caught:
         taken(dose(), dispenseRequest={**request, "numberOfRepeatsAllowed": -1})
-    assert caught.value.extra == {"binding": "orders.dispense"}
+    assert caught.value.extra == {"binding": "orders[0].dispense"}
 
 
 def test_what_the_pharmacist_must_know_of_an_order() -> None:

@@ -82,7 +82,7 @@ def test_as_needed_says_so_and_for_what_and_how_much_at_most() -> None:
         "maxDosePerLifetime": amount(550, "mg/m2"),
     }
     assert said(asNeededCodeableConcept={"text": "pain"}, **limits) == (
-        "1 tablet · as needed for: pain · not more than 4 g/24 h · not more than 2 tablet at one time · "
+        "1 tablet · as needed for: pain · not more than 4 g in 24 hours · not more than 2 tablet at one time · "
         "not more than 550 mg/m² in a lifetime"
     )
     assert said(asNeededBoolean=True) == "1 tablet · as needed"

@@ -181,7 +181,7 @@ def test_inputs_are_described_for_whoever_fills_them_in(form: PlatformForm) -> N
 def test_a_missing_dose_refuses(instructions: list[dict[str, Any]]) -> None:
     with pytest.raises(BindingRequired) as caught:
         laid_out("outpatient-prescription", prescribed(order(dosageInstruction=instructions)), {})
-    assert caught.value.extra == {"binding": "orders.dose"}
+    assert caught.value.extra == {"binding": "orders[0].dose"}
 
 
 def test_a_missing_dose_of_a_second_medicine_refuses_too() -> None:
@@ -367,7 +367,7 @@ def test_each_kind_of_result_prints(value: dict[str, Any], expected: str) -> Non
 def test_a_result_that_no_rule_prints_refuses() -> None:
     with pytest.raises(BindingFailed) as caught:
         reported(result("Test", valueSampledData={"origin": {"value": 0}, "period": 10, "dimensions": 1}))
-    assert caught.value.extra == {"binding": "results.result"}
+    assert caught.value.extra == {"binding": "results[0].result"}
 
 
 def test_flags_ranges_and_what_is_not_final() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -351,8 +352,8 @@ class _Attempt:
         return True
 
     def _binding(self, name: str) -> tuple[str, dict[str, Any] | None]:
-        """The pointer and the entry of a binding, or of an item of a collection (``tests.code``)."""
-        outer, _, item = name.partition(".")
+        """The pointer and the entry of a binding, or of an item of a collection (``tests[0].code``)."""
+        outer, _, item = re.sub(r"\[\d+\]", "", name).partition(".")
         entry = self._definition["bindings"].get(outer)
         if entry is None or not item:
             return f"/bindings/{outer}", entry

@@ -6,6 +6,7 @@ A pure function that runs in the typesetting child: no clock, no network, no sta
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from document_service.bindings.evaluation import EvaluationTimeout, alarm
@@ -45,9 +46,12 @@ def _style(request: Mapping[str, Any], labels: Mapping[str, str]) -> Style:
             calendar=tenant.get("calendar") or "gregorian",
             time_zone=request.get("timeZone") or "UTC",
             labels=labels,
+            issued=datetime.fromisoformat(request["issuedAt"]),
         )
     except UnknownTimeZone:
         raise BindingFailed("The tenant's time zone is unknown.", extra={"field": "timeZone"}) from None
+    except ValueError:
+        raise BindingFailed("The request holds text that cannot be printed.", extra={"field": "request"}) from None
 
 
 def _tenant(request: Mapping[str, Any], page_style: Style) -> TenantLines:

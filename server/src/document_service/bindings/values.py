@@ -55,6 +55,8 @@ class Resolver:
         self.machine_texts: dict[str, str] = {}
         # How many labels a sheet holds is a number, not its digits on a page.
         self.numbers: dict[str, int] = {}
+        # The row of the collection that is being read: a failure names it, by its number and never by what it holds.
+        self._row: int | None = None
         self._missing = Shown(self._labels["notRecorded"].text, missing=True)
 
     def resolve(self) -> tuple[dict[str, Shown], dict[str, Rows]]:
@@ -109,7 +111,8 @@ class Resolver:
                 self.numbers[binding.name] = plain(found[0])
             return Shown(("\n" if binding.join == "line" else self._style.comma).join(texts))
         if binding.required:
-            raise BindingRequired(f"The binding {binding.name} found nothing.", extra={"binding": binding.name})
+            place = self._place(binding)
+            raise BindingRequired(f"The binding {place} found nothing.", extra={"binding": place})
         return self._missing
 
     def _text(self, binding: Binding, value: Any) -> str | None:
@@ -137,11 +140,11 @@ class Resolver:
                 found = [item for item in found if not self._says_none(binding, plain(item))]
         if not found and known_none is None and binding.required:
             raise BindingRequired(f"The binding {binding.name} found nothing.", extra={"binding": binding.name})
-        rows = tuple(
-            {name: self._value(item, self._found(item, [entry])) for name, item in binding.items.items()}
-            for entry in found
-        )
-        return Rows(rows, None if rows else known_none)
+        rows: list[Mapping[str, Shown]] = []
+        for self._row, entry in enumerate(found):
+            rows.append({name: self._value(item, self._found(item, [entry])) for name, item in binding.items.items()})
+        self._row = None
+        return Rows(tuple(rows), None if rows else known_none)
 
     def _says_none(self, binding: Binding, entry: Any) -> bool:
         if not isinstance(entry, Mapping) or "code" not in entry:
@@ -152,7 +155,12 @@ class Resolver:
             return False
 
     def _failed(self, binding: Binding, why: str) -> BindingFailed:
-        return BindingFailed(f"The binding {binding.name} {why}.", extra={"binding": binding.name})
+        place = self._place(binding)
+        return BindingFailed(f"The binding {place} {why}.", extra={"binding": place})
+
+    def _place(self, binding: Binding) -> str:
+        """The name of a binding with its row: ``orders[2].dose`` is the dose of the third order."""
+        return binding.name if self._row is None else binding.name.replace(".", f"[{self._row}].", 1)
 
 
 def _stated(rows: Rows) -> bool:

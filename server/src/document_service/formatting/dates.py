@@ -8,7 +8,9 @@ Gregorian and says so.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime
+from typing import Any
 
 from document_service.formatting.calendars import solar_hijri
 from document_service.formatting.isolation import FSI, NO_BREAK_SPACE, PDI, glue, isolate_ltr
@@ -66,6 +68,34 @@ def date_time_text(value: object, style: Style) -> str:
         return _day(local.date(), f"{local:%H:%M}", style)
     offset = f"{local:%z}"
     return _day(local.date(), f"{local:%H:%M} {offset[:3]}:{offset[3:5]}", style)
+
+
+def has_passed(end: object, style: Style) -> bool:
+    """Whether a FHIR date or dateTime was over when the page of ``style`` was issued; a day is over when it ends.
+
+    False where the style knows no moment of issue. Raises ValueMismatch.
+    """
+    date_text(end, style)
+    if style.issued is None or not isinstance(end, str):
+        return False
+    return ends_before({"start": style.issued.isoformat(), "end": end}, style)
+
+
+def ends_before(period: Mapping[str, Any], style: Style) -> bool:
+    """Whether a FHIR Period ends before it begins, as far as both ends are recorded. Raises ValueMismatch."""
+    if period.get("start") is None or period.get("end") is None:
+        return False
+    start, end = (_comparable(period[side], style) for side in ("start", "end"))
+    # A day lasts until it ends: only what both say is compared.
+    length = min(len(start), len(end))
+    return end[:length] < start[:length]
+
+
+def _comparable(value: object, style: Style) -> str:
+    """A date or dateTime as digits that sort by time, in the tenant's zone, as precise as recorded."""
+    date_text(value, style)
+    assert isinstance(value, str)
+    return f"{_local(value, style):%Y-%m-%dT%H:%M:%S.%f}" if "T" in value else value
 
 
 def _local(value: str, style: Style) -> datetime:

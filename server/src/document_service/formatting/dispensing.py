@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from document_service.formatting.dates import date_text
+from document_service.formatting.dates import date_text, ends_before, has_passed
+from document_service.formatting.dose_amounts import dose_text
 from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueAbsent
 from document_service.formatting.people import text_value
-from document_service.formatting.quantities import decimal_text, quantity_text
+from document_service.formatting.quantities import decimal_text
 from document_service.formatting.spoken import duration_text, refuse, said, sentence, structure, whole_number
 
 KIND = "request to dispense that can be said whole"
@@ -31,8 +32,11 @@ def dispense_request_text(value: object, style: Style) -> str:
     Raises ValueAbsent where nothing of it is recorded, ValueMismatch for what cannot be said, and UnprintableText.
     """
     request = structure(value, _REQUEST, KIND)
-    groups = [[*_supply(request, style)], [*_repeats(request, style)]]
-    groups += [[part] for part in (*_validity(request, style), *_performer(request, style))]
+    validity = [[part] for part in _validity(request, style)]
+    supply = [[*_supply(request, style)], [*_repeats(request, style)]]
+    # What ran out is not dispensed: that stands above what would be.
+    groups = [*validity, *supply] if _has_ended(request, style) else [*supply, *validity]
+    groups += [[part] for part in _performer(request, style)]
     lines = [sentence(parts, style) for parts in groups if parts]
     if not lines:
         raise ValueAbsent
@@ -51,14 +55,14 @@ def _duration(value: object, style: Style) -> str:
 
 
 def _supply(request: Mapping[str, Any], style: Style) -> Iterator[str]:
-    yield from _known(quantity_text, request.get("quantity"), style)
+    yield from _known(dose_text, request.get("quantity"), style)
     for text in _known(_duration, request.get("expectedSupplyDuration"), style):
         yield said(style, "dosageFor", n=text)
 
 
 def _repeats(request: Mapping[str, Any], style: Style) -> Iterator[str]:
     first = structure(request.get("initialFill") or {}, ("quantity", "duration"), KIND)
-    amount = [*_known(quantity_text, first.get("quantity"), style), *_known(_duration, first.get("duration"), style)]
+    amount = [*_known(dose_text, first.get("quantity"), style), *_known(_duration, first.get("duration"), style)]
     if amount:
         yield said(style, "dispenseFirst", n=sentence(amount, style))
     for text in _known(_duration, request.get("dispenseInterval"), style):
@@ -72,8 +76,18 @@ def _repeats(request: Mapping[str, Any], style: Style) -> Iterator[str]:
         yield said(style, "dispenseRepeats", n=decimal_text(repeats, style))
 
 
+def _has_ended(request: Mapping[str, Any], style: Style) -> bool:
+    end = (request.get("validityPeriod") or {}).get("end")
+    return end is not None and has_passed(end, style)
+
+
 def _validity(request: Mapping[str, Any], style: Style) -> Iterator[str]:
     period = structure(request.get("validityPeriod") or {}, ("start", "end"), KIND)
+    if ends_before(period, style):
+        refuse(KIND)
+    if _has_ended(request, style):
+        yield said(style, "dispenseEnded", n=date_text(period["end"], style))
+        return
     for side, words in (("start", "dispenseValidFrom"), ("end", "dispenseValidUntil")):
         if period.get(side) is not None:
             yield said(style, words, n=date_text(period[side], style))

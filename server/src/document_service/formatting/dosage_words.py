@@ -26,6 +26,11 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "dosageUntil": ("until {n}", "تا {n}", "تر دې نېټې: {n}"),
     "dosageOver": ("given over {n}", "در مدت {n} داده شود", "د ورکولو موده: {n}"),
     "dosageNotMore": ("not more than {n}", "نه بیشتر از {n}", "له دې زیات نه: {n}"),
+    "dosageNotMoreIn": (
+        "not more than {n} in {period}",
+        "در {period} نه بیشتر از {n}",
+        "په {period} کې له دې زیات نه: {n}",
+    ),
     "dosageNotMoreAtOnce": (
         "not more than {n} at one time",
         "در یک بار نه بیشتر از {n}",
@@ -37,6 +42,9 @@ _WORDS: dict[str, tuple[str, str, str]] = {
         "په ټول عمر کې له دې زیات نه: {n}",
     ),
     "dosageDosesInAll": ("doses in all: {n}", "مجموع دوزها: {n}", "ټول ډوزونه: {n}"),
+    # Units of activity, which are never abbreviated.
+    "dosageUnits": ("units", "یونت", "یونټ"),
+    "dosageInternationalUnits": ("international units", "یونت بین‌المللی", "نړیوال یونټ"),
     # How often.
     "dosageOnce": ("once", "یک بار", "یو ځل"),
     "dosageTimes": ("{n} times", "{n} بار", "{n} ځله"),
@@ -119,6 +127,11 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "dispenseInterval": ("not sooner than after {n}", "نه زودتر از {n}", "له دې مخکې نه: {n}"),
     "dispenseValidFrom": ("valid from {n}", "معتبر از {n}", "اعتبار له: {n}"),
     "dispenseValidUntil": ("valid until {n}", "معتبر تا {n}", "اعتبار تر: {n}"),
+    "dispenseEnded": (
+        "NO LONGER VALID, ended: {n}",
+        "دیگر اعتبار ندارد، ختم شده: {n}",
+        "نور اعتبار نه لري، پای ته رسېدلی: {n}",
+    ),
     "dispenseBy": ("dispensed by: {n}", "توزیع توسط: {n}", "توزیع کوونکی: {n}"),
 }
 

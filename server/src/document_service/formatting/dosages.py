@@ -12,21 +12,23 @@ from decimal import Decimal
 from typing import Any
 
 from document_service.formatting.dosage_words import ROUTES
+from document_service.formatting.dose_amounts import dose_range_text, dose_ratio_text, dose_text
 from document_service.formatting.free_words import Said, contradicts
 from document_service.formatting.free_words import said as said_in
 from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueAbsent
 from document_service.formatting.people import concept_codes, text_value
-from document_service.formatting.quantities import quantity_text, range_text, ratio_text
 from document_service.formatting.said_amounts import Claim, unit_amount
 from document_service.formatting.spoken import (
     concept_words,
+    duration_text,
     entries,
     own_words,
     refuse,
     said,
     sentence,
     structure,
+    time_unit,
     whole_number,
 )
 from document_service.formatting.timings import known_days, known_rates, timing_parts
@@ -40,12 +42,11 @@ _DOSAGE = (
     *("maxDosePerPeriod", "maxDosePerAdministration", "maxDosePerLifetime"),
 )
 _LIMITS: tuple[tuple[str, str, Callable[[object, Style], str]], ...] = (
-    ("maxDosePerPeriod", "dosageNotMore", ratio_text),
-    ("maxDosePerAdministration", "dosageNotMoreAtOnce", quantity_text),
-    ("maxDosePerLifetime", "dosageNotMoreInLife", quantity_text),
+    ("maxDosePerAdministration", "dosageNotMoreAtOnce", dose_text),
+    ("maxDosePerLifetime", "dosageNotMoreInLife", dose_text),
 )
-_DOSES = {"doseQuantity": quantity_text, "doseRange": range_text}
-_RATES = {"rateQuantity": quantity_text, "rateRange": range_text, "rateRatio": ratio_text}
+_DOSES = {"doseQuantity": dose_text, "doseRange": dose_range_text}
+_RATES = {"rateQuantity": dose_text, "rateRange": dose_range_text, "rateRatio": dose_ratio_text}
 # A tapered course has ten steps or so; this is a bound for a hostile record.
 _MOST_STEPS = 50
 
@@ -145,6 +146,8 @@ def _directions(dosage: Mapping[str, Any], style: Style) -> Iterator[str]:
         yield said(style, "dosageAsNeededFor", n=own_words(reason, style, KIND))
     elif needed:
         yield style.words["dosageAsNeeded"]
+    if dosage.get("maxDosePerPeriod") is not None:
+        yield _most_in_period(dosage["maxDosePerPeriod"], style)
     for name, pattern, text in _LIMITS:
         if dosage.get(name) is not None:
             try:
@@ -153,6 +156,19 @@ def _directions(dosage: Mapping[str, Any], style: Style) -> Iterator[str]:
                 refuse(KIND)
     for instruction in entries(dosage.get("additionalInstruction"), KIND):
         yield own_words(instruction, style, KIND)
+
+
+def _most_in_period(limit: object, style: Style) -> str:
+    """Not more than so much in so much time; "8 tablet/1 d" reads as a strength."""
+    try:
+        if isinstance(limit, Mapping) and time_unit(limit.get("denominator")) is not None:
+            # The ratio refuses what is no amount; its sides are said apart.
+            dose_ratio_text(limit, style)
+            most = dose_text(limit.get("numerator"), style)
+            return said(style, "dosageNotMoreIn", n=most, period=duration_text(limit["denominator"], style, KIND))
+        return said(style, "dosageNotMore", n=dose_ratio_text(limit, style))
+    except ValueAbsent:
+        refuse(KIND)
 
 
 def _check_words(dosage: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
@@ -117,6 +118,8 @@ class Style:
     calendar: Calendar
     zone: ZoneInfo
     words: Mapping[str, str]
+    #: When the document is issued, as far as values depend on it; None where nobody said.
+    issued: datetime | None = None
 
     @property
     def comma(self) -> str:
@@ -139,8 +142,11 @@ def style(
     calendar: Calendar = "gregorian",
     time_zone: str = "UTC",
     labels: Mapping[str, str] | None = None,
+    issued: datetime | None = None,
 ) -> Style:
     """The Style of a page in ``locale``; ``labels`` are the form's words, which win over the standard ones.
+
+    ``issued`` is the moment of issue with its zone, by which a prescription is still valid or is not.
 
     Native digits and Solar Hijri dates apply only where the locale has them. Raises UnknownTimeZone.
     """
@@ -154,4 +160,5 @@ def style(
         calendar=calendar if locale in SOLAR_HIJRI_LOCALES else "gregorian",
         zone=_zone(time_zone),
         words=words,
+        issued=issued,
     )

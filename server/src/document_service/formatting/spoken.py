@@ -136,7 +136,10 @@ def time_text(low: Any, high: Any, unit: object, style: Style, kind: str) -> str
     if not isinstance(unit, str) or unit not in TIME_UNITS or low is None:
         refuse(kind)
     one, several = TIME_UNITS[unit]
-    return f"{span_text(low, high, style)}{NO_BREAK_SPACE}{style.words[one if low == 1 and high is None else several]}"
+    span = span_text(low, high, style)
+    if low <= 0 or (high is not None and high < low):
+        refuse(kind)
+    return f"{span}{NO_BREAK_SPACE}{style.words[one if low == 1 and high is None else several]}"
 
 
 def span_text(low: Any, high: Any, style: Style) -> str:

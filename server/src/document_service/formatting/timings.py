@@ -8,12 +8,13 @@ from datetime import date
 from fractions import Fraction
 from typing import Any
 
-from document_service.formatting.dates import date_time_text, digits
+from document_service.formatting.dates import date_time_text, digits, ends_before
 from document_service.formatting.dosage_words import DAILY_MOMENTS, DAYS, MOMENTS, RHYTHMS
+from document_service.formatting.dose_amounts import dose_range_text
 from document_service.formatting.isolation import NO_BREAK_SPACE, isolate_ltr
 from document_service.formatting.locales import Style
 from document_service.formatting.people import concept_codes
-from document_service.formatting.quantities import decimal_text, range_text
+from document_service.formatting.quantities import decimal_text
 from document_service.formatting.said_amounts import Claim
 from document_service.formatting.said_rhythms import MONTH, MONTH_DAYS, ONLY_ONCE, YEAR
 from document_service.formatting.spoken import (
@@ -249,9 +250,11 @@ def _bounds(repeat: Mapping[str, Any], style: Style) -> Iterator[str]:
         if name == "boundsDuration":
             yield said(style, "dosageFor", n=duration_text(repeat[name], style, KIND))
         elif name == "boundsRange":
-            yield said(style, "dosageFor", n=range_text(repeat[name], style))
+            yield said(style, "dosageFor", n=dose_range_text(repeat[name], style))
         else:
             period = structure(repeat[name], ("start", "end"), KIND)
+            if ends_before(period, style):
+                refuse(KIND)
             for side, key in (("start", "dosageFrom"), ("end", "dosageUntil")):
                 if period.get(side) is not None:
                     yield said(style, key, n=date_time_text(period[side], style))
