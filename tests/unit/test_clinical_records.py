@@ -77,7 +77,7 @@ def test_what_the_pharmacist_must_know_of_an_order() -> None:
         note=[{"text": "Check INR weekly."}],
         substitution={"allowedBoolean": False},
     )
-    assert row[1] == "Amoxicillin 500 mg\ndo not replace by another product\nCheck INR weekly."
+    assert row[1] == "Amoxicillin 500 mg\ndo not replace by another product\nNote:\nCheck INR weekly."
 
 
 def test_the_medicine_is_the_one_that_the_order_names() -> None:
@@ -304,13 +304,39 @@ def test_an_abnormal_part_of_a_panel_is_not_lost_from_a_summary(of_panel: dict[s
     limits = {"referenceRange": [{"low": amount(Decimal("3.5"), "mmol/L"), "high": amount(Decimal("5.1"), "mmol/L")}]}
     parts = [part("Sodium", 140, **NORMAL), part("Potassium", Decimal("6.8"), **ABNORMAL, **limits), part("Urea", 5)]
     model = discharged(observation(code={"text": "Electrolytes"}, **EARLY, **of_panel, component=parts))
-    flag = {"": "Not recorded", "N": "Normal", "HH": "CRITICAL, high"}
-    marked = flag[of_panel["interpretation"][0]["coding"][0]["code"] if of_panel else ""]
+    flag = {"": "", "N": "Normal, ", "HH": "CRITICAL, high, "}
+    marked = "parts of it are abnormal, see below"
+    marked = flag[of_panel["interpretation"][0]["coding"][0]["code"] if of_panel else ""] + marked
     assert [row[:3] for row in rows(model, MARKED)] == [["Electrolytes", "its parts are below", marked]]
     assert rows(model, THEIR_PARTS) == [
         ["Electrolytes, 14 Sep 2026", "its parts are below", marked, "Not recorded"],
-        ["Potassium", "6.8 mmol/L", "CRITICAL, high", "3.5–5.1 mmol/L"],
+        ["Potassium, part of the panel above", "6.8 mmol/L", "CRITICAL, high", "3.5–5.1 mmol/L"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "listed"),
+    [
+        ({"text": "Normal"}, False),
+        ({"text": " normal "}, False),
+        ({"coding": [{"display": "x"}], "text": "NORMAL"}, False),
+        ({"text": "Not normal"}, True),
+        ({"text": "Abnormal"}, True),
+        ({"text": "see comment"}, True),
+        ({"coding": [{"code": "HH"}], "text": "Normal"}, True),
+        ({"coding": [{"code": "local-7"}]}, True),
+    ],
+)
+def test_only_what_is_said_to_be_normal_is_left_out_of_the_abnormal(said: dict[str, Any], listed: bool) -> None:
+    result = observation(code={"text": "Ferritin"}, valueInteger=1, status="preliminary", interpretation=[said])
+    panel = observation(code={"text": "Iron"}, component=[part("Transferrin", 2, interpretation=[said])])
+    model = discharged(result, panel)
+    if listed:
+        assert [row[0] for row in rows(model, MARKED)] == ["Ferritin", "Iron"]
+        assert len(rows(model, THEIR_PARTS)) == 2
+    else:
+        assert empty_words(model, MARKED) == "No result is marked abnormal in the record."
+        assert THEIR_PARTS not in words(model)
 
 
 def test_a_summary_without_an_abnormal_part_has_no_parts() -> None:

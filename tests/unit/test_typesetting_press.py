@@ -239,6 +239,17 @@ def test_papers(press: Press, size: str, orientation: str) -> None:
     assert (round(width), round(height)) == ((short, long) if orientation == "portrait" else (long, short))
 
 
+def test_a_column_may_be_strong_in_its_first_lines_only(press: Press) -> None:
+    columns = [{"label": "Medicine", "width": "1fr", "align": "start", "strong": "firstLine"}]
+    for rtl, bold in ((False, "SemiBold"), (True, "Bold")):
+        section = table([["\u2066Quinine\u2069\n\u2066Zz\u2069"]], columns=columns)
+        pdf = printed(press, small_page(section, rtl=rtl)).sheets[0]
+        with pdfplumber.open(io.BytesIO(pdf)) as pages:
+            fonts = {char["text"]: char["fontname"] for char in pages.pages[0].chars if char["text"] in "QZ"}
+        assert bold in fonts["Q"]
+        assert bold not in fonts["Z"]
+
+
 def test_signs_that_the_main_fonts_lack_are_drawn(press: Press) -> None:
     for rtl in (False, True):
         text = text_of(printed(press, small_page(paragraphs("\u2066≤ 41 ≥ 40 ≠ ≈\u2069"), rtl=rtl)).sheets[0])

@@ -122,8 +122,8 @@ def counted(count: int, noun: str) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes in words."""
-    for unit, factor in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+    """Return a number of bytes in words, in the units of the progress bars: a kB is 1,000 bytes."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count} bytes"

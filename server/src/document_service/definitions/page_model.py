@@ -69,7 +69,7 @@ class Column(TypedDict):
     label: str
     width: str
     align: str
-    strong: NotRequired[bool]
+    strong: NotRequired[bool | Literal["firstLine"]]
 
 
 class TableSection(TypedDict):
@@ -223,7 +223,7 @@ _SECTIONS: tuple[dict[str, Any], ...] = (
                         "label": _TEXT,
                         "width": _TEXT,
                         "align": {"enum": ["start", "end", "center"]},
-                        "strong": {"type": "boolean"},
+                        "strong": {"enum": [False, True, "firstLine"]},
                     },
                     optional=("strong",),
                 )
