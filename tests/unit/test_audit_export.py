@@ -88,3 +88,21 @@ def test_an_act_is_a_whole_audit_event(action: str, patient: str | None, outcome
     profile = resource.get("meta", {}).get("profile", [""])[0].rpartition(".")[2]
     assert profile.startswith("Patient") == (profile != "" and patient is not None)
     assert outcome == "success" or not profile
+
+
+def test_how_an_event_of_a_device_came_here_is_in_its_audit_event() -> None:
+    """A record that came back from an outbox that had lost its key is told apart also outside the service."""
+    event = Recorded(
+        "device.document.opened",
+        "dr.a",
+        outcome="success",
+        document_id="doc_1",
+        device_id="dev_1",
+        detail={"flags": ["recovered", "device-revoked"]},
+        id="evt_1",
+        recorded_at=datetime(2026, 11, 28, 12, tzinfo=UTC),
+    )
+    resource: dict[str, Any] = audit_event("clinic", event)
+    AuditEvent.model_validate(resource)
+    [marks] = [entity["detail"] for entity in resource["entity"] if "detail" in entity]
+    assert marks == [{"type": "flag", "valueString": flag} for flag in ("recovered", "device-revoked")]

@@ -11,7 +11,9 @@ import pytest
 
 from client_device import FORM
 from clinic_commands import PATIENT, Clinic, clinic
-from document_client import audit
+from document_client import DocumentClient, audit
+from document_client.cli.work_commands import _read_listed
+from document_client.localdb import transaction
 
 __all__ = ["clinic"]
 
@@ -28,8 +30,6 @@ def have_a_document(clinic: Clinic) -> str:
 
 def recorded(clinic: Clinic) -> list[str]:
     """The actions in this device's outbox, oldest first."""
-    from document_client import DocumentClient
-
     with DocumentClient(clinic.home) as client:
         return [str(event["action"]) for event in audit.read_all(client.account().audit)]
 
@@ -218,3 +218,67 @@ def test_the_words_are_found_where_nothing_but_the_package_is(tmp_path: Path) ->
     script = "from document_client.words import sentence; print(sentence('sent'))"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "Everything is sent.\n"
+
+
+def test_a_device_that_never_synced_does_not_say_that_everything_has_arrived(clinic: Clinic) -> None:
+    facts = clinic.json("status")
+    assert facts["lastSuccess"] is None
+    assert facts["sentences"][1] == "Nothing is awaited; no sync has succeeded on this device yet."
+
+
+def test_a_status_beside_a_file_that_was_set_aside_says_nothing_of_everything(clinic: Clinic) -> None:
+    have_a_document(clinic)
+    [queue] = clinic.home.glob("accounts/*/queue.db")
+    queue.with_name("queue.db.set-aside-2026-11-28T120000000Z").write_bytes(b"sealed")
+    told = clinic.run("status")[1]
+    assert "Everything" not in told
+    assert told.startswith("Every request in this queue is sent. What files that were set aside hold is not known")
+    assert "Nothing that this queue knows of is missing" in told
+    assert clinic.json("status")["everythingSent"] is True, "the fact is about this queue's requests"
+
+
+def test_signed_out_status_speaks_of_what_waits_sealed(clinic: Clinic) -> None:
+    clinic.run("templates")
+    clinic.run("request", FORM, "--patient", PATIENT)
+    code, _, err = clinic.run("logout")
+    assert code == 75
+    assert "1 request is not sent or in need of a decision" in err
+    assert clinic.run("logout", "--keep-sealed")[0] == 0
+    code, _, err = clinic.run("status")
+    assert code == 77
+    assert "1 to be sent, 0 in need of a decision" in err
+
+
+def test_a_sign_out_names_the_only_copy_of_a_document_before_it_is_removed(clinic: Clinic) -> None:
+    clinic.run("templates")
+    backup = clinic.model.snapshot()
+    document = have_a_document(clinic)
+    clinic.model.restore(backup, "epoch-2")
+    clinic.json("sync")
+    code, _, err = clinic.run("logout")
+    assert code == 75
+    assert "the service does not know 1 document of which the copy here is removed" in err
+    assert clinic.run("open", document)[0] == 0, "nothing was removed"
+    assert clinic.run("logout", "--keep-sealed")[0] == 0
+
+
+def test_a_form_that_is_not_in_force_yet_says_from_when(clinic: Clinic) -> None:
+    clinic.run("templates")
+    with DocumentClient(clinic.home) as client:
+        cached = client.account().cache
+        with transaction(cached):
+            cached.execute("UPDATE versions SET body = json_set(body, '$.effectiveFrom', '2999-01-02T00:00:00Z')")
+    assert "from 2999-01-02" in " ".join(clinic.run("templates")[1].replace("│", " ").split())
+    code, _, err = clinic.run("request", FORM, "--patient", PATIENT)
+    assert code == 0
+    assert "This form is in force only from 2999-01-02T00:00:00Z" in err
+
+
+def test_a_list_of_patients_may_have_remarks_and_a_wrong_line_is_named(clinic: Clinic, tmp_path: Path) -> None:
+    listed = tmp_path / "round.txt"
+    assert _read_listed(["# Ward 2\n", "\n", f"{PATIENT}\n"]) == [PATIENT]
+    listed.write_text(f"{PATIENT}\nbed 4: nobody\n")
+    code, _, err = clinic.run("prefetch", "--from", str(listed))
+    assert code == 64
+    assert "line 2 of the list" in err
+    assert "nobody" not in err

@@ -330,8 +330,10 @@ class DocumentClient:
 
     def status(self) -> Status:
         """Return the five facts and two sentences; never touches the network."""
+        from .sealed import need_session
         from .status import read_status
 
+        need_session(self.home, self._unlocking)
         try:
             return read_status(self.account())
         except LocalFileUnreadable:

@@ -69,6 +69,12 @@ class Printed:
     server_lost: bool = False
 
 
+def count_only_copies(conn: Any) -> int:
+    """Return how many documents can be read here that the restored service does not know: nobody has them but we."""
+    lost = "SELECT count(*) FROM documents d WHERE d.server_lost AND EXISTS"
+    return int(conn.execute(f"{lost} (SELECT 1 FROM blobs b WHERE b.document_id = d.document_id)").get)
+
+
 class Documents:
     """The cached documents of the signed-in user. Reached as ``DocumentClient.documents``."""
 

@@ -248,8 +248,8 @@ class NotNow(TryAgainLater):
 class PendingRequests(TryAgainLater):
     code = "PENDING_REQUESTS"
     title = (
-        "Requests are still waiting to be sent. Sync first, or choose --keep-sealed (they wait here, sealed) "
-        "or --discard-pending."
+        "Signing out now would leave or lose what the detail names. Sync, decide or save first, or choose"
+        " --keep-sealed (requests wait here, sealed) or --discard-pending."
     )
 
 

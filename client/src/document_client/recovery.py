@@ -40,6 +40,7 @@ from .vault import Vault
 _ENVELOPE = "document-client queue-recovery v1"
 _REQUEST = b"document-client queue-recovery request v1\n"
 _ANSWER = "document-service queue-recovery answer v1"
+_CODE = "RECOVERED"
 _TITLE = "It was in a queue whose key was lost. Retry it, or discard it if it was asked for again meanwhile."
 # Asking again while an answer is on its way must not make that answer useless.
 _ANSWER_KEY = "recovery-answer"
@@ -137,6 +138,13 @@ def _keep_envelope(account: Account, file: Path) -> None:
     write_private(path, json.dumps(content).encode())
 
 
+def count_undecided(queue: apsw.Connection) -> int:
+    """Return how many requests came back from a file that was set aside and wait for a person's decision."""
+    return int(
+        queue.execute("SELECT count(*) FROM requests WHERE state = 'quarantined' AND reason_code = ?", (_CODE,)).get
+    )
+
+
 def find_asides(home: Path, vault: Vault) -> list[Aside]:
     """Return the queues and outboxes that were set aside on this device and not taken back."""
     found = []
@@ -190,12 +198,23 @@ def take_back(account: Account, file: Path | None = None) -> Back:
         else _opened_by(account, found, file)
     )
     if not opened:
-        raise NothingToRecover()
+        raise NothingToRecover(None if file is None else _say_when_done(account, file))
     counts = dict.fromkeys(_KINDS, 0)
     for aside, key in opened:
         if key is not None:
             counts[aside.in_use.name] += _take_back(account, aside, key)
     return Back(counts["queue.db"], counts["audit.db"])
+
+
+def _say_when_done(account: Account, file: Path) -> str | None:
+    """Return the sentence for an answer whose files were all taken back before."""
+    asked = {_recovered_name(str(item["file"])) for item in json.loads(file.read_bytes())["items"]}
+    here = {path.name for path in account.home.glob("*/*/*.recovered-*")}
+    return "already recovered: what this answer opens was taken back before" if asked and asked <= here else None
+
+
+def _recovered_name(name: str) -> str:
+    return name.replace(".set-aside-", ".recovered-")
 
 
 def _opened_by(account: Account, found: list[Aside], file: Path) -> list[tuple[Aside, bytes | None]]:
@@ -242,7 +261,7 @@ def _take_back(account: Account, aside: Aside, key: bytes) -> int:
         add = _add_requests if kind.key_name == "queue" else _add_records
         count = add(account, aside, conn, rows)
     if whole:
-        target = aside.path.with_name(aside.path.name.replace(".set-aside-", ".recovered-"))
+        target = aside.path.with_name(_recovered_name(aside.path.name))
         for suffix in (".envelope", "-wal", "-shm", ""):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{aside.path}{suffix}", f"{target}{suffix}")
@@ -316,7 +335,7 @@ def _add_requests(account: Account, aside: Aside, queue: apsw.Connection, rows: 
             patient_id=row.patient_id,
             requested_at=row.requested_at,
         )
-        requests.quarantine(queue, row.client_mutation_id, "RECOVERED", _TITLE, now)
+        requests.quarantine(queue, row.client_mutation_id, _CODE, _TITLE, now)
         count += 1
     return count
 

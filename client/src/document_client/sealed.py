@@ -6,12 +6,27 @@ here again. Whoever holds the device must be able to see that it does: nothing e
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from . import requests
-from .account import Account
-from .errors import StorageProblem
+from .account import Account, read_session
+from .errors import ClientError, SignInNeeded, StorageProblem
 from .localdb import open_sealed
+from .vault import Unlocking, Vault, open_vault
+from .words import sentence
+
+
+def need_session(home: Path, unlocking: Unlocking) -> None:
+    """Raise SignInNeeded where nobody is signed in; its detail says what waits here, when the keys need no question."""
+    if read_session(home) is not None:
+        return
+    try:
+        counts = _count(home, open_vault(home, replace(unlocking, ask=None)), None)
+    except ClientError:
+        raise SignInNeeded() from None
+    raise SignInNeeded(sentence("sealed here", **counts) if counts["people"] else None)
 
 
 def count_others(account: Account) -> dict[str, Any]:
@@ -19,10 +34,14 @@ def count_others(account: Account) -> dict[str, Any]:
 
     A queue that cannot be opened is left out: the next sign-in of its owner sets it aside and says so.
     """
+    return _count(account.home, account.vault, account.folder)
+
+
+def _count(home: Path, vault: Vault, besides: Path | None) -> dict[str, Any]:
     people = pending = decisions = 0
-    for path in sorted(account.home.glob("accounts/*/queue.db")):
-        key = account.vault.key(f"queue/{path.parent.name}", create=False)
-        if path.parent == account.folder or key is None:
+    for path in sorted(home.glob("accounts/*/queue.db")):
+        key = vault.key(f"queue/{path.parent.name}", create=False)
+        if path.parent == besides or key is None:
             continue
         try:
             conn = open_sealed(path, key, requests.SCHEMA, durable=True)

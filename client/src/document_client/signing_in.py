@@ -19,7 +19,7 @@ from .account import Account, Session, open_account, read_session, write_session
 from .answers import Answer
 from .audit import Happening
 from .clock import TimeSource, to_text
-from .documents import record
+from .documents import count_only_copies, record
 from .enrolment import enrol
 from .errors import (
     Misconfigured,
@@ -125,7 +125,8 @@ def sign_out(
 ) -> tuple[int, Grant | None]:
     """Close a session; returns how many requests were kept or discarded, and what the issuer may be told to end.
 
-    ``pending`` None refuses (PendingRequests) while requests are not sent or wait for a decision; "keep" leaves them
+    ``pending`` None refuses (PendingRequests) while requests are not sent or wait for a decision, or a copy here is of
+    a document that the restored service does not know. "keep" leaves requests
     sealed for the same user's return; "discard" gives them up, each with an audit event.
     """
     account = open_account(home, vault, session, time)
@@ -139,9 +140,8 @@ def sign_out(
             # What was taken back is decided: the next sync of this person only asks whether it had arrived.
             if r.state in open_states and r.reason_code != withdrawals.WITHDRAWAL_ASKED
         ]
-        if waiting and pending is None:
-            counted = "1 request is" if len(waiting) == 1 else f"{len(waiting)} requests are"
-            raise PendingRequests(f"{counted} not sent or in need of a decision")
+        if pending is None:
+            _refuse_loss(len(waiting), count_only_copies(account.cache))
         _stop_drain(account)
         if pending == "discard":
             for request in waiting:
@@ -157,6 +157,20 @@ def sign_out(
     remove_files(account.folder / "cache.db")
     write_session(home, None)
     return len(waiting), ended
+
+
+def _refuse_loss(waiting: int, copies: int) -> None:
+    """Raise PendingRequests when a sign-out would leave requests undecided, or remove a copy that nobody else has."""
+    told = []
+    if waiting:
+        told.append(
+            f"{'1 request is' if waiting == 1 else f'{waiting} requests are'} not sent or in need of a decision"
+        )
+    if copies:
+        those = "1 document" if copies == 1 else f"{copies} documents"
+        told.append(f"the service does not know {those} of which the copy here is removed (`documents save` keeps it)")
+    if told:
+        raise PendingRequests("; ".join(told))
 
 
 def _stop_drain(account: Account) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from . import audit, cache, feed, requests, sealed, withdrawals
 from .account import Account, find_set_aside
 from .clock import to_text
+from .recovery import count_undecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +16,14 @@ class Status:
     """The five facts, whether the two sentences hold, and the state of cache, clock and audit outbox.
 
     ``taken_back``: how many of the quarantined need no decision, only a sync that asks whether they had arrived.
+    ``recovered``: how many of them came back from a file that was set aside; the service has refused none of those.
     ``sealed``: what other people left on this device, which only they can send.
     """
 
     pending: int
     quarantined: int
     taken_back: int
+    recovered: int
     failed: int
     last_attempt: str | None
     last_success: str | None
@@ -57,6 +60,7 @@ def read_status(account: Account) -> Status:
             pending=pending,
             quarantined=quarantined,
             taken_back=len(withdrawals.read_unsettled(account.queue)),
+            recovered=count_undecided(account.queue),
             failed=failed,
             last_attempt=_instant(requests.read_fact(account.queue, "last_attempt")),
             last_success=_instant(requests.read_fact(account.queue, "last_success")),

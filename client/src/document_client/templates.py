@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import apsw
 
+from .clock import from_text
 from .errors import TemplateAmbiguous, TemplateIsDraft, TemplateNotInUse, TemplateUnknown
 from .localdb import single_row
 
@@ -84,7 +85,8 @@ def _in_use(template: Mapping[str, Any]) -> bool:
 def read_catalogue(conn: apsw.Connection, now: float, search: Search | None = None) -> Catalogue:
     """Return the templates that ``search`` finds (those that can be requested, when left out).
 
-    Each has its current version's ``semver``, ``locales``, and of a platform form the ``unreviewedLocales``: those
+    Each has its current version's ``semver``, the instant ``inForceFrom`` from which the service makes
+    documents by it (None: it does already), ``locales``, and of a platform form the ``unreviewedLocales``: those
     whose words nobody has reviewed.
     """
     search = search or Search()
@@ -94,6 +96,7 @@ def read_catalogue(conn: apsw.Connection, now: float, search: Search | None = No
         template = json.loads(body)
         version = read_version(conn, template.get("currentVersionId"))
         template["semver"] = version.get("semver") if version else None
+        template["inForceFrom"] = begins_later(version, now)
         definition = (version or {}).get("definition", {})
         template["locales"] = definition.get("locales", [])
         told = definition.get("translations") or {}
@@ -110,6 +113,12 @@ def read_catalogue(conn: apsw.Connection, now: float, search: Search | None = No
     age = max(now - refreshed, 0.0)
     freshness: Freshness = "fresh" if age <= max_age else "stale" if age <= max_age + stale else "expired"
     return Catalogue(items, age, freshness)
+
+
+def begins_later(version: Mapping[str, Any] | None, now: float) -> str | None:
+    """Return from when a version makes documents (RFC 3339), or None when it does already."""
+    begins = (version or {}).get("effectiveFrom")
+    return str(begins) if begins and from_text(str(begins)) > now else None
 
 
 def was_fetched(conn: apsw.Connection) -> bool:

@@ -176,6 +176,11 @@ def _entities(act: str | None, event: Recorded) -> list[dict[str, Any]]:
         if value is not None:
             identifier = {"identifier": {"system": f"{_IDENTIFIERS}:{kind}", "value": value}}
             entities.append(_entity("2", "System Object", "4", "Domain Resource", what=identifier))
+    flags = event.detail.get("flags")
+    if flags:
+        # How the event came here: late, recovered, from a device that was revoked.
+        marks = [{"type": "flag", "valueString": str(flag)} for flag in flags]
+        entities.append({"type": {"system": _ENTITY_TYPE, "code": "4", "display": "Other"}, "detail": marks})
     if event.request_id is not None:
         transaction = {"system": f"{_BALP}/CodeSystem/BasicAuditEntityType", "code": "XrequestId"}
         entities.append({"type": transaction, "what": {"identifier": {"value": event.request_id}}})

@@ -142,7 +142,7 @@ def status(client: DocumentClient, screen: Screen) -> None:
     facts = client.status()
     shown = facts.as_json()
     sent = _sent(shown) if facts.everything_sent else _not_sent(shown)
-    received = sentence("received") if facts.everything_received else _not_received(shown)
+    received = sentence(_received(shown)) if facts.everything_received else _not_received(shown)
     shown["sentences"] = [sent, received]
     screen.answer(shown, lambda: _print_status(shown))
 
@@ -153,8 +153,20 @@ def _translated(name: str, values: dict[str, Any], language: str) -> str:
 
 def _sent(shown: dict[str, Any]) -> str:
     """Return the sentence for requests that are all sent: records that wait are not left out of "everything"."""
-    records = shown["audit"]["pending"]
-    return sentence("requests sent", records=records) if records else sentence("sent")
+    return sentence(_sent_name(shown), records=shown["audit"]["pending"], files=len(shown["setAside"]))
+
+
+def _sent_name(shown: dict[str, Any]) -> str:
+    # What a file that was set aside held is not known: it is in no count, and in no "everything".
+    if shown["setAside"]:
+        return "sent besides"
+    return "requests sent" if shown["audit"]["pending"] else "sent"
+
+
+def _received(shown: dict[str, Any]) -> str:
+    if shown["setAside"]:
+        return "received besides"
+    return "received" if shown["lastSuccess"] else "received never"
 
 
 def _not_sent(shown: dict[str, Any]) -> str:
@@ -162,8 +174,11 @@ def _not_sent(shown: dict[str, Any]) -> str:
     if shown["pending"]:
         remedy = "sign in to send them" if shown["lastStop"] == "SIGN_IN" else "run `documents sync`"
         parts.append(f"{shown['pending']} waiting to be sent ({remedy})")
-    if shown["quarantined"] > shown["takenBack"]:
-        parts.append(f"{shown['quarantined'] - shown['takenBack']} refused by the service (see `documents queue`)")
+    refused = shown["quarantined"] - shown["takenBack"] - shown["recovered"]
+    if refused:
+        parts.append(f"{refused} refused by the service (see `documents queue`)")
+    if shown["recovered"]:
+        parts.append(f"{shown['recovered']} recovered, for you to decide (see `documents queue`)")
     if shown["takenBack"]:
         parts.append(f"{shown['takenBack']} taken back, the service to be asked (run `documents sync`)")
     return "Not everything is sent: " + " and ".join(parts) + "."
@@ -180,14 +195,16 @@ def _not_received(shown: dict[str, Any]) -> str:
 
 def _print_status(shown: dict[str, Any]) -> None:
     # Taken back, it waits for the service's word and not for a decision.
-    waiting, asked = shown["pending"] + shown["takenBack"], shown["quarantined"] - shown["takenBack"]
+    waiting = shown["pending"] + shown["takenBack"]
+    asked = shown["quarantined"] - shown["takenBack"] - shown["recovered"]
     records = shown["audit"]["pending"]
-    told = {**shown, "pending": waiting, "quarantined": asked, "records": records}
+    told = {**shown, "pending": waiting, "quarantined": asked, "records": records, "files": len(shown["setAside"])}
     for number, text in enumerate(shown["sentences"]):
         click.echo(text)
         holds = (shown["everythingSent"], shown["everythingReceived"])[number]
-        kept = ("requests sent" if records else "sent", "received")
-        name = kept[number] if holds else ("not sent", "not received")[number]
+        kept = (_sent_name(shown), _received(shown))
+        undone = ("not sent, recovered" if shown["recovered"] else "not sent", "not received")
+        name = kept[number] if holds else undone[number]
         also(partial(_translated, name, told))
     click.echo(
         f"pending {shown['pending']}, quarantined {shown['quarantined']}, failed {shown['failed']};"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..client import DocumentClient
-from ..errors import ClientError
+from ..errors import ClientError, UsageProblem
+from ..inputs import check_reference
 from ..queueing import Wish
 from ..stopped import raise_stop
 from ..words import error_title, sentence
@@ -59,10 +60,7 @@ def templates(
     shown = {"items": catalogue.items, "ageSeconds": catalogue.age, "freshness": catalogue.freshness}
 
     def words() -> None:
-        rows = [
-            [t["name"], t.get("semver") or "", t["status"], t["category"], _languages(t), t["id"]]
-            for t in catalogue.items
-        ]
+        rows = [[t["name"], _version(t), t["status"], t["category"], _languages(t), t["id"]] for t in catalogue.items]
         if rows:
             table("", ["name", "version", "status", "category", "languages", "id"], rows)
         else:
@@ -80,6 +78,11 @@ def templates(
 def _catalogue_plan(step: Progress_) -> str:
     forms = step.total or 0
     return f"{counted(forms, 'form')} to receive: {duration(forms * FORM_SECONDS)} on a link of 64 kbit/s"
+
+
+def _version(template: dict[str, Any]) -> str:
+    begins = f" from {template['inForceFrom'][:10]}" if template["inForceFrom"] else ""
+    return f"{template.get('semver') or ''}{begins}"
 
 
 def _languages(template: dict[str, Any]) -> str:
@@ -109,6 +112,8 @@ def _wish_options(command: Any) -> Any:
 @shared
 def request(client: DocumentClient, screen: Screen, template: str, patient: str, **values: Any) -> None:
     """Ask for a document, online or not; prints the request's id (clientMutationId)."""
+    from ..templates import begins_later, read_version
+
     queued = client.request(
         template,
         patient,
@@ -123,6 +128,12 @@ def request(client: DocumentClient, screen: Screen, template: str, patient: str,
     screen.note(f"Queued: {queued['template']}. `documents sync` sends it when there is a connection.")
     if not screen.as_json:
         also(partial(sentence, "queued"), err=True)
+    account = client.account()
+    begins = begins_later(read_version(account.cache, queued["templateVersionId"]), account.clock().now)
+    if begins:
+        screen.note(sentence("not in force", date=begins))
+        if not screen.as_json:
+            also(partial(sentence, "not in force", date=begins), err=True)
 
 
 @click.command()
@@ -181,7 +192,8 @@ def _tell(client: DocumentClient, screen: Screen, report: Report | None, failure
             what = f"was replaced by {newer}" if newer else "was withdrawn"
             click.echo(f"{number} {what}; its copy was removed here: throw away printed copies")
         if decisions:
-            refused = f"{facts.quarantined - facts.taken_back} refused, {facts.failed} failed"
+            refused = f"{facts.quarantined - facts.taken_back - facts.recovered} refused, {facts.failed} failed"
+            refused += f", {facts.recovered} recovered" if facts.recovered else ""
             click.echo(f"requests that need a decision: {refused}; see `documents queue`")
         if report.taken_back:
             click.echo(f"taken back in time, the service does not have it: {counted(report.taken_back, 'request')}")
@@ -273,13 +285,17 @@ def generate(client: DocumentClient, screen: Screen, template: str, patient: str
 @click.command()
 @click.argument("patients", nargs=-1, metavar="PATIENT...")
 @click.option(
-    "--from", "listed", type=click.File(), metavar="FILE", help="A list of patient ids, one a line; - reads it."
+    "--from",
+    "listed",
+    type=click.File(),
+    metavar="FILE",
+    help="A list of patient ids, one a line (# begins a remark); - reads it.",
 )
 @click.option("--budget", type=click.IntRange(min=0), metavar="BYTES", help="Download at most this much.")
 @shared
 def prefetch(client: DocumentClient, screen: Screen, patients: tuple[str, ...], listed: Any, budget: int | None) -> int:
     """Bring the current documents of these patients here before going offline; needs the service."""
-    named = [*patients, *(line.strip() for line in listed or () if line.strip())]
+    named = [*patients, *_read_listed(listed or ())]
     if not named:
         raise click.UsageError("name patients, or give a list with --from")
     with _bars(screen) as observe:
@@ -301,6 +317,19 @@ def prefetch(client: DocumentClient, screen: Screen, patients: tuple[str, ...], 
     shown = {"documents": found.documents, "alreadyHere": found.already_here, "withoutDocuments": found.without}
     screen.answer({**report.as_json(), **shown, "patients": len(named), "waiting": waiting}, words)
     return 0
+
+
+def _read_listed(lines: Iterable[str]) -> list[str]:
+    """Return the patients of a list, in which # begins a remark; raises UsageProblem naming a wrong line by number."""
+    named = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            try:
+                named.append(check_reference(text, "Patient"))
+            except UsageProblem as failure:
+                raise UsageProblem(f"line {number} of the list: {failure.detail}") from failure
+    return named
 
 
 @click.command(name="edit-template")
