@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from document_service.formatting.said_amounts import PIECE, PIECES, Claim, amounts, ends, totals
+from document_service.formatting.said_amounts import PIECE, PIECES, Claim, amounts, ends, totals, without_totals
 from document_service.formatting.said_rhythms import SCHEDULE, durations, moments, rates
 
 # Native digits of both kinds, the Arabic separators, and spaces that do not break.
@@ -93,8 +93,7 @@ def said(text: str) -> Said:
     whole: dict[str, list[Claim]] = {}
     for unit, claim in totals(words):
         whole.setdefault(unit, []).append(claim)
-    # The rhythm of a total is that of the day, whatever its doses are.
-    often = [] if whole else [*rates(words)]
+    often = [*rates(without_totals(words))]
     return Said(
         amounts=named,
         totals=whole,
@@ -121,6 +120,9 @@ def contradicts(words: Said, known: Said) -> bool:
         given = counted if unit == PIECE else known.amounts.get(unit, ())
         if _differ(claims, _of_a_day(given, known.rates) if known.rates else given):
             return True
+    if words.totals and known.rates and all(high < 1 for claim in known.rates for _, high in claim):
+        # So much a day, in whatever unit, is nothing that is given once a week.
+        return True
     if _differ(words.rates, known.rates) or _differ(words.days, known.days):
         return True
     if words.moments and known.rates:

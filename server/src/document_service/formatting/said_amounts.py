@@ -127,13 +127,19 @@ def totals(text: str) -> Iterator[tuple[str, Claim]]:
     """Each amount of a whole day: "30 mg/day", and "take 2 daily", which one may take at once or in two parts."""
     for found in _AMOUNT.finditer(text):
         before = text[max(0, found.start() - 40) : found.start()]
-        if _TOTAL_FOLLOWS.match(text, found.end()) and not NOT_A_DOSE.search(before):
+        counted = found.group(4) in ("x", "time", "times", "dose", "doses")
+        if not counted and _TOTAL_FOLLOWS.match(text, found.end()) and not NOT_A_DOSE.search(before):
             low, high = ends(found.group(1), found.group(2))
             name, factor = unit_amount(Decimal(_MANY.get(found.group(3) or "", 1)), found.group(4))
             yield name, ((low * factor, high * factor),)
     for found in _TAKE.finditer(text):
         if found.group(3):
             yield PIECE, (ends(found.group(1), found.group(2)),)
+
+
+def without_totals(text: str) -> str:
+    """``text`` without "take 2 daily", whose "daily" is the time of the whole and not of one dose."""
+    return _TAKE.sub(lambda one: " " * len(one.group()) if one.group(3) else one.group(), text)
 
 
 def parts_of_day(text: str) -> tuple[str, Iterator[Fraction]]:

@@ -73,7 +73,8 @@ _RATES: tuple[tuple[re.Pattern[str], _Read], ...] = tuple(
         (SCHEDULE.pattern, _schedule),
         (
             _words(
-                r"(?:every|each)\s*(?:other|second|2nd)\s*(?:day|night|morning)|(?:on )?alternate\s*(?:days?|nights?)"
+                r"(?:every|each)\s*(?:other|second|2nd)\s*(?:day|night|morning)"
+                r"|(?:on )?alternate[\s-]*(?:days?|nights?)"
                 r"|alt\.? days?|q\.?o\.?d\.?|e\.?o\.?d\.?|(?:یک|1)?\s*روز در میان|هره دویمه ورځ|هره 2مه ورځ"
             ),
             _always(Fraction(1, 2)),
@@ -98,6 +99,9 @@ _RATES: tuple[tuple[re.Pattern[str], _Read], ...] = tuple(
             ),
             _always(Fraction(1, 7)),
         ),
+        (r"/\s*(?:week|wk)(?!\w)", _always(Fraction(1, 7))),
+        # "هفته یک تابلیت": one tablet a week.
+        (rf"(?<!\w)(?:هفته|اونۍ کې)\s*(?={NUMBER}\s*(?!{_TIMES}))", _always(Fraction(1, 7))),
         (
             _words(r"monthly|(?:a|per|each|every|/)\s*month|ماهانه|ماهوار|(?:هر|در) ماه|هره میاشت"),
             _always(Fraction(1, MONTH)),
@@ -150,7 +154,7 @@ _DURATION = re.compile(
     r"(?!\w)(?!\s*(?:a|per|each|every|/|در میان|بعد|پس|وروسته|before|after|later|old|apart)(?!\w))"
 )
 #: "7/7", "2/52" and "3/12": days, weeks and months of the shorthand of clinics.
-_SHORTHAND = re.compile(r"(?:for|x|×)\s*(\d{1,2})/(7|52|12)(?![\d/])")
+_SHORTHAND = re.compile(r"(?:(?:for|x|×)\s*|(?<![\w/.])(?=\d+/(?:7|52)))(\d{1,2})/(7|52|12)(?![\d/])")
 _NO_DURATION = re.compile(
     r"(?:every|each|in|within|after|before|first|next|last|past|than|until|day|هر|هره|بعد از|پس از|در|per|/|q)\s*$"
     r"|(?<!\w)(?:if|avoid|without|return|review|see|come|persist\w*|lasts?|drive|alcohol|اگر|که)(?!\w)[^.;,،\n]*$"
