@@ -40,6 +40,7 @@ LATER = {
     "purge": ["--dry-run"],
     "template pin": ["referral-letter", "--tenant", "t", "--version", "1.0.0"],
     "template unpin": ["referral-letter", "--tenant", "t"],
+    "template publish": ["tmpl_1", "--tenant", "t", "--by", "operator"],
     "jobs failed": ["--tenant", "t"],
     "jobs retry": ["--tenant", "t", "--code", "STORE_UNAVAILABLE"],
     "jobs numbers": ["--tenant", "t"],
