@@ -345,10 +345,14 @@ async def test_huge_strings(real: TypesettingPool) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_word_wider_than_its_column_is_refused_never_printed_over_its_neighbour(real: TypesettingPool) -> None:
+async def test_number_wider_than_its_column_can_become_is_refused_never_printed_over_its_neighbour(
+    real: TypesettingPool,
+) -> None:
     narrow = [{"label": "A", "width": "15mm", "align": "start"}, {"label": "B", "width": "1fr", "align": "start"}]
     with pytest.raises(errors.RenderTooLarge) as caught:
-        await real.render(job(small_page(table([["ok", "ok"], ["123456789.123456 mg/dL", "2"]], columns=narrow))))
+        await real.render(
+            job(small_page(table([["ok", "ok"], [f"{'123456789' * 8}.123456 mg/dL", "2"]], columns=narrow)))
+        )
     assert caught.value.errors[0].pointer == "/sections/1/rows/1/0"
     assert "123" not in str(caught.value.detail)
 
