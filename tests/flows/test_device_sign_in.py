@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -20,12 +19,12 @@ from device_sign_in import AUDIENCE, CLIENT, DeviceProvider, approve, refuse
 from document_client import DocumentClient, issuer, renewal
 from document_client.errors import NoDeviceSignIn, SignInRefused
 from document_client.issuer import Prompt
+from documents_command import PASSPHRASE, documents, environment
 from engines import EngineRequirement
 from service import Service
 
 # Longer than a whole login, shorter than a test: what is left to wait for is the end of a token.
 _LIFE_SECONDS = 8
-PASSPHRASE = "only for this test"
 
 
 @pytest.fixture(scope="module")
@@ -100,21 +99,10 @@ def test_the_command_shows_page_and_code_and_then_the_session_works(
     clinic: tuple[Service, str], tmp_path: Path
 ) -> None:
     service, tenant = clinic
-    environment = {**os.environ, "DOCUMENTS_HOME": str(tmp_path / "home"), "DOCUMENTS_PASSPHRASE": PASSPHRASE}
-
-    def documents(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "document_client", *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
+    home = tmp_path / "home"
     login = subprocess.Popen(
         [sys.executable, "-m", "document_client", "login", "--server", service.url],
-        env=environment,
+        env=environment(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -130,13 +118,13 @@ def test_the_command_shows_page_and_code_and_then_the_session_works(
     out, err = login.communicate(timeout=60)
     assert login.returncode == 0, err
     assert f"Signed in as nurse of {tenant}" in out
-    who = json.loads(documents("whoami", "--json").stdout)
+    who = json.loads(documents(home, "whoami", "--json").stdout)
     assert (who["tenant"], who["user"], who["roles"], who["tokenRenews"]) == (tenant, "nurse", ["CLINICIAN"], True)
-    documents("request", "General Test Requisition", "--patient", "demo-patient-ahmadzai")
-    synced = documents("sync")
+    documents(home, "request", "General Test Requisition", "--patient", "demo-patient-ahmadzai")
+    synced = documents(home, "sync")
     assert synced.returncode == 0, synced.stdout + synced.stderr
     assert "sent 1 request, received 1 document" in synced.stdout
-    assert documents("logout").returncode == 0
+    assert documents(home, "logout").returncode == 0
 
 
 def test_what_the_service_says_before_anybody_signed_in(clinic: tuple[Service, str], provider: DeviceProvider) -> None:

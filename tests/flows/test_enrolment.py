@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +17,9 @@ from document_client.enrolment import is_enrolled
 from document_client.errors import EvidenceNeedsSignIn, OnlineOnly, ServerRefused
 from document_client.http import Connection
 from document_client.watching import watch
+from documents_command import PASSPHRASE, documents
 from service import Service
 
-PASSPHRASE = "only for this test"
 PATIENT = "demo-patient-ahmadzai"
 
 
@@ -35,9 +33,7 @@ class Desk:
     client: DocumentClient
 
     def documents(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "DOCUMENTS_HOME": str(self.home), "DOCUMENTS_PASSPHRASE": PASSPHRASE}
-        command = [sys.executable, "-m", "document_client", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return documents(self.home, *arguments)
 
     def login(self) -> dict[str, Any]:
         return self.client.login(self.service.url, self.service.token(self.tenant, "nurse", ("CLINICIAN",)))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,8 @@ import pytest
 from document_client import DocumentClient
 from document_client.errors import EvidenceWaits, SignInNeeded
 from document_client.watching import watch
+from documents_command import PASSPHRASE, documents
 from service import Service
-
-PASSPHRASE = "only for this test"
 
 
 @dataclass
@@ -32,9 +29,7 @@ class Desk:
 
     def documents(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command as a person does."""
-        environment = {**os.environ, "DOCUMENTS_HOME": str(self.home), "DOCUMENTS_PASSPHRASE": PASSPHRASE}
-        command = [sys.executable, "-m", "document_client", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return documents(self.home, *arguments)
 
     def open_document(self) -> str:
         """Open the document, which leaves a record that was not sent; its id."""

@@ -17,9 +17,8 @@ from document_client.doctor import examine
 from document_client.errors import FileUnreadable, QueueSetAside
 from document_client.ids import new_id
 from document_client.localdb import transaction
+from documents_command import PASSPHRASE, documents
 from service import Service
-
-PASSPHRASE = "only for this test"
 
 
 @dataclass
@@ -32,9 +31,7 @@ class Desk:
     waiting: list[str]
 
     def documents(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "DOCUMENTS_HOME": str(self.home), "DOCUMENTS_PASSPHRASE": PASSPHRASE}
-        command = [sys.executable, "-m", "document_client", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return documents(self.home, *arguments)
 
     def login(self, user: str = "nurse") -> None:
         token = self.service.token(self.tenant, user, ("CLINICIAN",))
