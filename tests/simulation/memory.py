@@ -15,7 +15,7 @@ from document_client import effects as fx
 from document_client.audit import BATCH, FIRST_HASH
 from document_client.audit import KEEP_SENT_SECONDS as KEEP_EVENTS
 from document_client.cache import GRACE_SECONDS, REFRESH_SHARE
-from document_client.clock import Contact, Reading, TimeSource, make_contact, read_clock, to_text
+from document_client.clock import NEVER, Contact, Reading, TimeSource, make_contact, read_clock, see, to_text
 from document_client.errors import LeaseLost
 from document_client.lease import _AHEAD_SECONDS, LEASE_SECONDS
 from document_client.policy import CachePolicy, parse_policy, verify_policy
@@ -147,7 +147,7 @@ class CacheFile:
         self.policy = DEFAULT_POLICY
         self.mark = ""
         self.contact: Contact | None = None
-        self.highest = 0.0
+        self.highest = NEVER
         self.read_at = -1
         self.reading: Any = None
 
@@ -172,11 +172,11 @@ class CacheFile:
 class OutboxFile:
     """The audit outbox of one tenant: events with their states and from when they are kept, oldest first."""
 
-    __slots__ = ("events", "pending")
+    __slots__ = ("events", "offers", "pending")
 
     def __init__(self) -> None:
         self.events: list[list[Any]] = []
-        self.pending = 0
+        self.offers = self.pending = 0
 
 
 class Ticks:
@@ -213,11 +213,7 @@ class MemoryAccount:
             # No clock has moved and no contact was made since: the rule would answer the same.
             return cache.reading
         reading = read_clock(self.time, cache.contact, cache.highest)
-        if reading.now > cache.highest + 5.0:
-            cache.highest = reading.now
-            if cache.contact is not None:
-                old = cache.contact
-                cache.contact = Contact(old.server_time, old.monotonic, old.boot, reading.now)
+        cache.highest = see(self.time, reading.now, cache.highest) or cache.highest
         cache.read_at, cache.reading = self.ticks.count, reading
         return reading
 

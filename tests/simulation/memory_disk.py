@@ -209,6 +209,7 @@ class MemoryDisk:
             if entry[1] == "sent":
                 entry[1:] = "pending", None
                 self.audit.pending += 1
+        self.audit.offers += 1
         self.fence()
         self.queue.facts["epoch"] = effect.epoch
 
@@ -269,9 +270,10 @@ class MemoryDisk:
         if effect.server_time is not None:
             if cache.contact is None:
                 m.end_lives(cache, effect.server_time)
-            cache.contact = m.make_contact(self.account.time, effect.server_time, cache.contact, self.asked)
+            cache.contact, cache.highest = m.make_contact(
+                self.account.time, effect.server_time, cache.contact, self.asked
+            )
             cache.read_at = -1
-            cache.highest = cache.contact.highest
         if policy is not None:
             cache.policy, cache.mark = policy, wire["signature"][-MARK_CHARACTERS:]
         m.revoke(cache, page["revocations"])
@@ -346,19 +348,23 @@ class MemoryDisk:
 
     # --- audit ---
 
-    def read_events(self, effect: fx.ReadEvents) -> list[dict[str, Any]]:
+    def read_events(self, effect: fx.ReadEvents) -> fx.Offer:
         if not self.audit.pending:
-            return []
-        return [entry[0] for entry in self.audit.events if entry[1] == "pending"][: m.BATCH]
+            return fx.Offer(self.audit.offers, [])
+        waiting = [entry[0] for entry in self.audit.events if entry[1] == "pending"]
+        return fx.Offer(self.audit.offers, waiting[: m.BATCH])
 
-    def mark_events(self, effect: fx.MarkEvents) -> None:
+    def mark_events(self, effect: fx.MarkEvents) -> bool:
         self.hook()
+        if self.audit.offers != effect.offer:
+            return False
         marks = dict(effect.results)
         for entry in self.audit.events:
             status = marks.get(entry[0]["eventId"])
             if status is not None:
                 self.audit.pending -= entry[1] == "pending"
                 entry[1] = "refused" if status == "refused" else "sent"
+        return True
 
     def purge_copies(self, effect: fx.PurgeCopies) -> int:
         self.hook()

@@ -15,7 +15,7 @@ from typing import Any
 from document_client import cycle, reactions, receiving, sync
 from document_client import effects as fx
 from document_client.answers import Transfer
-from document_client.clock import Reading, to_text
+from document_client.clock import Highest, Reading, to_text
 from document_client.reactions import Judged, Verdict
 
 from . import memory, memory_disk, memory_home, server
@@ -189,6 +189,14 @@ def busy_stops_nothing() -> list[Patch]:
 @bug("Workbox #597: a request that failed is tried again at once, for ever")
 def nothing_backs_off() -> list[Patch]:
     return [(sync, "backoff", lambda tries, random: 0.0)]
+
+
+@bug("an answer from before a restore says that the service has the evidence")
+def late_answers_count() -> list[Patch]:
+    def mark(disk: MemoryDisk, effect: fx.MarkEvents) -> Any:
+        return MemoryDisk.mark_events(disk, fx.MarkEvents(effect.results, disk.audit.offers))
+
+    return [handler(fx.MarkEvents, mark)]
 
 
 @bug("Retry-After is not kept")
@@ -466,11 +474,17 @@ def revoked_device_keeps_its_copies() -> list[Patch]:
 
 @bug("the time to live is counted by the wall clock alone")
 def wall_clock_is_trusted() -> list[Patch]:
-    def read_clock(source: Any, contact: Any, highest: float = 0.0) -> Reading:
+    def read_clock(source: Any, contact: Any, highest: Any) -> Reading:
         wall = source.wall()
         return Reading(wall, contact.server_time if contact else None, "unverified", wall, wall)
 
     return [(memory, "read_clock", read_clock)]
+
+
+@bug("a clock that is set back on a device without contact stops the time")
+def time_stands_still() -> list[Patch]:
+    plain = memory.read_clock
+    return [(memory, "read_clock", lambda source, contact, seen: plain(source, contact, Highest(seen.time, 0.0, "")))]
 
 
 @bug("a life begins at the device's time, which may be a year ahead")
@@ -478,7 +492,7 @@ def life_begins_at_the_wall_clock() -> list[Patch]:
     plain = memory.renew
 
     def renew(cache: Any, document_id: str, now: float) -> None:
-        plain(cache, document_id, max(now, cache.highest))
+        plain(cache, document_id, max(now, cache.highest.time))
 
     return [(memory, "renew", renew)]
 
@@ -501,10 +515,8 @@ def highest_is_never_reset() -> list[Patch]:
     def apply(disk: MemoryDisk, effect: fx.ApplyPage) -> None:
         highest = disk.cache.highest
         MemoryDisk.apply_page(disk, effect)
-        made = disk.cache.contact
-        if made is not None and highest > made.highest:
+        if highest.time > disk.cache.highest.time:
             disk.cache.highest = highest
-            disk.cache.contact = type(made)(made.server_time, made.monotonic, made.boot, highest)
             disk.cache.read_at = -1
 
     return [handler(fx.ApplyPage, apply)]

@@ -131,7 +131,8 @@ def after_complete(process: Process, effect: fx.Complete, whole: bool) -> None:
     if not whole:
         return
     world = process.world
-    world.life[process.session, effect.document_id] = (world.now, world.home.ttl(process.account)[0])
+    ttl, _ = world.home.ttl(process.account)
+    world.life[process.session, effect.document_id] = (world.now, ttl, world.boots)
     content, held = world.server.state.contents.get(effect.document_id), process.held(effect.document_id)
     if content is not None and held is not None and held != content:
         world.break_promise(f"{effect.document_id} is shown with wrong bytes")
@@ -142,7 +143,8 @@ def after_complete(process: Process, effect: fx.Complete, whole: bool) -> None:
 def after_renew(process: Process, effect: fx.Renew, outcome: Any) -> None:
     """A confirmed copy starts a new life."""
     world = process.world
-    world.life[process.session, effect.document_id] = (world.now, world.home.ttl(process.account)[0])
+    ttl, _ = world.home.ttl(process.account)
+    world.life[process.session, effect.document_id] = (world.now, ttl, world.boots)
 
 
 def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
@@ -226,16 +228,17 @@ def _check_documents(world: World, session: Any, account: Any) -> None:
     if ttl_now > LONGEST_TTL:
         world.break_promise("a policy is in force that nobody signed")
     # The device can know what time it is: it heard from the service in this boot, or its clock is not behind. Without
-    # any contact a clock that was ahead once stands still: it never goes back.
-    misled = contact is None and world.latest_shown > world.now + GRAIN
-    knows = (contact is not None and contact.boot == world.time.boot) or (world.skew >= 0 and not misled)
+    # any contact a life may have begun while the clock was ahead; how long it lasts is known until the next boot.
+    misled = contact is None and world.was_ahead
+    heard = contact is not None and contact.boot == world.time.boot
+    knows = heard or (world.skew >= 0 and not misled)
     for document_id in readable:
         if document_id in revoked:
             world.break_promise(f"{document_id} is readable after its revocation arrived")
         life = world.life.get((session, document_id))
         if life is None:
             world.break_promise(f"{document_id} is readable and was never fetched by {session}")
-        elif knows and world.now > life[0] + min(life[1], ttl_now) + GRAIN:
+        elif (knows or life[2] == world.boots) and world.now > life[0] + min(life[1], ttl_now) + GRAIN:
             over = world.now - life[0] - min(life[1], ttl_now)
             world.break_promise(f"{document_id} is readable {over:.0f} s after its time to live")
     if readable and knows and contact is not None and world.now > contact.server_time + lease + GRAIN:

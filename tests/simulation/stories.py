@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from document_client.lease import LEASE_SECONDS
+
 from . import promises
 from .moves import (
     DAY,
@@ -89,9 +91,32 @@ def disaster(world: World) -> None:
     ask(world)
     _sync(world, process)
     print_document(world)
+    if world.draw() < 0.5:
+        _sleep_over_the_restore(world, process)
+    else:
+        _sync(world, process)
+        restore(world)
     _sync(world, process)
+
+
+def _sleep_over_the_restore(world: World, process: Process) -> None:
+    """A program sleeps before it writes down that its evidence arrived; another notes the new epoch, and dies."""
+    if world.session is None:
+        return
+    process.start(eager=True)
+    had = len(world.server.state.events)
+    while process.gen is not None and len(world.server.state.events) == had:
+        process.run(1)
+    world.pass_time(2 * LEASE_SECONDS)
     restore(world)
-    _sync(world, process)
+    other = world.processes[-1]
+    if process.gen is not None and other.gen is None and world.session is not None:
+        other.start(eager=True)
+        while other.gen is not None and world.home.fact(other.account, "epoch") != world.server.state.epoch:
+            other.run(1)
+        other.die()
+    if process.gen is not None:
+        process.finish()
 
 
 def hand_over(world: World) -> None:

@@ -100,7 +100,8 @@ class World:
         self.lookup_rate, self.feed_rate = profile.lookup_rate, profile.feed_rate
         self.bytes_rate, self.batch_rate = profile.bytes_rate, profile.batch_rate
         self.beforehand_rate = profile.beforehand_rate
-        self.latest_shown = 0.0
+        #: Whether the device's clock was ever ahead.
+        self.was_ahead = False
         self.belated: list[tuple[Caller, str, bytes, str | None]] = []
         self.backup: State | None = None
         self.cache_copy: tuple[Session, Any] | None = None
@@ -108,7 +109,8 @@ class World:
         self.asked: dict[str, Asked] = {}
         self.delivered: dict[str, float] = {}
         self.evidence: list[str] = []
-        self.life: dict[tuple[Session, str], tuple[float, float]] = {}
+        #: When each copy was fetched or confirmed, its time to live then, and in which boot.
+        self.life: dict[tuple[Session, str], tuple[float, float, int]] = {}
         self.known_revoked: dict[Session, set[str]] = {}
         self.hold: dict[str, tuple[float, int]] = {}
         #: Every prefetch rule that was ever signed; what a rule named to whom.
@@ -188,7 +190,7 @@ class World:
     def clock_moved(self) -> None:
         """Tell the files that what they remember of the clock is old."""
         self.home.ticks.count += 1
-        self.latest_shown = max(self.latest_shown, self.now + self.skew)
+        self.was_ahead = self.was_ahead or self.skew > 0
 
     def break_promise(self, text: str) -> NoReturn:
         """Stop the seed: a promise does not hold."""

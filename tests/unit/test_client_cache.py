@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from client_device import Clocks, Device, made_device, problem
 from document_client import feed, requests
-from document_client.clock import Contact, from_text, make_contact, read_clock, to_text
+from document_client.clock import NEVER, from_text, make_contact, read_clock, see, to_text
 from document_client.doctor import examine
 from document_client.errors import (
     CacheLocked,
@@ -137,36 +137,65 @@ def test_one_slip_of_the_clock_does_not_expire_a_clinic_for_ever(device: Device,
 )
 def test_now_never_runs_behind_what_was_seen_since_the_contact(steps: list[tuple[float, float, bool]]) -> None:
     clocks = Clocks()
-    contact = make_contact(clocks.source(), clocks.server)
+    contact, highest = make_contact(clocks.source(), clocks.server)
     passed = 0.0
-    highest = contact.highest
     for elapsed, slip, reboot in steps:
         clocks.pass_time(elapsed)
         passed += elapsed
         clocks.wall += slip
         if reboot:
             clocks.boot += "'"
-        reading = read_clock(clocks.source(), Contact(contact.server_time, contact.monotonic, contact.boot, highest))
-        assert reading.now >= highest
+        reading = read_clock(clocks.source(), contact, highest)
+        assert reading.now >= highest.time
         assert reading.now >= clocks.wall
         # A life never begins in the server's future, whatever the wall clock and the reboots were.
         assert reading.birth <= contact.server_time + passed + 1e-3
         if clocks.boot == contact.boot:
             assert reading.now >= contact.server_time + passed - 1e-3
-        highest = reading.now
+        highest = see(clocks.source(), reading.now, highest) or highest
 
 
 def test_an_answer_from_before_a_sleep_does_not_take_the_sleep_out_of_the_time() -> None:
     clocks = Clocks()
-    first = make_contact(clocks.source(), clocks.server)
+    first, _ = make_contact(clocks.source(), clocks.server)
     asked, said = clocks.monotonic, clocks.server
     clocks.pass_time(15 * DAY)
     clocks.wall -= 400 * DAY
     late = make_contact(clocks.source(), said, first, asked)
-    assert read_clock(clocks.source(), late).now == pytest.approx(said + 15 * DAY)
+    assert read_clock(clocks.source(), *late).now == pytest.approx(said + 15 * DAY)
     # A server whose clock was wrong and is right again is believed: its answer took no time.
     prompt = make_contact(clocks.source(), said, first, clocks.monotonic)
-    assert read_clock(clocks.source(), prompt).now == pytest.approx(said)
+    assert read_clock(clocks.source(), *prompt).now == pytest.approx(said)
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_time_goes_on_within_a_boot_although_the_clock_was_set_back(heard: bool) -> None:
+    clocks = Clocks()
+    contact, highest = make_contact(clocks.source(), clocks.server) if heard else (None, NEVER)
+    before = read_clock(clocks.source(), contact, highest).now
+    highest = see(clocks.source(), before, highest) or highest
+    # A device whose battery is empty starts in 1970 each time, and the clinic is offline for days.
+    for boot in ("boot-2", "boot-3"):
+        clocks.boot, clocks.wall, clocks.monotonic = boot, 0.0, 5.0
+        started = read_clock(clocks.source(), contact, highest)
+        assert started.confidence == "suspect"
+        highest = see(clocks.source(), started.now, highest) or highest
+        clocks.pass_time(3 * DAY)
+        reading = read_clock(clocks.source(), contact, highest)
+        highest = see(clocks.source(), reading.now, highest) or highest
+    assert reading.now == pytest.approx(before + 6 * DAY)
+
+
+def test_a_copy_expires_on_a_device_that_starts_in_1970_each_time(device: Device, document: str) -> None:
+    device.transport.offline = True
+    for boot in range(3):
+        device.clocks.boot, device.clocks.wall, device.clocks.monotonic = f"start-{boot}", 0.0, 5.0
+        client = device.another(clock=device.clocks.source())
+        assert client.documents.show(document)["state"] == "available"
+        device.clocks.pass_time(3 * DAY)
+        state = client.documents.show(document)["state"]
+        client.close()
+    assert state == "expired"
 
 
 # --- expiry, lease, policy --------------------------------------------------------------------------------------
@@ -354,6 +383,8 @@ def test_the_end_of_its_retention_is_no_withdrawal(device: Device, document: str
 def test_a_cache_of_an_earlier_version_goes_on(device: Device, document: str) -> None:
     db = device.client.account().cache
     db.execute("DROP TABLE withdrawn")
+    for column in ("highest_monotonic", "highest_boot"):
+        db.execute(f"ALTER TABLE contact DROP COLUMN {column}")
     db.pragma("user_version", 1)
     device.client.close()
     assert device.client.documents.read(document).content

@@ -28,6 +28,7 @@ class Clinic:
         self.known: dict[str, dict[str, Any]] = {}
         self.backup: dict[str, dict[str, Any]] = {}
         self.ids: list[str] = []
+        self.asleep: tuple[apsw.Connection, list[tuple[str, str]], int] = (self.outbox, [], 0)
 
     def new(self) -> apsw.Connection:
         conn = apsw.Connection(":memory:")
@@ -64,10 +65,20 @@ class Clinic:
     def send(self) -> None:
         while results := self.take():
             with transaction(self.outbox):
-                audit.mark(self.outbox, results)
+                audit.mark(self.outbox, results, audit.read_offer(self.outbox))
 
     def send_and_hear_nothing(self) -> None:
         self.take()
+
+    def send_and_fall_asleep(self) -> None:
+        """A program has its answer, and does not come to write it down."""
+        offer = audit.read_offer(self.outbox)
+        self.asleep = (self.outbox, self.take(), offer)
+
+    def wake_up(self) -> None:
+        outbox, results, offer = self.asleep
+        with transaction(outbox):
+            audit.mark(outbox, results, offer)
 
     def lose(self) -> None:
         """The outbox cannot be read any more; the device keeps its keys."""
@@ -103,6 +114,7 @@ class Clinic:
 
 MOVES: list[Callable[[Clinic], None]] = [
     *(Clinic.write, Clinic.write, Clinic.send, Clinic.send_and_hear_nothing, Clinic.lose, Clinic.lose_everything),
+    *(Clinic.send_and_fall_asleep, Clinic.wake_up),
     *(Clinic.recover, Clinic.keep_backup, Clinic.restore, Clinic.purge),
 ]
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import apsw
 
 from . import audit, cache, feed, requests
-from .clock import Reading, TimeSource, make_contact, read_clock, to_text
+from .clock import Reading, TimeSource, make_contact, read_clock, see, to_text
 from .errors import LocalFileUnreadable, QueueSetAside, SignInNeeded, StorageProblem
 from .files import make_folder, write_private
 from .localdb import is_readable, open_sealed, remove_files, set_aside, transaction
@@ -33,9 +33,6 @@ from .vault import Vault
 
 if TYPE_CHECKING:
     from .answers import Answer
-
-# Reading the clock is remembered at this grain: writing it on every command would wear flash memory for nothing.
-_HIGHEST_GRAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +129,12 @@ class Account:
         """Return what decides whether a copy may be shown: the time, as ``clock`` has it, and the policy in force."""
         contact, highest, policy = feed.read_terms(self.cache)
         reading = read_clock(self.time, contact, highest)
-        if reading.now > highest + _HIGHEST_GRAIN_SECONDS:
+        seen = see(self.time, reading.now, highest)
+        if seen is not None:
             # A clock that cannot be remembered because the disk is full must not keep anybody from reading.
             try:
                 with transaction(self.cache):
-                    feed.save_highest(self.cache, reading.now)
+                    feed.save_highest(self.cache, seen)
             except StorageProblem:
                 pass
         return reading, policy
@@ -154,7 +152,7 @@ class Account:
         before, _ = feed.read_contact(self.cache)
         if before is None:
             cache.end_lives(self.cache, server_time)
-        feed.save_contact(self.cache, make_contact(self.time, server_time, before, asked))
+        feed.save_contact(self.cache, *make_contact(self.time, server_time, before, asked))
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -42,6 +42,11 @@ SCHEMA = (
     """,
     # ``occurred`` is the device's own time, which may have been years behind; the server's time, once it is known.
     "ALTER TABLE events ADD COLUMN kept_from REAL",
+    # How often everything was offered again: an answer to an earlier offer says nothing about a restored server.
+    """
+    CREATE TABLE offers (only INTEGER PRIMARY KEY CHECK (only = 1), number INTEGER NOT NULL);
+    INSERT INTO offers VALUES (1, 0);
+    """,
 )
 
 
@@ -120,6 +125,11 @@ def read_pending(conn: apsw.Connection, limit: int = BATCH) -> list[dict[str, An
     return [json.loads(event) | ({"recovered": True} if sequence < 1 else {}) for sequence, event in rows]
 
 
+def read_offer(conn: apsw.Connection) -> int:
+    """Return how often everything was offered again; read it before what is to be sent."""
+    return int(conn.execute("SELECT number FROM offers").get)
+
+
 def read_row(conn: apsw.Connection, sequence: int) -> Row | None:
     """Return one event as it is kept, or None."""
     columns = "sequence, event_id, event, hash, action, document_id, state, occurred"
@@ -145,17 +155,26 @@ def take_back(conn: apsw.Connection, rows: Sequence[Row]) -> int:
     return count
 
 
-def mark(conn: apsw.Connection, results: Sequence[tuple[str, str]]) -> None:
-    """Record the server's answer for each event: accepted and duplicate are sent, refused is kept and shown."""
+def mark(conn: apsw.Connection, results: Sequence[tuple[str, str]], offer: int) -> bool:
+    """Record the server's answer for each event: accepted and duplicate are sent, refused is kept and shown.
+
+    ``offer`` is ``read_offer`` of when the events were read. When all was offered again since, the answer may be that
+    of a server which was restored afterwards: nothing is recorded, and the events are sent once more. Returns whether
+    the answer counted.
+    """
+    if read_offer(conn) != offer:
+        return False
     for event_id, status in results:
         state = {"accepted": "sent", "duplicate": "sent", "refused": "refused"}.get(status)
         if state is not None:
             conn.execute("UPDATE events SET state = ? WHERE event_id = ?", (state, event_id))
+    return True
 
 
 def offer_again(conn: apsw.Connection) -> None:
     """Make what was sent pending again: a restored server may have lost it, and takes what it has only once."""
     conn.execute("UPDATE events SET state = 'pending', kept_from = NULL WHERE state = 'sent'")
+    conn.execute("UPDATE offers SET number = number + 1")
 
 
 def count_copies(conn: apsw.Connection, document_id: str) -> int:

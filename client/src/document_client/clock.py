@@ -2,7 +2,9 @@
 
 Now = max(wall, last authenticated server time + monotonic elapsed, highest seen since that contact). Each contact
 resets the highest, so one slip of the clock does not expire a clinic for ever. A clock set back is shown as suspect
-and never extends a life. All instants here are seconds since 1970 (UTC) as floats.
+and never extends a life. Where no contact of this boot counts the time, the highest seen goes on with the monotonic
+clock, for a device that starts in 1970 each time would otherwise keep its copies for ever. All instants here are
+seconds since 1970 (UTC) as floats.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 Confidence = Literal["verified", "unverified", "suspect"]
+
+# The highest time seen is remembered at this grain: writing it on every command would wear flash memory for nothing.
+HIGHEST_GRAIN_SECONDS = 5.0
 
 # Ordinary clocks drift by seconds a day; more than five minutes behind is a clock that was set back.
 SUSPECT_SECONDS = 300.0
@@ -32,12 +37,23 @@ class TimeSource:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """The last authenticated server time, the monotonic reading taken with it, and the highest time seen since."""
+    """The last authenticated server time, and the monotonic reading of the boot that belongs to it."""
 
     server_time: float
     monotonic: float
     boot: str
-    highest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Highest:
+    """The highest time seen since the last contact (ever, without one), and the monotonic reading taken with it."""
+
+    time: float
+    monotonic: float
+    boot: str
+
+
+NEVER = Highest(0.0, 0.0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +88,16 @@ def _seconds_since_boot() -> float:
     return time.clock_gettime(clock) if clock is not None else time.monotonic()
 
 
-def read_clock(source: TimeSource, contact: Contact | None, highest: float = 0.0) -> Reading:
-    """Return now by the rule of contract §4; ``highest`` is what was seen while there was no contact yet."""
+def read_clock(source: TimeSource, contact: Contact | None, highest: Highest) -> Reading:
+    """Return now by the rule of contract §4."""
     wall = source.wall()
     if contact is None:
-        now = max(wall, highest)
+        now = max(wall, _go_on(source, highest))
         return Reading(now, None, "suspect" if wall < now - SUSPECT_SECONDS else "unverified", now, now)
     elapsed = source.monotonic() - contact.monotonic
     same_boot = bool(source.boot) and contact.boot == source.boot and elapsed >= 0
     estimate = contact.server_time + (elapsed if same_boot else 0.0)
-    floor = max(estimate, contact.highest)
+    floor = max(estimate, highest.time if same_boot else _go_on(source, highest))
     confidence: Confidence = "unverified"
     if wall < floor - SUSPECT_SECONDS:
         confidence = "suspect"
@@ -91,10 +107,23 @@ def read_clock(source: TimeSource, contact: Contact | None, highest: float = 0.0
     return Reading(now, contact.server_time, confidence, estimate if same_boot else now, estimate)
 
 
+def _go_on(source: TimeSource, highest: Highest) -> float:
+    """Return the highest time seen with what went by since, where the same boot can tell."""
+    same_boot = bool(source.boot) and highest.boot == source.boot
+    return highest.time + (max(source.monotonic() - highest.monotonic, 0.0) if same_boot else 0.0)
+
+
+def see(source: TimeSource, now: float, highest: Highest) -> Highest | None:
+    """Return what to remember as the highest time when it is ``now``, or None when that is little news."""
+    if now <= highest.time + HIGHEST_GRAIN_SECONDS and source.boot == highest.boot:
+        return None
+    return Highest(now, source.monotonic(), source.boot)
+
+
 def make_contact(
     source: TimeSource, server_time: float, before: Contact | None = None, asked: float | None = None
-) -> Contact:
-    """Return the contact for a server time received; the highest starts again from it.
+) -> tuple[Contact, Highest]:
+    """Return the contact for a server time received, and the highest that starts again from it.
 
     ``asked`` is the monotonic reading when the question left (None: unknown), ``before`` the contact so far. A device
     that slept between the question and now has an answer from before its sleep: as far as the time since the question
@@ -105,7 +134,8 @@ def make_contact(
         longest = monotonic - asked if asked is not None else math.inf
         so_far = before.server_time + monotonic - before.monotonic
         counted = min(max(server_time, so_far), server_time + max(longest, 0.0))
-    return Contact(server_time, monotonic - (counted - server_time), source.boot, counted)
+    contact = Contact(server_time, monotonic - (counted - server_time), source.boot)
+    return contact, Highest(counted, monotonic, source.boot)
 
 
 def to_text(seconds: float) -> str:

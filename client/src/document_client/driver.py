@@ -366,13 +366,13 @@ class Driver:
 
     # --- audit ---
 
-    def _on_ReadEvents(self, effect: fx.ReadEvents) -> list[dict[str, Any]]:
-        return audit.read_pending(self._account.audit)
+    def _on_ReadEvents(self, effect: fx.ReadEvents) -> fx.Offer:
+        return fx.Offer(audit.read_offer(self._account.audit), audit.read_pending(self._account.audit))
 
-    def _on_MarkEvents(self, effect: fx.MarkEvents) -> None:
-        with transaction(self._account.audit):
-            audit.mark(self._account.audit, effect.results)
+    def _on_MarkEvents(self, effect: fx.MarkEvents) -> bool:
         self._observe(Progress("audit", "", len(effect.results), None))
+        with transaction(self._account.audit):
+            return audit.mark(self._account.audit, effect.results, effect.offer)
 
     def _on_PurgeCopies(self, effect: fx.PurgeCopies) -> int:
         from .purging import purge_caches

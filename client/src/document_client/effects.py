@@ -257,14 +257,23 @@ class FailDelivery(Effect):
 
 @dataclass(frozen=True, slots=True)
 class ReadEvents(Effect):
-    """→ the oldest events that the server does not have, as a list."""
+    """→ the oldest events that the server does not have, as ``Offer``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Events as they are sent, and how often all were offered again before that."""
+
+    number: int
+    events: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class MarkEvents(Effect):
-    """Record the server's answer for each (event id, status) → None."""
+    """Record the server's answer for each (event id, status) to an offer → whether it still counts."""
 
     results: Sequence[tuple[str, str]]
+    offer: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import apsw
 
 from . import cache, recalls, templates
-from .clock import Contact
+from .clock import Contact, Highest
 from .errors import LeaseLost
 from .localdb import single_row
 from .policy import CachePolicy, parse_policy
@@ -43,7 +43,14 @@ SCHEMA = (
     """,
     recalls.SCHEMA_WITHDRAWN,
     recalls.SCHEMA_REPLACED,
+    # What was seen before has no monotonic reading: it stands until it is seen again.
+    """
+    ALTER TABLE contact ADD COLUMN highest_monotonic REAL NOT NULL DEFAULT 0;
+    ALTER TABLE contact ADD COLUMN highest_boot TEXT NOT NULL DEFAULT '';
+    """,
 )
+
+_CONTACT_COLUMNS = "server_time, monotonic, boot, highest, highest_monotonic, highest_boot"
 
 
 def policy_mark(conn: apsw.Connection) -> str:
@@ -143,30 +150,34 @@ def save_local_ttl(conn: apsw.Connection, seconds: float | None) -> None:
     conn.execute("UPDATE feed SET local_ttl = ?", (seconds,))
 
 
-def read_contact(conn: apsw.Connection) -> tuple[Contact | None, float]:
+def read_contact(conn: apsw.Connection) -> tuple[Contact | None, Highest]:
     """Return the last contact (None before the first) and the highest time seen."""
-    return _contact(*single_row(conn, "SELECT server_time, monotonic, boot, highest FROM contact"))
+    return _contact(*single_row(conn, f"SELECT {_CONTACT_COLUMNS} FROM contact"))
 
 
-def read_terms(conn: apsw.Connection) -> tuple[Contact | None, float, CachePolicy]:
+def read_terms(conn: apsw.Connection) -> tuple[Contact | None, Highest, CachePolicy]:
     """Return the last contact, the highest time seen and the policy in force, in one look at the file."""
-    sql = "SELECT policy, local_ttl, server_time, monotonic, boot, highest FROM feed, contact"
-    wire, local_ttl, *contact = single_row(conn, sql)
+    wire, local_ttl, *contact = single_row(conn, f"SELECT policy, local_ttl, {_CONTACT_COLUMNS} FROM feed, contact")
     return *_contact(*contact), _in_force(wire, local_ttl)
 
 
-def _contact(server_time: float | None, monotonic: float, boot: str, highest: float) -> tuple[Contact | None, float]:
-    return None if server_time is None else Contact(server_time, monotonic, boot, highest), float(highest)
+def _contact(server_time: float | None, monotonic: float, boot: str, *highest: Any) -> tuple[Contact | None, Highest]:
+    return None if server_time is None else Contact(server_time, monotonic, boot), Highest(*highest)
 
 
-def save_contact(conn: apsw.Connection, contact: Contact) -> None:
-    """Record an authenticated server time; the highest time seen starts again from it."""
+def save_contact(conn: apsw.Connection, contact: Contact, highest: Highest) -> None:
+    """Record an authenticated server time, and the highest time seen, which starts again from it."""
     conn.execute(
-        "UPDATE contact SET server_time = ?, monotonic = ?, boot = ?, highest = ?",
-        (contact.server_time, contact.monotonic, contact.boot, contact.highest),
+        "UPDATE contact SET server_time = ?, monotonic = ?, boot = ?,"
+        " highest = ?, highest_monotonic = ?, highest_boot = ?",
+        (contact.server_time, contact.monotonic, contact.boot, highest.time, highest.monotonic, highest.boot),
     )
 
 
-def save_highest(conn: apsw.Connection, now: float) -> None:
+def save_highest(conn: apsw.Connection, seen: Highest) -> None:
     """Record the highest time seen, so that a clock set back later extends nothing."""
-    conn.execute("UPDATE contact SET highest = max(highest, ?)", (now,))
+    conn.execute(
+        "UPDATE contact SET highest = max(highest, :now), highest_monotonic = :monotonic, highest_boot = :boot"
+        " WHERE highest < :now OR highest_boot <> :boot",
+        {"now": seen.time, "monotonic": seen.monotonic, "boot": seen.boot},
+    )

@@ -29,6 +29,7 @@ from .effects import (
     EndRun,
     Item,
     MarkEvents,
+    Offer,
     Post,
     Postpone,
     PostSigned,
@@ -254,39 +255,47 @@ def _postpone(cycle: Cycle, item: Item, *, counted: bool, wait: float | None) ->
 
 def send_audit(cycle: Cycle) -> Steps:
     while True:
-        events: list[dict[str, Any]] = yield ReadEvents()
-        if not events:
+        offer: Offer = yield ReadEvents()
+        if not offer.events:
             return
-        answer = yield from exchange(cycle, Post("/v1/documents/audit-events", json.dumps({"events": events}).encode()))
+        answer = yield from exchange(cycle, Post("/v1/documents/audit-events", _written(offer)))
         judged = judge(answer, cycle.clock())
         results = _audit_results(answer.body) if judged.verdict is Verdict.ACCEPTED else None
-        asked = {event["eventId"] for event in events}
-        if results is None or {event_id for event_id, _ in results} != asked:
+        if results is None or not _answers(offer, results):
             if judged.verdict is Verdict.REFUSED:
                 # The evidence stays; everything else of this cycle was done.
                 cycle.report.errors.append(judged.code)
             else:
                 stop_for(cycle, judged, answer)
             return
-        yield from _mark(cycle, results)
+        yield from _mark(cycle, results, offer)
 
 
 def send_evidence(cycle: Cycle) -> Steps:
     """Send what is in the outbox by the device's signature; what is not taken stays for another time."""
     while True:
-        events: list[dict[str, Any]] = yield ReadEvents()
-        if not events:
+        offer: Offer = yield ReadEvents()
+        if not offer.events:
             return
-        answer: Answer = yield PostSigned("/v1/documents/audit-events", json.dumps({"events": events}).encode())
+        answer: Answer = yield PostSigned("/v1/documents/audit-events", _written(offer))
         accepted = judge(answer, cycle.clock()).verdict is Verdict.ACCEPTED
         results = _audit_results(answer.body) if accepted else None
-        if results is None or {event_id for event_id, _ in results} != {event["eventId"] for event in events}:
+        if results is None or not _answers(offer, results):
             return
-        yield from _mark(cycle, results)
+        yield from _mark(cycle, results, offer)
 
 
-def _mark(cycle: Cycle, results: list[tuple[str, str]]) -> Steps:
-    yield MarkEvents(results)
+def _written(offer: Offer) -> bytes:
+    return json.dumps({"events": offer.events}).encode()
+
+
+def _answers(offer: Offer, results: list[tuple[str, str]]) -> bool:
+    return {event_id for event_id, _ in results} == {event["eventId"] for event in offer.events}
+
+
+def _mark(cycle: Cycle, results: list[tuple[str, str]], offer: Offer) -> Steps:
+    if not (yield MarkEvents(results, offer.number)):
+        return
     refused = sum(status == "refused" for _, status in results)
     cycle.report.events_refused += refused
     cycle.report.events_sent += len(results) - refused
