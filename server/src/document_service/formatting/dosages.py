@@ -8,9 +8,9 @@ dose where the codes hold none; beside codes they stand below them and are said 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from typing import Any
 
+from document_service.formatting.coded_amounts import coded_amounts
 from document_service.formatting.dosage_words import ROUTES
 from document_service.formatting.dose_amounts import dose_range_text, dose_ratio_text, dose_text
 from document_service.formatting.free_words import Said, contradicts
@@ -18,7 +18,8 @@ from document_service.formatting.free_words import said as said_in
 from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueAbsent
 from document_service.formatting.people import concept_codes, text_value
-from document_service.formatting.said_amounts import Claim, unit_amount
+from document_service.formatting.said_sides import sides
+from document_service.formatting.said_spellings import plain
 from document_service.formatting.spoken import (
     concept_words,
     duration_text,
@@ -175,19 +176,39 @@ def _check_words(dosage: Mapping[str, Any]) -> None:
     """Refuse words that say another thing than the codes, or than the text, once these are known to be sound."""
     timing, route = dosage.get("timing") or {}, dosage.get("route")
     known = Said(
-        amounts=_known_amounts(dosage),
+        amounts=coded_amounts(_ordered(dosage)),
         rates=known_rates(timing),
         days=known_days(timing),
         routes=frozenset(ROUTES[code] for code in (concept_codes(route) if route else ()) if code in ROUTES),
-        regularly=False if dosage.get("asNeededBoolean") or dosage.get("asNeededCodeableConcept") else None,
+        regularly=_known_regularly(dosage),
+        sides=_known_sides(dosage.get("site") or {}),
+        weekdays=frozenset((timing.get("repeat") or {}).get("dayOfWeek") or ()),
     )
     coded = [timing.get("code"), route, *entries(dosage.get("additionalInstruction"), KIND)]
     spoken = [dosage.get("text"), dosage.get("patientInstruction")]
     spoken += [words for concept in coded if isinstance(concept, Mapping) for words in _concept_texts(concept)]
-    heard = [said_in(words) for words in spoken if isinstance(words, str)]
+    eye = _of_an_eye(dosage, known)
+    heard = [said_in(words, eye=eye) for words in spoken if isinstance(words, str)]
     text = heard[0] if isinstance(dosage.get("text"), str) else Said()
     if any(contradicts(words, known) for words in heard) or any(contradicts(words, text) for words in heard[1:]):
         refuse(CONTRADICTED)
+
+
+def _known_sides(site: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset().union(*(sides(plain(words)) for words in _concept_texts(site) if isinstance(words, str)))
+
+
+def _known_regularly(dosage: Mapping[str, Any]) -> bool | None:
+    needed = dosage.get("asNeededBoolean") or dosage.get("asNeededCodeableConcept")
+    return False if needed else True if dosage.get("asNeededBoolean") is False else None
+
+
+def _of_an_eye(dosage: Mapping[str, Any], known: Said) -> bool:
+    """Whether the codes say that an eye is treated: by the way, by the site, or by drops."""
+    if "drop" in known.amounts or "dosageIntoEye" in known.routes:
+        return True
+    concepts = [dosage[name] for name in ("route", "site") if dosage.get(name)]
+    return any("eye" in str(words).casefold() for concept in concepts for words in _concept_texts(concept))
 
 
 def _concept_texts(concept: Mapping[str, Any]) -> Iterator[object]:
@@ -195,23 +216,3 @@ def _concept_texts(concept: Mapping[str, Any]) -> Iterator[object]:
     for coding in entries(concept.get("coding"), KIND):
         if isinstance(coding, Mapping):
             yield coding.get("display")
-
-
-def _known_amounts(dosage: Mapping[str, Any]) -> Mapping[str, list[Claim]]:
-    amounts: dict[str, list[Claim]] = {}
-    for entry in _ordered(dosage):
-        for low, high in _ends(entry):
-            for unit in {str(high[member]) for member in ("unit", "code") if high.get(member)}:
-                name, least = unit_amount(Decimal(low["value"]), unit)
-                amounts.setdefault(name, []).append(((least, unit_amount(Decimal(high["value"]), unit)[1]),))
-    return amounts
-
-
-def _ends(entry: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """The least and the most of each dose that has numbers; an open side of a range counts as its other."""
-    if (entry.get("doseQuantity") or {}).get("value") is not None:
-        yield entry["doseQuantity"], entry["doseQuantity"]
-    dose = entry.get("doseRange") or {}
-    sides = [dose[side] for side in ("low", "high") if (dose.get(side) or {}).get("value") is not None]
-    if sides:
-        yield sides[0], sides[-1]

@@ -12,29 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from document_service.formatting.said_amounts import PIECE, PIECES, Claim, amounts, ends, totals, without_totals
-from document_service.formatting.said_rhythms import SCHEDULE, durations, moments, rates
-
-# Native digits of both kinds, the Arabic separators, and spaces that do not break.
-_LATIN = str.maketrans("۰۱۲۳۴۵۶۷۸۹٠١٢٣٤٥٦٧٨٩٫٬µ\u00a0\u202f", "01234567890123456789.,μ  ")
-_WORDS = {
-    "½": "0.5", "half": "0.5", "نیم": "0.5",
-    "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
-    "nine": "9", "ten": "10", "twelve": "12", "fourteen": "14", "twenty": "20", "thirty": "30",
-    "once": "1 times", "twice": "2 times", "thrice": "3 times",
-    "یک": "1", "دو": "2", "سه": "3", "چهار": "4", "پنج": "5", "شش": "6", "هفت": "7", "هشت": "8",
-    "دوازده": "12", "چهارده": "14",
-    "یو": "1", "یوه": "1", "دوه": "2", "درې": "3", "څلور": "4", "پنځه": "5", "شپږ": "6", "اووه": "7", "اته": "8",
-    "لس": "10", "دولس": "12", "څوارلس": "14",
-}  # fmt: skip
-# A word that a joiner binds to the next one is part of it: "یک‌شنبه" is Sunday and "1 شنبه" is nothing.
-_NUMBER_WORD = re.compile(rf"(?<![\w\u200c])(?:{'|'.join(map(re.escape, _WORDS))})(?![\w\u200c])")
-_SPELLINGS = (
-    (re.compile(r"قاشق\s*چای[\u200c ]?خوری|قاشق\s*چای"), "teaspoon"),
-    (re.compile(r"for an? (day|week|month)(?!\w)"), r"for 1 \1"),
-    (re.compile(r"(?<=\d)[ ](?=\d{3}(?:\s*(?:units?|iu|u))(?!\w))"), ""),
-    (re.compile(r"(?<=\d),(?=\d{3},\d{3})"), ""),
+from document_service.formatting.said_amounts import (
+    PIECE,
+    PIECES,
+    Claim,
+    amounts,
+    by_weight,
+    ends,
+    totals,
+    without_totals,
 )
+from document_service.formatting.said_rhythms import ONLY_ONCE, SCHEDULE, durations, moments, rates, weekdays
+from document_service.formatting.said_sides import sides
+from document_service.formatting.said_spellings import plain
 
 #: Ways of giving by the keys of ``dosage_words.ROUTES``.
 _ROUTES = {
@@ -48,10 +38,22 @@ _ROUTES = {
 }
 _ROUTE = {key: re.compile(rf"(?<![\w.])(?:{words})(?![\w])") for key, words in _ROUTES.items()}
 _DENIED_ROUTE = re.compile(r"(?:(?<!\w)(?:not|never|no)|n't|n’t)\s+(?:\w+\s+){0,2}$")
-_REGULARLY = re.compile(
-    r"(?<!\w)(?:(?:not|never)\s+(?:to be taken |taken )?(?:prn|p\.r\.n\.?|as needed|as required|when needed)"
-    r"|regularly|منظم)(?!\w)"
+_REGULARLY = re.compile(r"(?<!\w)(?:regularly|منظم)(?!\w)")
+_NOT_WHEN_NEEDED = re.compile(
+    r"(?<!\w)(?:not|never)\s+(?:to be taken |taken )?(?:prn|p\.r\.n\.?|as needed|as required|when needed)(?!\w)"
 )
+# "غیر منظم" and "not regularly" say that it is not; so does "منظم نه".
+_IRREGULARLY = re.compile(
+    r"(?<!\w)(?:(?:not|never|n't|n’t|without|instead of|rather than)\s+(?:\w+\s+){0,3}|غیر[\u200c ]?|بې |نه )"
+    r"(?:regularly|منظم)(?!\w)|n[’']t\s+(?:\w+\s+){0,3}regularly(?!\w)|(?<!\w)منظم\s+نه(?!\w)"
+)
+_WHEN_NEEDED = re.compile(
+    r"(?<!\w)(?:prn|p\.r\.n\.?|pro re nata|s\.?o\.?s\.?|si opus sit"
+    r"|(?:only )?(?:as|if|when|where) (?:needed|required|necessary)"
+    r"|(?:در صورت|وقت|هنگام) (?:ضرورت|نیاز)|د (?:اړتیا|ضرورت) (?:پر|په) وخت)(?!\w)"
+)
+# What is done as needed and is not taking: a dose is adjusted, a supply renewed.
+_NOT_TAKEN = re.compile(r"(?<!\w)(?:adjust\w*|repeat\w*|refill\w*|renew\w*|increas\w*|titrat\w*)(?!\w)[^.;،\n]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ class Said:
     """What a text or the codes of a dosage say, as far as it can be compared; what is empty is not said.
 
     ``amounts`` and ``totals`` (of a day) by the name of their unit, ``rates`` in times of 24 hours, ``days`` how long,
-    ``moments`` how many moments of a day, ``routes`` the ways of giving, ``regularly`` whether it says so (None where
-    not said).
+    ``moments`` how many moments of a day, ``routes`` the ways of giving, ``regularly`` whether it is (False: when it is
+    needed, None where not said), ``weekdays`` the days of a week on which it is taken, ``sides`` of which eye or ear,
+    ``by_weight`` what so much for each kilogram comes to, as ``said_amounts.by_weight`` says it.
     """
 
     amounts: Mapping[str, Sequence[Claim]] = field(default_factory=dict)
@@ -70,18 +73,13 @@ class Said:
     moments: int = 0
     routes: frozenset[str] = frozenset()
     regularly: bool | None = None
+    weekdays: frozenset[str] = frozenset()
+    sides: frozenset[str] = frozenset()
+    by_weight: Sequence[tuple[str, bool, Fraction, Fraction]] = ()
 
 
-def plain(text: str) -> str:
-    """``text`` in small letters with its numbers in Latin digits."""
-    spelt = _NUMBER_WORD.sub(lambda found: _WORDS[found.group()], text.casefold().translate(_LATIN))
-    for pattern, word in _SPELLINGS:
-        spelt = pattern.sub(word, spelt)
-    return spelt
-
-
-def said(text: str) -> Said:
-    """What free words say."""
+def said(text: str, *, eye: bool = False) -> Said:
+    """What free words say; ``eye`` where the codes say that an eye is treated, whose OD is the right one."""
     words = plain(text)
     named: dict[str, list[Claim]] = {}
     # "1-0-1" is no span of numbers.
@@ -93,7 +91,7 @@ def said(text: str) -> Said:
     whole: dict[str, list[Claim]] = {}
     for unit, claim in totals(words):
         whole.setdefault(unit, []).append(claim)
-    often = [*rates(without_totals(words))]
+    often = [*rates(without_totals(words), eye=eye)]
     return Said(
         amounts=named,
         totals=whole,
@@ -105,8 +103,22 @@ def said(text: str) -> Said:
             for key, words_of in _ROUTE.items()
             if any(not _DENIED_ROUTE.search(words[: one.start()][-40:]) for one in words_of.finditer(words))
         ),
-        regularly=True if _REGULARLY.search(words) else None,
+        regularly=_regularly(words),
+        weekdays=weekdays(words),
+        sides=sides(words),
+        by_weight=[*by_weight(words)],
     )
+
+
+def _regularly(words: str) -> bool | None:
+    """Whether ``words`` ask for it regularly (True) or when it is needed (False); None for neither and for both."""
+    rest, denied = _NOT_WHEN_NEEDED.subn(" ", words)
+    rest, irregularly = _IRREGULARLY.subn(" ", rest)
+    regularly = bool(denied or _REGULARLY.search(rest))
+    needed = bool(irregularly) or any(
+        not _NOT_TAKEN.search(rest[max(0, one.start() - 60) : one.start()]) for one in _WHEN_NEEDED.finditer(rest)
+    )
+    return None if regularly == needed else regularly
 
 
 def contradicts(words: Said, known: Said) -> bool:
@@ -123,7 +135,9 @@ def contradicts(words: Said, known: Said) -> bool:
     if words.totals and known.rates and all(high < 1 for claim in known.rates for _, high in claim):
         # So much a day, in whatever unit, is nothing that is given once a week.
         return True
-    if _differ(words.rates, known.rates) or _differ(words.days, known.days):
+    if _far_by_weight(words, known) or _other_days(words, known):
+        return True
+    if _differ(words.rates, known.rates or _by_weekdays(known)) or _differ(words.days, known.days):
         return True
     if words.moments and known.rates:
         count = Fraction(words.moments)
@@ -132,7 +146,42 @@ def contradicts(words: Said, known: Said) -> bool:
             return True
     if words.routes and known.routes and words.routes.isdisjoint(known.routes):
         return True
-    return bool(words.regularly) and known.regularly is False
+    if words.sides and known.sides and words.sides != known.sides:
+        return True
+    return None not in (words.regularly, known.regularly) and words.regularly != known.regularly
+
+
+def _by_weekdays(spoken: Said) -> list[Claim]:
+    """How often a week with these days asks for it: once on each, or as often as the words beside them say."""
+    if not 0 < len(spoken.weekdays) < 7:
+        return []
+    share = Fraction(len(spoken.weekdays), 7)
+    times = [one for claim in spoken.rates for one in claim if one[0] >= 1]
+    return [((share, share), *((low * share, high * share) for low, high in times))]
+
+
+def _other_days(words: Said, known: Said) -> bool:
+    """Whether the days of the week are others, or too many or few for the rhythm that is known."""
+    if not words.weekdays:
+        return False
+    if known.weekdays:
+        return words.weekdays != known.weekdays
+    seldom = any(high < Fraction(1, 7) for claim in words.rates for _, high in claim)
+    single = all(high == ONLY_ONCE for claim in known.rates for _, high in claim) and len(words.weekdays) == 1
+    # "Every second Monday" was compared by its rhythm, and a single dose may have its day.
+    return not seldom and not single and _differ(_by_weekdays(words), known.rates)
+
+
+def _far_by_weight(words: Said, known: Said) -> bool:
+    """Whether a dose lies outside of what its amount by weight comes to."""
+    for unit, whole_day, least, most in words.by_weight:
+        given = known.amounts.get(unit, ())
+        if whole_day and not known.rates:
+            continue
+        claims = _of_a_day(given, known.rates) if whole_day else given
+        if claims and all(high < least or low > most for claim in claims for low, high in claim):
+            return True
+    return False
 
 
 def _differ(claims: Sequence[Claim], known: Sequence[Claim]) -> bool:

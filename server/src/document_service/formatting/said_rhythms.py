@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from document_service.formatting.said_amounts import NOT_A_DOSE, NUMBER, Claim, ends, parts_of_day
+from document_service.formatting.said_weekdays import weekday_groups
 
 #: A dose that is given one time only has no rhythm.
 ONLY_ONCE = Fraction(0)
@@ -64,6 +65,8 @@ def _words(pattern: str) -> str:
     return rf"(?<![\w.])(?:{pattern})(?!\w)"
 
 
+# "Bis in die", "bis die" and, as people write it, "bis daily".
+_IN_DIE = r"(?:in )?(?:die[ms]?|daily)(?:\s+sumend\w+)?"
 #: "1-0-1" and "1+1+1": how many pieces in the morning, at noon, in the evening and, with four, at night.
 SCHEDULE = re.compile(r"(?<![\w.,/+–-])\d(?:\.\d)?(?:\s?[+–-]\s?\d(?:\.\d)?){2,3}(?![\w/+–-])")
 # The order matters: what one pattern has read the next does not see, so "twice daily" is no "daily".
@@ -80,6 +83,11 @@ _RATES: tuple[tuple[re.Pattern[str], _Read], ...] = tuple(
             _always(Fraction(1, 2)),
         ),
         (_words(r"(?:every|each)\s*(?:third|3rd)\s*day"), _always(Fraction(1, 3))),
+        (
+            _words(rf"(?:every|each)\s*(?:other|second|2nd|alternate)\s*(?:week|(?:{_DAY_NAMES}))s?"),
+            _always(Fraction(1, 14)),
+        ),
+        (_words(r"alternis diebus|alterno die"), _always(Fraction(1, 2))),
         *((rf"{NUMBER}\s*{_TIMES}\s*{_EACH}{unit}(?!\w)", _times_in(days)) for days, unit, _ in _UNITS_OF_TIME),
         *((rf"(?<!\w)(?:{word})\s*{NUMBER}\s*{_TIMES}", _times_in(days)) for days, _, word in _UNITS_OF_TIME),
         *((rf"{NUMBER}\s*{_TIMES}\s*(?:در|فی|په)\s*{unit}(?!\w)", _times_in(days)) for days, unit, _ in _UNITS_OF_TIME),
@@ -93,10 +101,7 @@ _RATES: tuple[tuple[re.Pattern[str], _Read], ...] = tuple(
         # Lengths of time, which are no rhythms.
         (_words(r"(?:for|in|after|within|of|first|next|about|over)\s+(?:a|the)\s+(?:day|week|month)"), lambda _: ()),
         (
-            _words(
-                r"weekly|(?:a|per|each|every|/)\s*(?:week|wk)|هفته[\u200c ]?وار|(?:هر|در|فی) هفته|اونیز|هره اونۍ"
-                rf"|(?:every|each|on)\s*(?:{_DAY_NAMES})s?(?:\s*(?:morning|evening|night)s?)?"
-            ),
+            _words(r"weekly|(?:a|per|each|every|/)\s*(?:week|wk)|هفته[\u200c ]?وار|(?:هر|در|فی) هفته|اونیز|هره اونۍ"),
             _always(Fraction(1, 7)),
         ),
         (r"/\s*(?:week|wk)(?!\w)", _always(Fraction(1, 7))),
@@ -107,9 +112,9 @@ _RATES: tuple[tuple[re.Pattern[str], _Read], ...] = tuple(
             _always(Fraction(1, MONTH)),
         ),
         (_words(r"yearly|annually|(?:a|per|every|each)\s*year"), _always(Fraction(1, YEAR))),
-        (_words(r"q\.?i\.?d\.?|q\.?d\.?s\.?"), _always(Fraction(4))),
-        (_words(r"t\.?i\.?d\.?|t\.?d\.?s\.?"), _always(Fraction(3))),
-        (_words(r"b\.?i\.?d\.?|b\.?d\.?"), _always(Fraction(2))),
+        (_words(rf"q\.?i\.?d\.?|q\.?d\.?s\.?|quater {_IN_DIE}"), _always(Fraction(4))),
+        (_words(rf"t\.?i\.?d\.?|t\.?d\.?s\.?|ter {_IN_DIE}"), _always(Fraction(3))),
+        (_words(rf"b\.?i\.?d\.?|b\.?d\.?s?\.?|bis {_IN_DIE}"), _always(Fraction(2))),
         (_words(r"mane\s*(?:and|&|et|\+)\s*nocte|(?:every|each) morning and (?:evening|night)"), _always(Fraction(2))),
         (
             _words(
@@ -121,6 +126,7 @@ _RATES: tuple[tuple[re.Pattern[str], _Read], ...] = tuple(
         (
             _words(
                 r"daily(?!\s*(?:dose|limit|total|max\w*|activit\w*|life))|o\.?d\.?|q\.?d\.?|mane|nocte|q\.?h\.?s\.?|q\.?[ap]\.?m\.?"
+                rf"|(?:semel|quaque) {_IN_DIE}|(?:omni|quaque) (?:die|mane|nocte|vespere)|quotidie|cotidie"
                 r"|(?:every|each|a|per)\s*(?:day|night|morning|evening)|روزانه|ورځنی|(?:هر|در|فی)\s*(?:روز|شب|صبح)"
                 r"|هره\s*(?:ورځ|شپه)"
             ),
@@ -130,15 +136,27 @@ _RATES: tuple[tuple[re.Pattern[str], _Read], ...] = tuple(
         (rf"{NUMBER}\s*times(?!\s*(?:the|as|more|normal|only|\d))(?!\w)", _times_unsaid),
     )
 )
-_DAYS_OF_WEEK = re.compile(rf"(?<!\w)(?:{_DAY_NAMES})")
 #: A rhythm that is denied ("weekly, not daily"), and one of something else than taking ("check INR weekly").
 _DENIED = re.compile(r"(?:(?<!\w)(?:not|never|instead of|rather than)|n't|n’t)\s+(?:\w+\s+){0,3}$")
-_NO_TAKING = re.compile(
-    r"(?<!\w)(?:check\w*|tests?|testing|monitor\w*|measure\w*|record\w*|weigh\w*|review\w*|visits?|return\w*|clean\w*"
-    r"|chang\w+|wash\w*|blood (?:pressure|sugar|count)|inr|ecg|follow[- ]?up|come back|walk\w*|exercis\w*"
-    r"|drink\w*|معاینه|کنترول)"
-    r"(?!\w)[^.;,،\n]*$"
+_OTHER_ACTS = (
+    r"(?:check\w*|tests?|testing|monitor\w*|measure\w*|record\w*|weigh\w*|review\w*|visits?|return\w*|clean\w*"
+    r"|chang\w+|wash\w*|blood (?:pressure|sugar|count|glucose|tests?)|inr|ecg|follow[- ]?up|come back|walk\w*"
+    r"|exercis\w*|clinic|appointment|dressings?|معاینه|کنترول|بازدید|لیدنه)"
 )
+_DRINK = r"drink\w*\s+(?:plenty|lots?|much|more|enough|at least|about|[\d.]+|a |fluids?|water|tea|juice|milk)"
+# What makes it the medicine again: "check INR and take 1 tablet twice daily", "drink twice daily" after "dissolve".
+_TAKING = (
+    r"(?:tak(?:e|en|ing)|giv(?:e|en|ing)|us(?:e|ed|ing)|apply|applied|inject\w*|inhal\w*|swallow\w*|instil\w*|insert\w*"
+    r"|continue\w*|بگیرید|بخورید|وخورئ|واخلئ)(?!\w)"
+    r"|\d\s*(?:mg|mcg|g|ml|units?|iu|tab(?:let)?s?|cap(?:sule)?s?|drops?|puffs?)(?!\w)"
+)
+_NO_TAKING = re.compile(
+    rf"(?<!\w)(?:{_OTHER_ACTS}|{_DRINK}|(?:plenty|lots?) of (?:water|fluids?))(?!\w)"
+    rf"(?:(?!(?<!\w){_TAKING})[^.;:,،\n])*$"
+)
+# "Weekly INR": the act stands behind its rhythm.
+_ACT_FOLLOWS = re.compile(rf"\s*(?:(?:the|your|a|of)\s+)?(?:{_OTHER_ACTS})(?!\w)")
+_EYE = re.compile(r"(?<!\w)(?:eye|drop|gtts?(?!\w)|ophth|ocul|conjunctiv|قطره|چشم|سترګ|څاڅک)")
 # Moments of a day; each is said once, however often it is written.
 _MOMENTS = tuple(
     re.compile(_words(words))
@@ -146,7 +164,7 @@ _MOMENTS = tuple(
         r"(?:in the |at )?morning|صبح|سهار",
         r"(?:at )?(?:noon|midday)|چاشت|غرمه|غرمې",
         r"(?:in the )?evening|شام|ماښام",
-        r"at night|(?:at )?bedtime|شب|شپه|شپې|(?:وقت|هنگام) خواب|د خوب پر وخت",
+        r"at night|(?:at )?bedtime|h\.?s\.?(?!-)|hora somni|شب|شپه|شپې|(?:وقت|هنگام) خواب|د خوب پر وخت",
     )
 )
 _DURATION = re.compile(
@@ -162,19 +180,32 @@ _NO_DURATION = re.compile(
 
 
 def _own(text: str, found: re.Match[str]) -> bool:
-    before = text[max(0, found.start() - 60) : found.start()]
+    return _taken(text, found.start()) and _ACT_FOLLOWS.match(text, found.end()) is None
+
+
+def _taken(text: str, at: int) -> bool:
+    """Whether what stands in ``text`` at this place is about the dose, as far as the words before it tell."""
+    before = text[max(0, at - 60) : at]
     return not (NOT_A_DOSE.search(before[-40:]) or _DENIED.search(before) or _NO_TAKING.search(before))
 
 
-def rates(text: str) -> Iterator[Claim]:
-    """Each rhythm that ``text`` (``free_words.plain``) says, in times of 24 hours; one dose only is ``ONLY_ONCE``."""
+def weekdays(text: str) -> frozenset[str]:
+    """The days of the week on which ``text`` (``said_spellings.plain``) says that it is taken; empty for none."""
+    return frozenset().union(*(days for at, days in weekday_groups(text) if _taken(text, at)))
+
+
+def rates(text: str, *, eye: bool = False) -> Iterator[Claim]:
+    """Each rhythm that ``text`` (``said_spellings.plain``) says, in times of 24 hours; one dose only is ``ONLY_ONCE``.
+
+    ``eye`` where an eye is treated for another reason than these words: "OD" is then the right one.
+    """
     rest, parts = parts_of_day(text)
     for often in parts:
         yield ((often, often),)
-    if "drop" in text or "eye" in text:
+    if eye or _EYE.search(text):
         # "OD" of an eye is the right one.
         rest = re.sub(r"(?<![\w.])o\.?d\.?(?!\w)", lambda one: " " * len(one.group()), rest)
-    named = {one.group() for one in _DAYS_OF_WEEK.finditer(rest)}
+    named = weekdays(text)
     for pattern, read in _RATES:
         matches = [*pattern.finditer(rest)]
         rest = pattern.sub(lambda one: " " * len(one.group()), rest)
