@@ -9,6 +9,7 @@ import pytest
 
 from document_client.errors import InputsInvalid, LocaleUnsupported, UsageProblem
 from document_client.inputs import (
+    check_birth_date,
     check_inputs,
     check_reference,
     choose_locale,
@@ -115,6 +116,16 @@ def test_the_locale_is_one_of_the_forms() -> None:
 def test_a_wrong_patient_id_is_refused(text: str) -> None:
     with pytest.raises(UsageProblem):
         check_reference(text, "Patient")
+
+
+@pytest.mark.parametrize(
+    "text", ["1978", "1978-06", "1978-6-2", "1978-13-02", "2026-02-29", "02/06/1978", "۱۹۷۸-۰۶-۰۲"]
+)
+def test_a_birth_date_is_a_day_that_there_was(text: str) -> None:
+    """The service refuses the others, and says so when there is a connection again."""
+    with pytest.raises(UsageProblem):
+        check_birth_date(text)
+    assert check_birth_date("1980-02-29") == "1980-02-29"
 
 
 def test_json_keeps_digits_and_letters() -> None:

@@ -197,6 +197,22 @@ def test_a_refusal_is_quarantined_with_the_reason_and_the_run_goes_on(device: De
     assert status_now.quarantined == 1
 
 
+def test_a_person_reads_each_sentence_of_a_refusal_once(device: Device) -> None:
+    """The service's detail is its title again where it has no more to say."""
+    body = {
+        "code": "INVALID_REQUEST",
+        "title": "See errors.",
+        "detail": "See errors.",
+        "errors": [{"pointer": "/locale", "code": "MISSING", "title": "This field is required."}],
+    }
+    headers = {"content-type": "application/problem+json", "x-sync-epoch": "epoch-1"}
+    device.spoil(POST_JOB, httpx2.Response(400, headers=headers, json=body))
+    cmid = device.ask()
+    device.client.sync()
+    told = device.client.queue.show(cmid)["reason"]["title"]
+    assert told == "See errors. /locale: This field is required."
+
+
 def test_a_failing_server_counts_and_steps_behind_the_others(device: Device) -> None:
     first, second = device.ask("p1"), device.ask("p2")
     device.spoil(POST_JOB, problem(500, "INTERNAL"))

@@ -274,6 +274,51 @@ def test_requests_of_an_earlier_version_may_have_left(device: Device) -> None:
     assert take_back(device, cmid) == ("quarantined", "WITHDRAWAL_ASKED")
 
 
+# --- replaced once ----------------------------------------------------------------------------------------------
+
+
+def test_what_was_replaced_is_replaced_once_also_while_the_service_was_not_asked(device: Device) -> None:
+    wrong = lose(device)
+    device.transport.offline = True
+    first = device.client.queue.edit(wrong, {"patient": "p2"})["clientMutationId"]
+    assert told(device, wrong) == ("quarantined", "WITHDRAWAL_ASKED")
+    for again in (
+        lambda: device.client.queue.edit(wrong, {"patient": "p3"}),
+        lambda: device.client.queue.retry(wrong),
+    ):
+        with pytest.raises(RequestStateWrong, match=first):
+            again()
+    assert device.client.queue.retry_all() == []
+    second = device.client.queue.edit(first, {"patient": "p4"})["clientMutationId"]
+    with pytest.raises(RequestStateWrong, match=second):
+        device.client.queue.edit(wrong, {"patient": "p3"})
+    device.transport.offline = False
+    assert device.client.sync().success
+    assert jobs(device) == [second]
+
+
+def test_a_replacement_that_was_given_up_leaves_the_first_to_be_decided(device: Device) -> None:
+    wrong = lose(device)
+    device.transport.offline = True
+    first = device.client.queue.edit(wrong, {"patient": "p2"})["clientMutationId"]
+    take_back(device, first)
+    second = device.client.queue.edit(wrong, {"patient": "p3"})["clientMutationId"]
+    device.transport.offline = False
+    assert device.client.sync().success
+    assert jobs(device) == [second]
+
+
+def test_a_failed_request_that_waits_for_its_retry_is_replaced_once(device: Device) -> None:
+    device.model.failing = lambda job: {"code": "PATIENT_MISMATCH", "title": "?"}
+    wrong = device.ask()
+    device.client.sync()
+    device.client.queue.retry(wrong)
+    device.client.queue.edit(wrong, {"patient": "p2"})
+    with pytest.raises(RequestStateWrong):
+        device.client.queue.edit(wrong, {"patient": "p2"})
+    assert device.client.status().pending == 1
+
+
 # --- beside a drain that runs -----------------------------------------------------------------------------------
 
 

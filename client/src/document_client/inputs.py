@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -16,7 +17,7 @@ from .errors import InputsInvalid, LocaleUnsupported, UsageProblem
 
 # FHIR R4, datatypes: id.
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
-_DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?\Z")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
 
 def parse_assignments(pairs: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,9 +144,16 @@ def check_reference(text: str, kind: str) -> str:
 
 
 def check_birth_date(text: str) -> str:
-    """Return a FHIR date; raises UsageProblem."""
-    if not _DATE.match(text):
-        raise UsageProblem("the birth date must be written as YYYY-MM-DD")
+    """Return a whole day of the Gregorian calendar; raises UsageProblem.
+
+    Checked here, for the service's refusal would come with the next connection, which may be days later.
+    """
+    try:
+        if not _DATE.match(text):
+            raise ValueError
+        date.fromisoformat(text)
+    except ValueError:
+        raise UsageProblem("the birth date must be a whole day, written as YYYY-MM-DD") from None
     return text
 
 

@@ -128,12 +128,15 @@ class RequestQueue:
                 with transaction(account.cache):
                     cache.want(account.cache, request.document_id)
             with transaction(account.queue):
+                if request.reason_code != withdrawals.ALREADY_SENT:
+                    # What the service has can be kept; anything else would be made beside its replacement.
+                    self._need_no_replacement(request)
                 requests.retry(account.queue, request, account.clock().now)
         return self.show(request.client_mutation_id)
 
     def retry_all(self) -> _Shown:
-        """Queue every quarantined or failed request again, but none that was taken back; returns them."""
-        waiting = [item for item in self.list() if item["status"] in requests.ATTENTION]
+        """Queue every quarantined or failed request again, but none that was taken back or replaced; returns them."""
+        waiting = [i for i in self.list() if i["status"] in requests.ATTENTION and not i["replacedBy"]]
         again = [i for i in waiting if i["reason"]["code"] not in withdrawals.TAKEN_BACK]
         return [self.retry(item["clientMutationId"]) for item in again]
 
@@ -147,6 +150,7 @@ class RequestQueue:
         with account.watched():
             request = self._find(client_mutation_id)
             _need_giving_up(request)
+            self._need_no_replacement(request)
             body = json.loads(request.body, parse_float=Decimal)
             check = body.get("patientCheck") or {}
             kept: dict[str, Any] = {
@@ -165,6 +169,8 @@ class RequestQueue:
             wish = Wish(**{**kept, **{k: v for k, v in changes.items() if v is not None}})
             prepared = prepare(account, wish)
             with transaction(account.queue):
+                # Again, where no other command can replace it meanwhile: two replacements would be two documents.
+                self._need_no_replacement(self._find(request.client_mutation_id))
                 cmid = self._insert(account, prepared)
                 self._give_up(account, request.client_mutation_id, replaced_by=cmid)
         return self.show(cmid)
@@ -208,6 +214,16 @@ class RequestQueue:
             title = str(request.reason_title)
             requests.fail_undelivered(account.queue, [request.document_id], _TOO_LARGE, title, now)
         withdrawals.give_up(account.queue, client_mutation_id, now, replaced_by=replaced_by)
+
+    def _need_no_replacement(self, request: Request) -> None:
+        """Raise RequestStateWrong while the request that replaced this one, or replaced that in turn, is not given up.
+
+        One that was edited after it may have left stays ``quarantined`` until the service was asked; its replacement
+        is queued meanwhile.
+        """
+        newest = withdrawals.read_replacement(self._account().queue, request.client_mutation_id)
+        if newest is not None:
+            raise RequestStateWrong(f"the request was replaced by {newest}; edit or discard that one")
 
     def _insert(self, account: Account, prepared: Prepared) -> str:
         """Queue a request under a new id inside the caller's transaction; returns the id."""

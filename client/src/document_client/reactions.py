@@ -140,8 +140,12 @@ def _retry_after(text: str, now: float) -> float | None:
 
 
 def _detail_of(body: dict[str, object]) -> str:
-    """Return a problem's detail with the fields that a validation error names: the person needs to know where."""
+    """Return a problem's detail with the fields that a validation error names: the person needs to know where.
+
+    The service repeats the title where it has no more to say; the person reads it once.
+    """
+    detail = str(body.get("detail") or "")
     errors = body.get("errors")
     listed = errors if isinstance(errors, list) else []
     named = [f"{e.get('pointer') or '/'}: {e.get('title')}" for e in listed if isinstance(e, dict)]
-    return join_detail(str(body.get("detail") or ""), "; ".join(named))
+    return join_detail("" if detail == body.get("title") else detail, "; ".join(named))

@@ -10,7 +10,8 @@
 A request that a drain ever claimed may have left the device, whatever came back: it is never sent again, and the next
 sync asks ``lookup`` whether it had arrived. Had it not, it is withdrawn for good. Had it, its document may be made, and
 that is the person's to decide: it comes to attention. A lookup that came too early (the bytes were still on their way)
-is put right by the change feed, which tells the job; the row is kept for that.
+is put right by the change feed, which tells the job; the row is kept for that. An edit queues the new request at once,
+so until the new one is given up the old one is neither edited a second time nor tried again: each would be a document.
 
 Whether it was claimed is read in the transaction that gives it up, and written in the transaction that claims it: no
 moment is left between them. What a drain that runs writes about it afterwards changes nothing but the job it tells of.
@@ -91,3 +92,17 @@ def hear_of_job(conn: apsw.Connection, client_mutation_id: str | None, job_statu
         " (VALUES ('quarantined', ?), ('discarded', ?), ('failed', ?))",
         (state, reason, _TITLES[reason], now, client_mutation_id, reason, WITHDRAWAL_ASKED, WITHDRAWN, ALREADY_SENT),
     )
+
+
+def read_replacement(conn: apsw.Connection, client_mutation_id: str) -> str | None:
+    """Return the newest request that an edit put in this one's place, or None when there is none or it was given up."""
+    found = conn.execute(
+        "WITH RECURSIVE newer (id) AS ("
+        " SELECT replaced_by FROM requests WHERE client_mutation_id = ? AND replaced_by IS NOT NULL"
+        " UNION SELECT r.replaced_by FROM newer JOIN requests r ON r.client_mutation_id = newer.id"
+        " WHERE r.replaced_by IS NOT NULL)"
+        " SELECT r.client_mutation_id FROM newer JOIN requests r ON r.client_mutation_id = newer.id"
+        " WHERE r.state <> 'discarded' ORDER BY r.sequence DESC LIMIT 1",
+        (client_mutation_id,),
+    ).fetchone()
+    return None if found is None else str(found[0])
