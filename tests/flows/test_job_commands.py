@@ -113,6 +113,8 @@ def test_another_tenants_jobs_and_older_ones_stay_as_they_are(service: Service, 
     other = service.create_tenant(fhir_url)
     assert told(service, "retry", "--tenant", other, "--code", "PATIENT_UNKNOWN") == []
     assert "nothing failed" in service.command("jobs", "retry", "--tenant", other, "--code", "PATIENT_UNKNOWN")
+    assert service.command("jobs", "failed", "--tenant", other) == "nothing failed since then\n"
+    assert service.command("jobs", "numbers", "--tenant", other) == "no number of that year is without its document\n"
     assert api.get(f"{JOBS}/{job['id']}").json()["status"] == "failed"
 
 

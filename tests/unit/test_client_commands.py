@@ -17,7 +17,7 @@ from client_device import FORM
 from clinic_commands import PATIENT, Clinic, clinic
 from document_client.__main__ import build
 from document_client.cli.argv import options_behind_verb
-from document_client.errors import ClientError
+from document_client.errors import ClientError, join_detail
 
 __all__ = ["clinic"]
 
@@ -417,3 +417,24 @@ def test_help_loads_neither_network_nor_cryptography() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_asking_again_for_what_is_not_settled_is_said_and_queued_all_the_same(clinic: Clinic) -> None:
+    code, first, err = clinic.run("request", FORM, "--patient", PATIENT)
+    assert (code, "Careful" in err) == (0, False)
+    assert "Careful" not in clinic.run("request", FORM, "--patient", "p9")[2]
+    code, second, err = clinic.run("request", FORM, "--patient", PATIENT)
+    assert (code, f"Careful: {first[:8]} (queued)" in err, f"queue discard {second[:8]}`" in err) == (0, True, True)
+    clinic.run("sync", "--wait", "0")
+    assert {item["status"] for item in clinic.json("queue")["items"]} == {"done"}
+    assert "Careful" not in clinic.run("request", FORM, "--patient", PATIENT)[2]
+
+
+def test_a_refusal_whose_detail_begins_with_its_title_says_it_once() -> None:
+    assert join_detail("Uploads are PDF.", "Uploads are PDF. /contentType: Send PDF.") == (
+        "Uploads are PDF. /contentType: Send PDF."
+    )
+    assert join_detail("Refused.", "Wrong birth date.") == "Refused. Wrong birth date."
+    assert join_detail("Refused. Wrong.", "Wrong.") == "Refused. Wrong."
+    assert join_detail("Refused.", None) == "Refused."
+    assert join_detail(None, "Wrong.") == "Wrong."

@@ -397,4 +397,4 @@ class HomeUnusable(Misconfigured):
 def join_detail(title: object, detail: object) -> str:
     """Return a problem's title followed by its detail, when that says more; either may be missing."""
     first, more = str(title or ""), str(detail or "")
-    return first if not more or more in first else f"{first} {more}".strip()
+    return more if more.startswith(first) else first if more in first else f"{first} {more}"

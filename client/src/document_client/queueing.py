@@ -110,6 +110,17 @@ class RequestQueue:
             found = [_seen(r, account) for r in requests.read_all(account.queue, given_up=given_up)]
         return [_shown(r) for r in sorted(found, key=lambda r: (order[r.state], r.sequence))]
 
+    def alike(self, client_mutation_id: str) -> _Shown:
+        """Return the other requests for the same form and patient that are not settled; raises RequestUnknown."""
+        this = self._find(client_mutation_id)
+        return [
+            item
+            for item in self.list()
+            if (item["template"], item["patientId"]) == (this.template_name, this.patient_id)
+            and item["clientMutationId"] != this.client_mutation_id
+            and item["status"] not in ("done", "discarded")
+        ]
+
     def show(self, client_mutation_id: str) -> dict[str, Any]:
         """Return one request with its body; raises RequestUnknown."""
         request = self._find(client_mutation_id)

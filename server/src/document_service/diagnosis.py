@@ -139,7 +139,8 @@ async def _examine_parts(settings: Settings) -> list[Finding]:
 async def _examine_scanner(clamd: str | None) -> Finding:
     """Never ``missing``: without a scanner the service serves everything but uploads."""
     if clamd is None:
-        return Finding("scanner", "note", "no virus scanner: uploads answer 503", "set DOCUMENT_SERVICE_CLAMD")
+        remedy = "set DOCUMENT_SERVICE_CLAMD, on Debian to unix:/run/clamav/clamd.ctl"
+        return Finding("scanner", "note", "no virus scanner: uploads answer 503", remedy)
     scanner = Scanner(clamd)
     state = await scanner.state()
     if not state.available:

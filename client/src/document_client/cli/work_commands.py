@@ -128,6 +128,10 @@ def request(client: DocumentClient, screen: Screen, template: str, patient: str,
     screen.note(f"Queued: {queued['template']}. `documents sync` sends it when there is a connection.")
     if not screen.as_json:
         also(partial(sentence, "queued"), err=True)
+    for other in client.queue.alike(queued["clientMutationId"]):
+        # Asked twice by mistake it would be printed and taken twice; asked twice on purpose it is nobody's fault.
+        what = f"{other['clientMutationId'][:8]} ({other['status']}) asks for the same form for this patient already"
+        screen.note(f"Careful: {what}. One too many: `documents queue discard {queued['clientMutationId'][:8]}`.")
     account = client.account()
     begins = begins_later(read_version(account.cache, queued["templateVersionId"]), account.clock().now)
     if begins:

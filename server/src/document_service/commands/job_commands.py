@@ -77,6 +77,8 @@ def failed(options: Options, tenant: str, since: datetime, as_json: bool) -> Non
         return
     for code, number in counts.items():
         click.echo(f"{number:7} {code}")
+    if not counts:
+        click.echo("nothing failed since then")
 
 
 @jobs.command()
@@ -170,6 +172,8 @@ def numbers(options: Options, tenant: str, year: int | None, as_json: bool) -> N
         which = gap.first if gap.first == gap.last else f"{gap.first} to {gap.last}"
         at = "-" if gap.at is None else f"{gap.at:%Y-%m-%dT%H:%M:%SZ}"
         click.echo(f"{which:28} {gap.state:8} {gap.job_id or '-':32} {at:20} {gap.code or '-'}")
+    if not gaps:
+        click.echo("no number of that year is without its document")
 
 
 COMMANDS: list[Any] = [jobs]

@@ -105,6 +105,7 @@ def renew_epoch(options: Options) -> None:
             return await epochs.renew(connection, "an operator asked for it")
 
     click.echo(run(renew()))
+    click.echo("at its next sync every device asks what became of its requests", err=True)
 
 
 @click.group()
