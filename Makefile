@@ -23,10 +23,12 @@ $(STAMP): $(REQUIREMENTS) server/pyproject.toml client/pyproject.toml
 demo: $(STAMP) ## Set up, then walk the main job: queue offline, sync, open and print offline.
 	$(BIN)/document-service demo
 
-# The whole suite runs in one process a core, each with a service of its own; what is named by hand runs in one.
+# The whole suite runs in one process more than there are cores, for tests wait a third of their time; each has a service
+# of its own. The longest files come first (tests/longest_first.py). What is named by hand runs in one process.
+PROCESSES = $(shell $(PYTHON) -c 'import os; print(min(len(os.sched_getaffinity(0)) + 1, 4))')
 test: $(STAMP) ## Set up, then run every test that this machine can (TESTS=path for some of them).
 	@scripts/install-engines clamd cups qpdf pdfbox openid-provider || true
-	$(BIN)/python -m pytest -q $(or $(TESTS),-n auto --maxprocesses 4 --dist loadfile)
+	$(BIN)/python -m pytest -q $(or $(TESTS),-n $(PROCESSES) --dist loadfile --no-loadscope-reorder)
 
 check: $(STAMP) ## Formatting, lint, strict types, import rules, docs and OpenAPI in step with the code.
 	$(BIN)/ruff format --check .

@@ -10,7 +10,14 @@ import pytest
 
 from document_service.synthetic import SyntheticFhirServer
 from engines import require_engine
+from longest_first import place
 from service import Api, Service
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the files where several processes share them; the tests of a file keep their order."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place(item.path))
 
 
 @pytest.fixture(scope="session")

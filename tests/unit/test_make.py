@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from longest_first import LONGEST, TESTS, place
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -24,3 +26,9 @@ def test_documents_name_commands_that_exist() -> None:
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for name in re.findall(r"`make ([a-z]+)", path.read_text(encoding="utf-8")):
             assert name in targets(), f"{path.relative_to(ROOT)} names `make {name}`"
+
+
+def test_the_longest_files_are_there_and_come_first() -> None:
+    files = sorted((path for path in TESTS.rglob("test_*.py")), key=place)
+    assert [path.relative_to(TESTS).as_posix() for path in files[: len(LONGEST)]] == list(LONGEST)
+    assert files[-1].parent.name == "unit"
