@@ -110,7 +110,7 @@ DISPENSED: dict[str, Any] = {
     "numberOfRepeatsAllowed": 2,
     "validityPeriod": {"start": "2026-09-14", "end": "2026-12-14"},
 }
-DISPENSED_RUNS = ("60tablet", "2026-09-14", "2026-12-14")
+DISPENSED_RUNS = ("60tablets", "2026-09-14", "2026-12-14")
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +223,17 @@ def test_unisolated_values_do_turn_around(press: Press) -> None:
     found = lines(press, small_page(paragraphs("تاریخ 2024-12-31 است"), rtl=True))
     assert not any("2024-12-31" in line for line in found)
     assert any("31-12-2024" in line for line in found)
+
+
+@pytest.mark.parametrize("strong", [False, True])
+@pytest.mark.parametrize("number", ["2.5", "14.5–173.1", "۲.۵", "1.2.3"])
+def test_the_point_of_a_number_alone_is_no_diamond(press: Press, number: str, strong: bool) -> None:
+    """Amiri's point of Arabic script is as large as its zero ۰ and 0.317 em wide; that of Latin has at most 0.23 em."""
+    cell = fields(("Value", f"\u2066{number}\u2069"))
+    cell["fields"][0]["strong"] = strong
+    pdf = press.print_page_model(small_page(cell, rtl=True), {}, ISSUED_AT, "pdf").sheets[0]
+    with pdfplumber.open(io.BytesIO(pdf)) as document:
+        points = [char["width"] / char["size"] for char in document.pages[0].chars if char["text"] == "."]
+    # The first is that of "No." on the page's head.
+    assert len(points) >= number.count(".")
+    assert all(width < 0.25 for width in points if width)

@@ -49,9 +49,9 @@ def test_the_steps_of_a_course_are_told_in_their_order() -> None:
         return {**dose(tablets), "sequence": sequence, "timing": {"repeat": bounds}, **members}
 
     row = taken(step(2, "1", 10), step(1, "2", 5, route={"text": "by mouth"}))
-    assert row[2] == "2 tablet · by mouth · for 5 days\nthen: 1 tablet · for 10 days"
+    assert row[2] == "2 tablets · by mouth · for 5 days\nthen: 1 tablet · for 10 days"
     together = taken({**dose("2"), "text": "morning"}, {**dose("1"), "text": "evening"})
-    assert together[2] == "2 tablet\nas written: morning\nand also: 1 tablet\nas written: evening"
+    assert together[2] == "2 tablets\nas written: morning\nand also: 1 tablet\nas written: evening"
 
 
 def test_what_is_to_be_dispensed_how_often_and_until_when() -> None:
@@ -63,7 +63,7 @@ def test_what_is_to_be_dispensed_how_often_and_until_when() -> None:
         "validityPeriod": {"start": "2026-09-14", "end": "2026-12-14T19:30:00Z"},
     }
     row = taken(dose(), dispenseRequest=request)
-    assert row[3] == "60 tablet · for 30 days\nrepeats: 2\nvalid from 14 Sep 2026\nvalid until 15 Dec 2026"
+    assert row[3] == "60 tablets · for 30 days\nrepeats: 2\nvalid from 14 Sep 2026\nvalid until 15 Dec 2026"
     assert taken(dose(), dispenseRequest={"numberOfRepeatsAllowed": 0})[3] == "no repeats"
     assert taken(dose())[3] == "Not recorded"
     with pytest.raises(BindingFailed) as caught:

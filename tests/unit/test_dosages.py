@@ -82,7 +82,7 @@ def test_as_needed_says_so_and_for_what_and_how_much_at_most() -> None:
         "maxDosePerLifetime": amount(550, "mg/m2"),
     }
     assert said(asNeededCodeableConcept={"text": "pain"}, **limits) == (
-        "1 tablet · as needed for: pain · not more than 4 g in 24 hours · not more than 2 tablet at one time · "
+        "1 tablet · as needed for: pain · not more than 4 g in 24 hours · not more than 2 tablets at one time · "
         "not more than 550 mg/m² in a lifetime"
     )
     assert said(asNeededBoolean=True) == "1 tablet · as needed"
@@ -172,7 +172,7 @@ def test_an_order_of_steps_that_nobody_can_tell_refuses() -> None:
     with pytest.raises(ValueMismatch):
         format_value("dosage", [{**dose(), "sequence": 2}, dose("2")], EN)
     first, second = {**dose("2"), "sequence": 1}, {**dose("3"), "sequence": 1}
-    assert bare(format_value("dosage", [second, first], EN)) == "3 tablet\nand also: 2 tablet"
+    assert bare(format_value("dosage", [second, first], EN)) == "3 tablets\nand also: 2 tablets"
 
 
 TWICE = repeated(frequency=2, period=1, periodUnit="d")

@@ -49,6 +49,42 @@ def test_units_are_words_and_thousands_stand_apart(quantity: dict[str, Any], exp
     assert dosed(quantity) == expected
 
 
+@pytest.mark.parametrize(
+    ("quantity", "expected"),
+    [
+        (amount(8, "tablet"), "8 tablets"),
+        (amount(1, "tablet"), "1 tablet"),
+        (amount(1, "tablets"), "1 tablet"),
+        (amount(Decimal("0.5"), "tablet"), "0.5 tablet"),
+        (amount(Decimal("1.5"), "tablet"), "1.5 tablets"),
+        (amount(Decimal("1.0"), "Tablet"), "1.0 Tablet"),
+        (amount(2, "TABLET"), "2 TABLETS"),
+        (amount(2, "tablet(s)"), "2 tablets"),
+        (amount(2, "film-coated tablet"), "2 film-coated tablets"),
+        (amount(2, "suppository"), "2 suppositories"),
+        (amount(2, "patch"), "2 patches"),
+        (amount(2, "drops/day"), "2 drops/day"),
+        (amount(1, "U"), "1 unit"),
+        (amount(1, "IU"), "1 international unit"),
+        ({"value": 2, "code": "{tbl}", "system": "http://unitsofmeasure.org"}, "2 tablets"),
+        ({"value": 1, "code": "[drp]", "system": "http://unitsofmeasure.org"}, "1 drop"),
+        ({"value": 2, "code": "[drp]", "system": "http://unitsofmeasure.org"}, "2 drops"),
+        (amount(2, "tab"), "2 tab"),
+        (amount(2, "تابلیت"), "2 تابلیت"),
+        (amount(2, "ټابلېټه"), "2 ټابلېټه"),
+        (amount(2, "mg"), "2 mg"),
+    ],
+)
+def test_what_is_counted_stands_in_its_number(quantity: dict[str, Any], expected: str) -> None:
+    assert dosed(quantity) == expected
+
+
+def test_both_ends_of_a_range_share_the_form_of_the_larger() -> None:
+    for low, high, expected in (("1", "2", "1–2 tablets"), ("0.5", "1", "0.5–1 tablet")):
+        span = {"low": amount(Decimal(low), "tablet"), "high": amount(Decimal(high), "tablet")}
+        assert said(doseAndRate=[{"doseRange": span}]) == expected
+
+
 def test_units_in_dari_and_of_a_range_and_a_rate() -> None:
     assert dosed(amount(50000, "U"), DARI) == "۵۰ ۰۰۰ یونت"
     span = {"low": amount(4, "U"), "high": amount(6, "U")}
@@ -61,7 +97,7 @@ def test_units_in_dari_and_of_a_range_and_a_rate() -> None:
 
 def test_the_most_of_a_period_is_said_in_words() -> None:
     most = {"numerator": amount(8, "tablet"), "denominator": {"value": 1, "code": "d"}}
-    assert said(maxDosePerPeriod=most) == "1 tablet · not more than 8 tablet in 1 day"
+    assert said(maxDosePerPeriod=most) == "1 tablet · not more than 8 tablets in 1 day"
     assert "در ۱ روز نه بیشتر از ۸ tablet" in said(DARI, maxDosePerPeriod=most)
     per_weight = {"numerator": amount(8, "mg"), "denominator": amount(1, "kg")}
     assert said(maxDosePerPeriod=per_weight) == "1 tablet · not more than 8 mg/1 kg"
@@ -113,10 +149,10 @@ def test_a_prescription_that_ran_out_says_so_above_everything() -> None:
 
     # The day in Kabul ends at 19:30 UTC.
     assert (
-        at(datetime(2026, 11, 27, 19, 29, tzinfo=UTC)) == "60 tablet\nvalid from 14 Sep 2026\nvalid until 27 Nov 2026"
+        at(datetime(2026, 11, 27, 19, 29, tzinfo=UTC)) == "60 tablets\nvalid from 14 Sep 2026\nvalid until 27 Nov 2026"
     )
     late = datetime(2026, 11, 27, 19, 31, tzinfo=UTC)
-    assert at(late) == "NO LONGER VALID, ended: 27 Nov 2026\n60 tablet"
+    assert at(late) == "NO LONGER VALID, ended: 27 Nov 2026\n60 tablets"
     assert at(late, "fa-AF").startswith("دیگر اعتبار ندارد")
     with pytest.raises(ValueMismatch):
         format_value("dispenseRequest", {"validityPeriod": {"start": "2026-12-02", "end": "2026-12-01"}}, EN)

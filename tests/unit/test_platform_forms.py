@@ -200,7 +200,7 @@ def test_a_dose_typed_by_hand_is_required_at_intake() -> None:
     ("instruction", "expected"),
     [
         (dose("1.50", "mL"), "1.50 mL"),
-        ({"doseAndRate": [{"doseRange": {"low": {"value": 1}, "high": {"value": 2, "unit": "puff"}}}]}, "1–2 puff"),
+        ({"doseAndRate": [{"doseRange": {"low": {"value": 1}, "high": {"value": 2, "unit": "puff"}}}]}, "1–2 puffs"),
         (
             {
                 "doseAndRate": [
@@ -225,7 +225,7 @@ def test_steps_of_a_dose_stand_in_their_order() -> None:
     row = rows(
         laid_out("outpatient-prescription", prescribed(order(dosageInstruction=steps)), {}), "Medicines ordered"
     )[0]
-    assert row[2] == "2 tablet\nas written: first 2 a day\nthen: 1 tablet\nas written: then 1 a day"
+    assert row[2] == "2 tablets\nas written: first 2 a day\nthen: 1 tablet\nas written: then 1 a day"
 
 
 def test_only_orders_for_home_are_prescribed() -> None:

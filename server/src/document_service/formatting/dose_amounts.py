@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from document_service.formatting.counted_units import counted
 from document_service.formatting.isolation import NO_BREAK_SPACE
 from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueMismatch
@@ -39,7 +40,9 @@ def dose_text(value: object, style: Style) -> str:
 def dose_range_text(value: object, style: Style) -> str:
     """A Range, isolated. Raises as ``dose_text`` does, and ValueMismatch where it begins above its end."""
     sides = value if isinstance(value, Mapping) else {}
-    spelt = {side: _spelt(sides.get(side), style) for side in ("low", "high")} if sides else value
+    # "1–2 tablets": one unit stands behind both, and the larger number decides its form.
+    most = next((sides[side].get("value") for side in ("high", "low") if isinstance(sides.get(side), Mapping)), None)
+    spelt = {side: _spelt(sides.get(side), style, most) for side in ("low", "high")} if sides else value
     text = range_text(spelt, style)
     ends = [sides[side] for side in ("low", "high") if (sides.get(side) or {}).get("value") is not None]
     for end in ends:
@@ -70,18 +73,20 @@ def _positive(quantity: Any) -> None:
         raise ValueMismatch(KIND)
 
 
-def _spelt(quantity: object, style: Style) -> object:
-    """``quantity`` with units in words where it has nothing but their abbreviation."""
+def _spelt(quantity: object, style: Style, number: object = None) -> object:
+    """``quantity`` with units in words where it has nothing but their abbreviation, and what is counted in its number.
+
+    ``number`` where the form depends on another one than its own.
+    """
     if not isinstance(quantity, Mapping):
         return quantity
     recorded = quantity.get("unit") or quantity.get("code")
     if not isinstance(recorded, str):
         return quantity
     unit, slash, per = recorded.strip().partition("/")
-    if unit not in _WORDS:
-        return quantity
-    word = f"{_IN_COMPOUNDS[_WORDS[unit]]}/{per}" if slash else style.words[_WORDS[unit]]
-    return {**quantity, "unit": word}
+    word = (_IN_COMPOUNDS[_WORDS[unit]] if slash else style.words[_WORDS[unit]]) if unit in _WORDS else unit
+    word = counted(word, quantity.get("value") if number is None else number)
+    return quantity if word == unit else {**quantity, "unit": f"{word}{slash}{per}"}
 
 
 def _grouped(text: str) -> str:

@@ -9,6 +9,7 @@ from document_service.formatting.dates import digits
 from document_service.formatting.isolation import clean, glue, has_rtl_letter, isolate_ltr, isolate_text
 from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueAbsent, ValueMismatch
+from document_service.formatting.typed_numbers import typeset_numbers
 
 
 def _words(value: object, kind: str) -> str:
@@ -28,13 +29,13 @@ def _list(value: object, kind: str) -> list[str]:
 
 
 def text_value(value: object, style: Style) -> str:
-    """Free text, isolated line by line. Raises ValueMismatch or ValueAbsent."""
+    """Free text, isolated line by line, its numbers kept with their units. Raises ValueMismatch or ValueAbsent."""
     if not isinstance(value, str):
         raise ValueMismatch("text")
     cleaned = clean(value).strip()
     if not cleaned:
         raise ValueAbsent
-    return isolate_text(cleaned)
+    return isolate_text(typeset_numbers(cleaned))
 
 
 def human_name_text(value: object, style: Style) -> str:
