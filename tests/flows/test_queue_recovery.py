@@ -89,7 +89,10 @@ def desk(service: Service, fhir_url: str, tmp_path: Path) -> Desk:
     return desk
 
 
-def test_the_requests_come_back_under_their_ids_and_each_makes_one_document(desk: Desk, tmp_path: Path) -> None:
+def test_the_requests_come_back_under_their_ids_and_each_makes_one_document(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
     desk.lose_the_keys()
     assert desk.queue() == {}
     told = desk.documents("doctor", "--json").stdout
@@ -107,6 +110,7 @@ def test_the_requests_come_back_under_their_ids_and_each_makes_one_document(desk
     told = desk.documents("status").stdout
     assert told.startswith("Not everything is sent: 2 recovered, for you to decide")
     assert "refused by" not in told
+    assert "queue retry; or queue discard, if" in desk.documents("queue").stdout
     # Nothing is sent before a person decides: the same may have been asked for again.
     assert desk.documents("sync").returncode in (0, 75)
     assert desk.queue() == dict.fromkeys(desk.waiting, "quarantined")

@@ -438,3 +438,10 @@ def test_a_refusal_whose_detail_begins_with_its_title_says_it_once() -> None:
     assert join_detail("Refused. Wrong.", "Wrong.") == "Refused. Wrong."
     assert join_detail("Refused.", None) == "Refused."
     assert join_detail(None, "Wrong.") == "Wrong."
+
+
+def test_what_takes_the_place_of_a_request_is_said_to_wait(clinic: Clinic) -> None:
+    first = clinic.json("request", FORM, "--patient", PATIENT)["clientMutationId"]
+    code, out, err = clinic.run("queue", "edit", first[:8], "--patient", "p2")
+    assert (code, out.strip()) == (0, clinic.json("queue")["items"][0]["clientMutationId"])
+    assert f"Queued in place of {first[:8]}: {FORM}. `documents sync` sends it" in err

@@ -126,7 +126,7 @@ def _examine_cache(cache: dict[str, Any], find: Any) -> None:
     if cache["locked"]:
         find("documents", "attention", f"locked since {cache['locksAt']}: no contact for too long; connect and sync")
         return
-    text = f"{cache['documents']} here, {cache['bytes'] // 1000} kB of {cache['quotaBytes'] // 1000} kB"
+    text = f"{cache['documents']} here, {cache['bytes'] / 1e6:.1f} MB of {cache['quotaBytes'] / 1e6:.1f} MB"
     waiting = f"; {cache['waiting']} not here yet: `documents sync`" if cache["waiting"] else ""
     expired = f"; {cache['expired']} expired: connect to refresh" if cache["expired"] else ""
     find("documents", "attention" if expired else "ok", text + waiting + expired)

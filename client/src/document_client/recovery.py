@@ -40,7 +40,7 @@ from .vault import Vault
 _ENVELOPE = "document-client queue-recovery v1"
 _REQUEST = b"document-client queue-recovery request v1\n"
 _ANSWER = "document-service queue-recovery answer v1"
-_CODE = "RECOVERED"
+RECOVERED = "RECOVERED"
 _TITLE = "It was in a queue whose key was lost. Retry it, or discard it if it was asked for again meanwhile."
 # Asking again while an answer is on its way must not make that answer useless.
 _ANSWER_KEY = "recovery-answer"
@@ -141,7 +141,7 @@ def _keep_envelope(account: Account, file: Path) -> None:
 def count_undecided(queue: apsw.Connection) -> int:
     """Return how many requests came back from a file that was set aside and wait for a person's decision."""
     return int(
-        queue.execute("SELECT count(*) FROM requests WHERE state = 'quarantined' AND reason_code = ?", (_CODE,)).get
+        queue.execute("SELECT count(*) FROM requests WHERE state = 'quarantined' AND reason_code = ?", (RECOVERED,)).get
     )
 
 
@@ -335,7 +335,7 @@ def _add_requests(account: Account, aside: Aside, queue: apsw.Connection, rows: 
             patient_id=row.patient_id,
             requested_at=row.requested_at,
         )
-        requests.quarantine(queue, row.client_mutation_id, _CODE, _TITLE, now)
+        requests.quarantine(queue, row.client_mutation_id, RECOVERED, _TITLE, now)
         count += 1
     return count
 

@@ -13,6 +13,7 @@ import click
 from ..client import DocumentClient
 from ..clock import from_text
 from ..errors import NotConfirmed
+from ..recovery import RECOVERED
 from ..withdrawals import ALREADY_SENT, WITHDRAWAL_ASKED
 from ..words import sentence
 from .frame import Screen, age, also, counted, shared, table
@@ -73,6 +74,8 @@ def _remedy(item: dict[str, Any]) -> str:
         return "queue edit (--patient, --birth-date or --identifier, whichever was wrong), or queue discard"
     if code == "PATIENT_UNKNOWN":
         return "queue edit (another patient), or queue discard"
+    if code == RECOVERED:
+        return "queue retry; or queue discard, if it was asked for again meanwhile"
     if code == WITHDRAWAL_ASKED:
         return "documents sync (asks whether it had arrived)"
     if code == ALREADY_SENT:
@@ -127,6 +130,7 @@ def edit(client: DocumentClient, screen: Screen, id_: str, inputs: tuple[str, ..
     """Replace a request that waits, was refused or failed by a new one with other values."""
     shown = client.queue.edit(id_, {**changes, "assignments": inputs or None})
     screen.answer(shown, lambda: click.echo(shown["clientMutationId"]))
+    screen.note(f"Queued in place of {id_}: {shown['template']}. `documents sync` sends it when there is a connection.")
 
 
 @queue.command()
