@@ -17,7 +17,7 @@ REQUEST = RenderRequest("tv_1", "p1", None, {}, "en")
 
 
 def _with(inputs: str, **more: Any) -> bytes:
-    return replace(REQUEST, inputs=loads_exact(inputs), **more).content()
+    return replace(REQUEST, inputs=loads_exact(inputs), **more).content
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,17 @@ def _with(inputs: str, **more: Any) -> bytes:
     ],
 )
 def test_every_field_counts(change: dict[str, Any]) -> None:
-    assert replace(REQUEST, **change).content() != REQUEST.content()
+    assert replace(REQUEST, **change).content != REQUEST.content
+
+
+def test_the_content_is_written_once_for_the_limit_and_the_fingerprint() -> None:
+    request = replace(REQUEST, locale="ps-AF")
+    assert request.content is request.content
 
 
 def test_absent_is_null() -> None:
     for nothing in ({"patient_check": None}, {"patient_check": {}}, {"patient_check": {"birthDate": None}}):
-        assert replace(REQUEST, **nothing).content() == REQUEST.content()
+        assert replace(REQUEST, **nothing).content == REQUEST.content
 
 
 def test_the_order_of_members_does_not_count() -> None:
@@ -104,7 +109,7 @@ def test_the_sealed_part_opens_as_it_was(inputs: dict[str, Any]) -> None:
 @given(_VALUES, _VALUES)
 def test_two_contents_are_equal_only_when_what_was_written_is(one: Any, other: Any) -> None:
     same = _ordered(one) == _ordered(other)
-    assert (replace(REQUEST, inputs={"a": one}).content() == replace(REQUEST, inputs={"a": other}).content()) is same
+    assert (replace(REQUEST, inputs={"a": one}).content == replace(REQUEST, inputs={"a": other}).content) is same
 
 
 def _ordered(value: Any) -> Any:

@@ -61,7 +61,7 @@ async def accept(
         MutationWindowPassed, NotFound, TemplateVersionRetired, TemplateVersionNotEffective, ExpiredByRequester,
         LocaleUnsupported, InputsInvalid: the request is refused and its id is not consumed.
     """
-    fingerprint = keys.mac(caller.tenant, "render-fingerprint", request.content())
+    fingerprint = keys.mac(caller.tenant, "render-fingerprint", request.content)
     known = await render_jobs.find(connection, client_mutation_id)
     if known is not None:
         return Accepted(render_jobs.check_replay(known, caller, fingerprint), False)

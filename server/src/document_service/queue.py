@@ -170,7 +170,8 @@ class _Manager(QueueManager):
         while not self.shutdown.is_set():
             room = self.most - len(self.job_context)
             if room < 1:
-                self.full = True
+                # ``forget_job`` wakes when there is a place; until then nothing announced could be taken.
+                self.full = self.driver.told = True
                 return
             # What is announced from here on may be missing in the answer, so it must be heard.
             heard, self.driver.told = self.driver.heard, False

@@ -389,10 +389,10 @@ async def start(connection: Connection, job_id: str) -> Attempt | None:
 
 async def finish(
     connection: Connection, attempt: Attempt, document_id: str, facility_id: str | None, *, announce: bool
-) -> Job | None:
+) -> bool:
     """Record that this attempt's document counts; ``announce`` tells processes where somebody may wait for it.
 
-    None when another attempt has taken the job over, or when the version was withdrawn meanwhile as dangerous.
+    False when another attempt has taken the job over, or when the version was withdrawn meanwhile as dangerous.
     """
     row = await connection.fetchrow(
         f"""WITH job AS (
@@ -400,9 +400,10 @@ async def finish(
                     facility_ids = $5, error_code = NULL, error_title = NULL, error_detail = NULL
                 WHERE tenant_id = $1 AND id = $2 AND attempts = $3 AND status = 'running' AND NOT EXISTS (
                     SELECT FROM template_versions v WHERE v.tenant_id = template_tenant_id
-                    AND v.id = template_version_id AND v.withdrawn_at IS NOT NULL) RETURNING {_COLUMNS}),
+                    AND v.id = template_version_id AND v.withdrawn_at IS NOT NULL)
+                    RETURNING tenant_id, id, facility_ids, created_by),
             announced AS ({_ANNOUNCE})
-            SELECT {_COLUMNS}, CASE WHEN $6 THEN pg_notify($7, id) END FROM job""",
+            SELECT CASE WHEN $6 THEN pg_notify($7, id) END FROM job""",
         attempt.job.tenant_id,
         attempt.job.id,
         attempt.number,
@@ -411,7 +412,7 @@ async def finish(
         announce and attempt.job.kind == "sync",
         FINISHED_CHANNEL,
     )
-    return None if row is None else _from_row(row)
+    return row is not None
 
 
 async def _wake(connection: Connection, attempt: Attempt) -> None:

@@ -6,12 +6,13 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import rfc8785
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RenderRequest:
     """The content of a request, as it was sent; numbers of ``inputs`` are Decimal or int as written."""
 
@@ -24,6 +25,7 @@ class RenderRequest:
     not_after_text: str | None = None
     patient_check: dict[str, Any] | None = None
 
+    @cached_property
     def content(self) -> bytes:
         """What is compared between replays: every field but requestedAt, absent = null, canonical JSON."""
         return rfc8785.dumps(

@@ -233,20 +233,19 @@ async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
 
     The loser's objects are swept by housekeeping.
     """
-    document, job_id = produced.document, work.attempt.job.id
+    document, job = produced.document, work.attempt.job
     recorded = None
-    runtime.recording.add(job_id)
+    runtime.recording.add(job.id)
     try:
         async with tenant_transaction(runtime.database.app, document.tenant_id) as connection:
             # Who waits in this process is told by it; a repeat that waits in another one looks by itself.
-            elsewhere = job_id not in runtime.waiting
-            job = await render_jobs.finish(
+            elsewhere = job.id not in runtime.waiting
+            if not await render_jobs.finish(
                 connection, work.attempt, document.id, document.facility_id, announce=elsewhere
-            )
-            if job is None and (await show_version(connection, work.version.id)).withdrawn_at is not None:
-                raise TemplateVersionRetired("The version was withdrawn while the request was rendered.")
-            if job is None:
-                log.info("attempt.overtaken", job=job_id, attempt=work.attempt.number)
+            ):
+                if (await show_version(connection, work.version.id)).withdrawn_at is not None:
+                    raise TemplateVersionRetired("The version was withdrawn while the request was rendered.")
+                log.info("attempt.overtaken", job=job.id, attempt=work.attempt.number)
                 return False
             if not await documents.insert(connection, document, runtime.keys):
                 raise RuntimeError("a job that was not finished has a document")
@@ -265,8 +264,8 @@ async def commit(runtime: Runtime, work: Work, produced: Produced) -> bool:
             await queue.release(connection, document.tenant_id, job.lane)
         recorded = document
     finally:
-        runtime.recording.discard(job_id)
-        runtime.finish(job_id, recorded)
+        runtime.recording.discard(job.id)
+        runtime.finish(job.id, recorded)
     return True
 
 

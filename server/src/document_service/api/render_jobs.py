@@ -80,7 +80,7 @@ def render_request(body: shapes.RenderContent) -> RenderRequest:
         patient_check=check,
     )
     try:
-        if len(request.content()) > INPUTS_LIMIT:
+        if len(request.content) > INPUTS_LIMIT:
             raise TooLarge("/inputs: inputs may have 64 KB.")
     except (ValueError, RecursionError):
         problem = Problem("/inputs", "NOT_STORABLE", "The inputs hold text or numbers that JSON cannot carry.")
