@@ -272,6 +272,29 @@ def test_a_collection_typed_into_one_field() -> None:
     assert [bare(row[1]) for row in section(model, "table")["rows"]] == ["CBC", "HbA1c", "Malaria"]
 
 
+def test_rows_may_be_the_parts_of_each_entry_which_they_can_read() -> None:
+    """Two entries with an equal part each name their own."""
+    part = {"system": "phone", "value": "0700 914 319"}
+    contacts = [{"name": {"text": name}, "telecom": [part]} for name in ("Karim", "Laila")]
+    rows = {
+        "path": "%patient.contact",
+        "parts": "telecom",
+        "type": "collection",
+        "required": True,
+        "items": {"whose": {"path": "%entry.name", "type": "humanName"}, "phone": {"path": "value", "type": "text"}},
+    }
+    assert definitions.check(form(phones=rows)) == []
+    table = section(lay(form(phones=rows), {"patient": PATIENT | {"contact": contacts}}), "table")
+    assert [[bare(cell) for cell in row] for row in table["rows"]] == [
+        ["Karim", "0700 914 319"],
+        ["Laila", "0700 914 319"],
+    ]
+    nothing = {"patient": PATIENT | {"contact": [{"name": {"text": "Karim"}}]}}
+    with pytest.raises(errors.BindingRequired) as caught:
+        lay(form(phones=rows), nothing)
+    assert caught.value.extra == {"binding": "phones"}
+
+
 # --- Which resources print ------------------------------------------------------------------------------------
 
 

@@ -273,11 +273,9 @@ def test_parts_of_two_panels_stand_below_their_own_with_its_day_and_state() -> N
     found = bare_resources(FORMS["laboratory-report"])
     panels = [panel("a", "2026-09-13", 90), panel("b", "2026-09-14", 61, "preliminary")]
     model = laid_out("laboratory-report", {**found, "results": panels}, {})
-    assert [row[:3] for row in rows(model, "Parts of the results above")] == [
-        ["Differential, 14 Sep 2026", "its parts are below", "NOT FINAL"],
-        ["Neutrophils", "61 %", "Not recorded"],
-        ["Differential, 13 Sep 2026", "its parts are below", "Not recorded"],
-        ["Neutrophils", "90 %", "Not recorded"],
+    assert [row[:4] for row in rows(model, "Parts of the results above")] == [
+        ["Differential, 14 Sep 2026", "Neutrophils", "61 %", "NOT FINAL"],
+        ["Differential, 13 Sep 2026", "Neutrophils", "90 %", "Not recorded"],
     ]
 
 
@@ -362,11 +360,11 @@ def test_members_of_a_panel_stand_on_their_own(reference: str) -> None:
         ["Electrolytes", "see its parts", "CRITICAL, high"],
         ["Potassium", "6.8 mmol/L", "CRITICAL, high"],
     ]
-    # In a report each stands once; the panel itself says nothing more.
+    # In a report each stands once and names its panel, which says nothing more itself.
     report = laid_out(
         "laboratory-report", {**bare_resources(FORMS["laboratory-report"]), "results": [panel, potassium]}, {}
     )
-    assert [row[0] for row in rows(report, "Results")] == ["Potassium"]
+    assert [row[0] for row in rows(report, "Results")] == ["Potassium\npart of the panel:\nElectrolytes"]
 
 
 @pytest.mark.parametrize("reference", ["Observation/elsewhere", "#inside"])

@@ -399,9 +399,8 @@ def test_parts_and_dates() -> None:
     model = reported(pressure, old, panel, **{"from": "2026-09-01"})
     assert [row[0] for row in rows(model, "Results")] == ["Differential"]
     assert rows(model, "Results")[0][1] == "its parts are below"
-    assert [row[:2] for row in rows(model, "Parts of the results above")] == [
-        ["Differential, 14 Sep 2026 09:30 +04:30", "its parts are below"],
-        ["Neutrophils", "61 %"],
+    assert [row[:3] for row in rows(model, "Parts of the results above")] == [
+        ["Differential, 14 Sep 2026 09:30 +04:30", "Neutrophils", "61 %"],
     ]
 
 

@@ -62,11 +62,18 @@ class Plan:
         return self._labels[locale]
 
 
+def parts_of(binding: Binding) -> str:
+    """The name by which a plan keeps the expression that finds the rows in an entry; no item can have it."""
+    return f"{binding.name}/parts"
+
+
 def _expressions(bindings: Mapping[str, Binding]) -> dict[str, Step]:
     compiled: dict[str, Step] = {}
     for binding in bindings.values():
         if binding.path is not None:
             compiled[binding.name] = step_of(parse_expression(binding.path).tree)
+        if binding.parts is not None:
+            compiled[parts_of(binding)] = step_of(parse_expression(binding.parts).tree)
         compiled.update(_expressions(binding.items))
     return compiled
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from document_service.bindings.evaluation import EvaluationFailed, EvaluationTimeout, evaluate, plain
-from document_service.bindings.plan import Label, Plan
-from document_service.definitions.model import STEPPED_TYPES, Binding
+from document_service.bindings.plan import Label, Plan, parts_of
+from document_service.definitions.model import ENTRY_VARIABLE, STEPPED_TYPES, Binding
 from document_service.definitions.sections import MACHINE_READ_TYPES
 from document_service.errors import BindingFailed, BindingRequired
 from document_service.formatting import (
@@ -70,13 +70,13 @@ class Resolver:
             if binding.is_collection:
                 collections[name] = self._rows(binding)
             else:
-                values[name] = self._value(binding, self._found(binding, []))
+                values[name] = self._value(binding, self._found(binding, [], self._variables))
         for group in self._plan.definition.require_one_of:
             if all(values[name].missing if name in values else not _stated(collections[name]) for name in group):
                 raise BindingRequired(f"None of {', '.join(group)} was found.", extra={"binding": " or ".join(group)})
         return values, collections
 
-    def _found(self, binding: Binding, focus: list[Any]) -> list[Any]:
+    def _found(self, binding: Binding, focus: list[Any], variables: Mapping[str, Any]) -> list[Any]:
         """The engine's values of a path, or what the caller supplied."""
         if binding.input is not None:
             supplied = self._inputs.get(binding.input)
@@ -86,8 +86,11 @@ class Resolver:
             if supplied is None or supplied == "":
                 return []
             return supplied if isinstance(supplied, list) else [supplied]
+        return self._evaluated(binding, binding.name, focus, variables)
+
+    def _evaluated(self, binding: Binding, name: str, focus: list[Any], variables: Mapping[str, Any]) -> list[Any]:
         try:
-            return evaluate(self._plan.expressions[binding.name], focus, self._variables)
+            return evaluate(self._plan.expressions[name], focus, variables)
         except EvaluationTimeout:
             raise self._failed(binding, "took longer than its limit") from None
         except EvaluationFailed:
@@ -130,7 +133,7 @@ class Resolver:
             raise self._failed(binding, "found control characters, which are never printed") from None
 
     def _rows(self, binding: Binding) -> Rows:
-        found = self._found(binding, [])
+        found = self._found(binding, [], self._variables)
         known_none = None
         if binding.known_none_codes and binding.known_none_label:
             stated = [item for item in found if self._says_none(binding, plain(item))]
@@ -138,13 +141,25 @@ class Resolver:
                 known_none = self._labels[binding.known_none_label].text
                 # A real entry beside "known none" wins: leaving it out could harm, the contradiction is the record's.
                 found = [item for item in found if not self._says_none(binding, plain(item))]
-        if not found and known_none is None and binding.required:
-            raise BindingRequired(f"The binding {binding.name} found nothing.", extra={"binding": binding.name})
         rows: list[Mapping[str, Shown]] = []
-        for self._row, entry in enumerate(found):
-            rows.append({name: self._value(item, self._found(item, [entry])) for name, item in binding.items.items()})
+        for number, (row, variables) in enumerate(self._rows_of(binding, found)):
+            self._row = number
+            rows.append(
+                {name: self._value(item, self._found(item, [row], variables)) for name, item in binding.items.items()}
+            )
         self._row = None
+        if not rows and known_none is None and binding.required:
+            raise BindingRequired(f"The binding {binding.name} found nothing.", extra={"binding": binding.name})
         return Rows(tuple(rows), None if rows else known_none)
+
+    def _rows_of(self, binding: Binding, entries: list[Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+        """Each row with the variables of its paths: the entries themselves, or the parts of each."""
+        for entry in entries:
+            variables = {ENTRY_VARIABLE: entry, **self._variables}
+            parts = [entry]
+            if binding.parts is not None:
+                parts = self._evaluated(binding, parts_of(binding), [entry], variables)
+            yield from ((part, variables) for part in parts)
 
     def _says_none(self, binding: Binding, entry: Any) -> bool:
         if not isinstance(entry, Mapping) or "code" not in entry:

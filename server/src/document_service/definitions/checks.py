@@ -22,6 +22,7 @@ from document_service.definitions.canonical import is_exact_number
 from document_service.definitions.expressions import ExpressionInvalid, parse_expression
 from document_service.definitions.inputs import check_schema, escape_pointer
 from document_service.definitions.model import (
+    ENTRY_VARIABLE,
     PROVIDED_BINDINGS,
     PROVIDED_VARIABLES,
     STEPPED_TYPES,
@@ -229,31 +230,34 @@ def _label_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
 def _path_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
     """Paths parse within their bounds, know their variables, and inputs are declared."""
     known = set(definition["context"]) | PROVIDED_VARIABLES
+    inside = known | {ENTRY_VARIABLE}
     declared = definition.get("inputs", {}).get("properties", {})
     total = 0
     for name, entry in definition["bindings"].items():
         at = pointer(("bindings", name))
-        entries = [(at, entry, True)]
-        entries += [(f"{at}/items/{item}", sub, False) for item, sub in entry.get("items", {}).items()]
+        entries = [(at, entry, "path", known)]
+        if "parts" in entry:
+            entries.append((at, entry, "parts", inside))
+        entries += [(f"{at}/items/{item}", sub, "path", inside) for item, sub in entry.get("items", {}).items()]
         if "input" in entry and not (isinstance(declared, dict) and entry["input"] in declared):
             yield Problem(f"{at}/input", "INPUT_UNKNOWN", "Declare this input in inputs.properties.")
-        for here, value, top in entries:
+        for here, value, member, variables in entries:
             if value.get("values") and value["type"] not in ("code", "anyValue"):
                 title = "Give words for codes only where the type is code or anyValue."
                 yield Problem(f"{here}/values", "VALUES_NEED_CODE", title)
             if "join" in value and value["type"] in STEPPED_TYPES:
                 yield Problem(f"{here}/join", "JOIN_NOT_HERE", "Leave join out: several dosages are steps of a course.")
-            if "path" not in value:
+            if member not in value:
                 continue
-            total += len(value["path"])
+            total += len(value[member])
             try:
-                expression = parse_expression(value["path"])
+                expression = parse_expression(value[member])
             except ExpressionInvalid as error:
-                yield Problem(f"{here}/path", error.code, error.remedy)
+                yield Problem(f"{here}/{member}", error.code, error.remedy)
                 continue
-            for variable in sorted(expression.variables - known):
-                yield Problem(f"{here}/path", "VARIABLE_UNKNOWN", f"Read %{variable[:60]} in context first.")
-            if top and not expression.variables:
+            for variable in sorted(expression.variables - variables):
+                yield Problem(f"{here}/{member}", "VARIABLE_UNKNOWN", f"Read %{variable[:60]} in context first.")
+            if variables is known and not expression.variables:
                 yield Problem(f"{here}/path", "PATH_ROOTLESS", "Begin the path with a variable, such as %patient.")
     if total > MOST_EXPRESSION_CHARACTERS:
         yield Problem(

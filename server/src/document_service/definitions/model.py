@@ -21,6 +21,9 @@ PROVIDED_BINDINGS = frozenset(
 # Variables that a path may use besides the context's names.
 PROVIDED_VARIABLES = frozenset({"inputs", "issuedAt", "dataAsOf", "ucum", "sct", "loinc"})
 
+#: In the items of a collection, the entry that a row is of; a context of this name wins.
+ENTRY_VARIABLE = "entry"
+
 #: Types whose several results are one value, the steps of a course.
 STEPPED_TYPES = frozenset({"dosage"})
 
@@ -51,11 +54,12 @@ class ContextEntry:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One value, or with ``items`` a collection of entries."""
+    """One value, or with ``items`` a collection of entries; ``parts`` finds the rows in each of them."""
 
     name: str
     type: str
     path: str | None
+    parts: str | None
     input: str | None
     required: bool
     values: Mapping[str, str]
@@ -95,6 +99,7 @@ def _binding(name: str, entry: Mapping[str, Any]) -> Binding:
         name=name,
         type=entry["type"],
         path=entry.get("path"),
+        parts=entry.get("parts"),
         input=entry.get("input"),
         required=entry.get("required", False),
         values=entry.get("values", {}),
