@@ -103,6 +103,34 @@ def test_ranges_resume_a_download(nurse: Caller, document: dict[str, Any]) -> No
     assert nurse.get(url, headers={"If-None-Match": etag}).status_code == 304
 
 
+def test_ranges_that_are_none_give_the_whole(nurse: Caller, document: dict[str, Any]) -> None:
+    """§4: "Downloads resume": what a device may have got wrong is never answered by bytes from another place."""
+    url, size, etag = nurse.url_of(document["id"]), document["size"], f'"{document["sha256"]}"'
+    with nurse.without_token() as holder:
+        for wanted in ("bytes=0-0,5-9", "bytes=5-1", "lines=0-1", "bytes=abc", "bytes=-", "bytes=1-2x"):
+            whole = holder.get(url, headers={"Range": wanted})
+            assert (whole.status_code, len(whole.content)) == (200, size), wanted
+        far = holder.get(url, headers={"Range": f"bytes=0-{10**25}"})
+        assert (far.status_code, far.headers["content-range"]) == (206, f"bytes 0-{size - 1}/{size}")
+        for beyond in (f"bytes={10**25}-", "bytes=-0"):
+            assert holder.get(url, headers={"Range": beyond}).status_code == 416
+        for validator in (f"W/{etag}", "Sun, 29 Nov 2026 00:04:58 GMT"):
+            assert holder.get(url, headers={"Range": "bytes=0-9", "If-Range": validator}).status_code == 200
+        head = holder.head(url)
+        assert (head.status_code, head.headers["content-length"], head.headers["etag"]) == (200, str(size), etag)
+
+
+def test_a_signed_url_is_whoevers_and_no_more_than_it_says(
+    nurse: Caller, stranger: Caller, document: dict[str, Any]
+) -> None:
+    """§2: "whoever holds the URL", whatever token is sent along; nothing is added to it and nothing said twice."""
+    url = nurse.url_of(document["id"])
+    assert stranger.get(url).status_code == 200
+    assert code_of(stranger.post(f"/v1/documents/{document['id']}/download-url")) == (404, "NOT_FOUND")
+    for more in ("&x=1", "&expires=9999999999", "&tenant=strangers", "&disposition=inline"):
+        assert code_of(stranger.get(url + more)) == (403, "SIGNATURE_INVALID"), more
+
+
 def test_a_voided_document_is_not_shown_as_current(nurse: Caller, form_version: str) -> None:
     """§2: "A withdrawn document: metadata 200 with its status; download-url and already issued URLs 410
     `DOCUMENT_WITHDRAWN`"; `void {reason}` (`Idempotency-Key`)."""

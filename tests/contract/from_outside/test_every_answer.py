@@ -90,3 +90,36 @@ def test_what_needs_no_token(clinic: Clinic) -> None:
         assert ready.status_code == 200
         assert {"database", "keys", "store", "scanner"} <= set(ready.json()["components"])
         assert nobody.get("/openapi.json").json()["openapi"].startswith("3.")
+
+
+@pytest.mark.parametrize("path", [TEMPLATES, JOBS, "/v1/documents?patientId=demo-patient-noorzai", "/health/live"])
+def test_head_is_get_without_its_body(nurse: Caller, path: str) -> None:
+    """HTTP (RFC 9110 section 9.1): a server takes HEAD wherever it takes GET, with the same headers."""
+    read, head = nurse.get(path), nurse.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == read.headers["content-length"]
+    assert head.headers.get("etag") == read.headers.get("etag")
+
+
+def test_a_405_names_every_method_that_there_is(nurse: Caller, clinic: Clinic) -> None:
+    """HTTP (RFC 9110 section 15.5.6): `Allow`; and a HEAD without a token is nobody's either."""
+    for path, methods in (
+        (JOBS, {"GET", "HEAD", "POST"}),
+        (f"{TEMPLATES}/{nurse.form()['id']}", {"GET", "HEAD", "PATCH"}),
+        ("/v1/documents/uploads/upl_x", {"GET", "HEAD", "PATCH"}),
+        (f"{JOBS}/rjob_x/retry", {"POST"}),
+    ):
+        answer = nurse.request("DELETE", path)
+        assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (405, methods), path
+    with Caller(clinic.url) as nobody:
+        assert nobody.head(JOBS).status_code == 401
+
+
+def test_blanks_are_no_name_and_no_reason(nurse: Caller, author: Caller, request_for: Request) -> None:
+    """§2: reasons are for who looks later; a number is a number: `true` and "1" are no size."""
+    assert author.post(TEMPLATES, json={"name": "   ", "category": "letter"}).status_code == 400
+    job = nurse.render(request_for())
+    key = {"Idempotency-Key": job["id"]}
+    void = nurse.post(f"/v1/documents/{job['documentId']}/void", json={"reason": " \n"}, headers=key)
+    assert void.status_code == 400
+    assert nurse.get(f"/v1/documents/{job['documentId']}").json()["status"] == "current"

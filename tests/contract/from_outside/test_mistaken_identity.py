@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import pytest
 
@@ -24,6 +25,30 @@ def test_an_id_written_otherwise_is_the_same_id(nurse: Caller, request_for: Requ
             if answer.status_code == 200:
                 assert answer.json()["id"] == job["id"], written
     assert nurse.known(key) == [True]
+
+
+@pytest.mark.parametrize("nobodys", [f"{0:032x}", "f" * 32])
+def test_an_id_that_nobody_made_is_no_id(nurse: Caller, request_for: Request, nobodys: str) -> None:
+    """§1: "made once per user action": under the nil id of a program that made none, all its requests are one."""
+    key = str(uuid.UUID(nobodys))
+    assert nurse.post(JOBS, json=request_for(clientMutationId=key)).status_code == 400
+    assert nurse.post(JOBS, json=request_for(clientMutationId=...), headers={"Idempotency-Key": key}).status_code == 400
+    batch = {"items": [request_for(clientMutationId=key)]}
+    assert [one["status"] for one in nurse.post(f"{JOBS}/batch", json=batch).json()["items"]] == [400]
+
+
+@pytest.mark.parametrize("patient", ["", "demo-patient-noorzai/", "a b", "*"])
+def test_no_documents_is_no_answer_to_what_is_no_patient(nurse: Caller, patient: str) -> None:
+    """§2: `GET /v1/documents?patientId=`: an empty list says that this patient has none."""
+    assert nurse.get("/v1/documents", params={"patientId": patient}).status_code == 400
+
+
+def test_two_tokens_are_nobodys(nurse: Caller, stranger: Caller) -> None:
+    """§1: the tenant is the token's: with two of them, a proxy may have checked the other one."""
+    for pair in ((nurse, stranger), (stranger, nurse), (nurse, nurse)):
+        headers = [("Authorization", one.headers["authorization"]) for one in pair]
+        with nurse.without_token() as both:
+            assert both.get("/v1/devices", headers=headers).status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
+import pikepdf
 import pytest
 
 from clamav import EICAR, RunningClamd, running_clamd
@@ -145,6 +147,13 @@ def test_an_image_becomes_a_pdf_and_keeps_its_checksum(nurse: Caller) -> None:
     assert nurse.get(nurse.url_of(document["id"])).content.startswith(b"%PDF-")
 
 
+def _locked(pdf: bytes) -> bytes:
+    locked = io.BytesIO()
+    with pikepdf.open(io.BytesIO(pdf)) as opened:
+        opened.save(locked, encryption=pikepdf.Encryption(owner="owner", user="user"))
+    return locked.getvalue()
+
+
 def _with_script(pdf: bytes) -> bytes:
     return pdf + b"\n1 0 obj<</Type/Catalog/OpenAction<</S/JavaScript/JS(app.alert\\(1\\))>>>>endobj\n"
 
@@ -177,6 +186,7 @@ def test_files_that_are_not_what_they_say_fail_with_a_reason(nurse: Caller, pdf:
         (b"MZ" + bytes(500), "FILE_TYPE_MISMATCH"),
         (_png(), "FILE_TYPE_MISMATCH"),
         (pdf[: len(pdf) // 2], "FILE_UNREADABLE"),
+        (_locked(pdf), "FILE_ENCRYPTED"),
     ):
         done = _judged(nurse, content)
         assert (done["status"], done["reason"]["code"], done.get("documentId")) == ("failed", code, None)
@@ -192,6 +202,9 @@ def test_files_that_are_not_what_they_say_fail_with_a_reason(nurse: Caller, pdf:
         ({"size": 26 * 1024 * 1024}, 413),
         ({"size": 0}, 400),
         ({"size": -1}, 400),
+        ({"size": True}, 400),
+        ({"size": "1000"}, 400),
+        ({"title": "  "}, 400),
         ({"sha256": "nonsense"}, 400),
         ({"contentType": "text/html", "fileName": "a.html"}, 422),
         ({"category": "nonsense"}, 400),

@@ -34,6 +34,7 @@ from document_service.api import (
 )
 from document_service.api.envelope import Envelope
 from document_service.api.feed_watch import FeedWatch
+from document_service.api.methods import Heads, allowed
 from document_service.api.representations import Representations
 from document_service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
 from document_service.runtime import Runtime
@@ -92,7 +93,8 @@ def create_app(runtime: Runtime | None) -> FastAPI:
 
 def serve_app(runtime: Runtime) -> ASGIApp:
     """The application as it is served."""
-    return Envelope(Representations(create_app(runtime)), runtime)
+    app = create_app(runtime)
+    return Envelope(Heads(Representations(app), app.router.routes), runtime)
 
 
 def _request_id(request: Request) -> str:
@@ -114,7 +116,7 @@ async def _http_error(request: Request, error: Any) -> Response:
         return problems.response_of(error.__cause__, _request_id(request))
     known: dict[int, ServiceError] = {
         404: NotFound("There is no such route; see /docs."),
-        405: MethodNotAllowed(headers=dict(error.headers or {})),
+        405: MethodNotAllowed(headers={"Allow": ", ".join(allowed(request.app.router.routes, request.scope))}),
     }
     return problems.response_of(known.get(error.status_code, InvalidRequest()), _request_id(request))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -13,6 +12,7 @@ from document_service import audit, bulk, intake
 from document_service.api import problems, shapes
 from document_service.api.callers import Opened, TenantAdmin
 from document_service.api.exact import ExactRoute
+from document_service.api.mutation_ids import MutationId
 from document_service.api.render_jobs import render_request
 from document_service.database import tenant_transaction
 from document_service.errors import ServiceError
@@ -28,7 +28,7 @@ CHUNK = 50
 class BulkItem(shapes.Shape):
     """One patient of a bulk request."""
 
-    client_mutation_id: UUID
+    client_mutation_id: MutationId
     patient_id: shapes.FhirId
     encounter_id: shapes.FhirId | None = None
     inputs: dict[str, Any] | None = None

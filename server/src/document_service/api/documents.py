@@ -33,7 +33,7 @@ async def search(
     caller: Clinician,
     runtime: Opened,
     request: Request,
-    patient_id: Annotated[str, Query(alias="patientId", max_length=64)],
+    patient_id: Annotated[shapes.FhirId, Query(alias="patientId", max_length=64)],
     encounter_id: Annotated[str | None, Query(alias="encounterId", max_length=64)] = None,
     category: shapes.Category | None = None,
     status: Annotated[str | None, Query(pattern="^(current|superseded|entered-in-error)$")] = None,

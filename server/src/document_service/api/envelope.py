@@ -101,7 +101,9 @@ class Envelope:
             self._throttle(state["caller"])
             state["by_signature"] = True
             return _replay(body)
-        scheme, _, token = headers.get("authorization", "").partition(" ")
+        # Of two, a proxy before us may have checked the other one: nobody is both.
+        only = headers.getlist("authorization")
+        scheme, _, token = (only[0] if len(only) == 1 else "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise NotAuthenticated()
         caller = await self._runtime.verifier.verify(token.strip())

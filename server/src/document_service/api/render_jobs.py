@@ -15,6 +15,7 @@ from document_service import audit, intake, queue, render_jobs
 from document_service.api import paging, problems, shapes, trail
 from document_service.api.callers import Clinician, Opened
 from document_service.api.exact import ExactRoute
+from document_service.api.mutation_ids import somebodys_id
 from document_service.api.synchronous import wait_for_document
 from document_service.database import tenant_transaction
 from document_service.errors import (
@@ -43,14 +44,14 @@ def _mutation_id(*given: str | uuid.UUID | None) -> str | None:
 
     Raises:
         IdempotencyKeyMismatch: two of them differ.
-        InvalidRequest: one is not a UUID.
+        InvalidRequest: one is not a UUID, or one of the two that programs send when they made none.
     """
     ids = set()
     for text in given:
         if text is None:
             continue
         try:
-            ids.add(str(uuid.UUID(str(text))))
+            ids.add(str(somebodys_id(uuid.UUID(str(text)))))
         except ValueError:
             problem = Problem("/clientMutationId", "UUID_PARSING", "Send a UUID, made once per user action.")
             raise InvalidRequest(errors=(problem,)) from None

@@ -24,6 +24,7 @@ from pydantic.alias_generators import to_camel
 from starlette.responses import JSONResponse, Response
 
 from document_service import definitions, identifiers, templates
+from document_service.api.mutation_ids import MutationId
 from document_service.documents import Document
 from document_service.origins import Origin
 from document_service.render_jobs import Job
@@ -106,8 +107,10 @@ def _plain_text(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain_text)]
-Reason = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_plain_text)]
+#: Blanks alone name nothing in a list and are no reason in a trail.
+_SOMETHING = r"\S"
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_SOMETHING), AfterValidator(_plain_text)]
+Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=_SOMETHING), AfterValidator(_plain_text)]
 
 
 class Shape(BaseModel):
@@ -141,7 +144,7 @@ class GenerateRequest(RenderContent):
 class RenderJobRequest(RenderContent):
     """POST /v1/documents/render-jobs; the clientMutationId may come in a header instead."""
 
-    client_mutation_id: UUID | None = None
+    client_mutation_id: MutationId | None = None
     requested_at: Instant
     not_after: Instant | None = None
 
@@ -171,7 +174,7 @@ class UploadCreate(Shape):
 
     file_name: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_plain_text)]
     content_type: Annotated[str, Field(max_length=100)]
-    size: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=1, strict=True)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     patient_id: FhirId
     encounter_id: FhirId | None = None
