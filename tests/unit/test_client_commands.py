@@ -8,10 +8,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from ulid import ULID
 
 from client_device import FORM
 from clinic_commands import PATIENT, Clinic, clinic
@@ -445,3 +448,26 @@ def test_what_takes_the_place_of_a_request_is_said_to_wait(clinic: Clinic) -> No
     code, out, err = clinic.run("queue", "edit", first[:8], "--patient", "p2")
     assert (code, out.strip()) == (0, clinic.json("queue")["items"][0]["clientMutationId"])
     assert f"Queued in place of {first[:8]}: {FORM}. `documents sync` sends it" in err
+
+
+def test_a_scan_stands_where_it_was_taken_in_and_says_when(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    clinic.run("request", FORM, "--patient", "p1")
+    clinic.run("sync", "--wait", "0")
+    make, state = clinic.model._document, clinic.model.state
+
+    def take_in(job: dict[str, Any]) -> dict[str, Any]:
+        # The service has no time of issue for a file that somebody sent.
+        document = make(job)
+        content = state.contents.pop(document["id"])
+        del state.documents[document["id"]]
+        document.update(id=f"doc_{ULID()}", kind="uploaded", renderedAt=None)
+        state.documents[document["id"]], state.contents[document["id"]] = document, content
+        return document
+
+    monkeypatch.setattr(clinic.model, "_document", take_in)
+    clinic.run("request", FORM, "--patient", "p2")
+    clinic.run("sync", "--wait", "0")
+    listed = clinic.json("list")["items"]
+    assert [(one["patientId"], one["renderedAt"] is None) for one in listed] == [("p2", True), ("p1", False)]
+    assert clinic.run("list")[1].count(f"scan taken in {datetime.now(UTC):%Y-%m-%d}T") == 1

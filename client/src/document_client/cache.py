@@ -79,6 +79,11 @@ class Entry:
     pinned: bool
     here: bool
 
+    @property
+    def made(self) -> str:
+        """When it was rendered, as an instant; a scan was not, and its id says when it was taken in."""
+        return str(self.body.get("renderedAt") or to_text(made_at(self.document_id) or 0.0))
+
     def expires_at(self, policy: CachePolicy) -> float | None:
         """Return when the copy expires: the shorter of the policy when it was fetched and the policy now."""
         if self.fetched_at is None or self.ttl_at_fetch is None:
@@ -116,11 +121,8 @@ def _entries(conn: apsw.Connection, where: str, values: Sequence[Any] = ()) -> l
 
 def read_entries(conn: apsw.Connection) -> list[Entry]:
     """Return the documents that are on this device, were, or are meant to be; newest first."""
-    return _entries(
-        conn,
-        "WHERE d.wanted OR d.fetched_at IS NOT NULL"
-        " ORDER BY coalesce(json_extract(d.body, '$.renderedAt'), '') DESC, d.document_id DESC",
-    )
+    found = _entries(conn, "WHERE d.wanted OR d.fetched_at IS NOT NULL")
+    return sorted(found, key=lambda e: (e.made, e.document_id), reverse=True)
 
 
 def read_entry(conn: apsw.Connection, document_id: str) -> Entry | None:
@@ -257,10 +259,8 @@ def read_beforehand(conn: apsw.Connection, policy: CachePolicy, now: float) -> l
         " (SELECT value FROM json_each(?1))) AND coalesce(json_extract(d.body, '$.renderedAt'), ?2) >= ?2",
         (json.dumps(rule.categories), to_text(oldest)),
     )
-    # A scan was not rendered; its id says when it was taken in.
-    made = {e.document_id: e.body.get("renderedAt") or to_text(made_at(e.document_id) or 0.0) for e in found}
-    found.sort(key=lambda e: (made[e.document_id], e.document_id), reverse=True)
-    listed = [entry for entry in found if made[entry.document_id] >= to_text(oldest)]
+    found.sort(key=lambda e: (e.made, e.document_id), reverse=True)
+    listed = [entry for entry in found if entry.made >= to_text(oldest)]
     held = sum(entry.size for entry in listed if entry.here)
     room = min(rule.most_bytes, policy.quota - (count_bytes(conn) - held))
     chosen = []

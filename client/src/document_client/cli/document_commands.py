@@ -10,8 +10,16 @@ from typing import Any
 import click
 
 from ..client import DocumentClient
+from ..clock import to_text
+from ..ids import made_at
 from ..words import sentence
 from .frame import Screen, also, shared, size, table
+
+
+def _taken_in(document: dict[str, Any]) -> str:
+    """Return when a scan was taken in, which nobody issued; empty for anything else, and while copies are locked."""
+    made = made_at(document["id"]) if document.get("kind") == "uploaded" and document["state"] != "locked" else None
+    return "" if made is None else f"scan taken in {to_text(int(made)).replace('.000', '')}"
 
 
 @click.command(name="list")
@@ -46,7 +54,7 @@ def list_(client: DocumentClient, screen: Screen) -> None:
                 d.get("number") or d["id"],
                 d.get("title") or d.get("category") or "",
                 d.get("patientId") or "",
-                d.get("renderedAt") or "",
+                d.get("renderedAt") or _taken_in(d),
                 size(int(d["size"])) if d.get("size") else "",
                 state(d),
                 d.get("expiresAt") or "",
