@@ -35,7 +35,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from clamav import running_clamd  # noqa: E402
 from document_service.scanner import Scanner  # noqa: E402
-from service import Api, Service  # noqa: E402
+from running_service import Api, Service  # noqa: E402
 
 SIZES = {"60 KB": 60_000, "500 KB": 500_000}
 SCANNED = 10_000_000

@@ -11,7 +11,7 @@ import pytest
 from document_service.synthetic import SyntheticFhirServer
 from engines import require_engine
 from longest_first import place
-from service import Api, Service
+from running_service import Api, Service
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 
-from service import Api, request_for
+from running_service import Api, request_for
 
 
 def made(api: Api, patient: str = "demo-patient-noorzai") -> dict[str, Any]:

@@ -13,7 +13,7 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from document_service import identifiers
-from service import Api
+from running_service import Api
 
 EVENTS = "/v1/documents/audit-events"
 

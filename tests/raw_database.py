@@ -10,7 +10,7 @@ import asyncpg
 
 from document_service.database import APP_ROLE, SYSTEM_ROLE, Address
 from document_service.postgres import connection_info
-from service import Service
+from running_service import Service
 
 Connection = asyncpg.Connection
 

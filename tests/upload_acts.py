@@ -12,7 +12,7 @@ from typing import Any
 from document_service.api import outcomes
 from document_service.keys import KeyStore
 from document_service.signing import UrlSigner
-from service import Api, Service
+from running_service import Api, Service
 
 PIECE = {"Content-Type": "application/offset+octet-stream"}
 

@@ -19,7 +19,7 @@ import pytest
 from contract.schedules import Answer, Play, Side, draw, today
 from document_client.model import Caller, Model
 from document_client.model.transport import answer as model_answer
-from service import EVERY_ROLE, Api, Service
+from running_service import EVERY_ROLE, Api, Service
 
 SCHEDULES = int(os.environ.get("SOAK_SCHEDULES", "60"))
 #: One in ten has a form of its own to retire and withdraw: publishing prints it once for each locale as a trial.

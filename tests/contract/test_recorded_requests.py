@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from document_client.inputs import to_bytes
-from service import Api
+from running_service import Api
 
 RECORDED = Path(__file__).parent / "recorded"
 JOBS = "/v1/documents/render-jobs"

@@ -19,7 +19,7 @@ from document_service.runtime import Runtime, open_runtime
 from document_service.settings import load
 from document_service.store import open_store
 from raw_database import Connection, connected
-from service import Service
+from running_service import Service
 
 #: Two seconds by design; a loaded CI machine gets time to spare.
 CHAINED_WITHIN = 15.0

@@ -14,7 +14,7 @@ from fhir.resources.R4B.bundle import Bundle
 
 from document_acts import made, supersede, void
 from installation import EVENTS, Installation
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 
 @pytest.fixture(scope="module")

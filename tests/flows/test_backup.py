@@ -17,7 +17,7 @@ from document_service.errors import TenantKeyMissing
 from document_service.keys import KeyStore
 from document_service.store import open_store
 from raw_database import connected
-from service import Service, request_for
+from running_service import Service, request_for
 
 
 @dataclass

@@ -12,8 +12,8 @@ import pytest
 
 from document_service.keys import KeyStore
 from document_service.store import open_store
+from running_service import Service, request_for
 from seaweedfs import Seaweed, running_seaweed
-from service import Service, request_for
 
 
 @pytest.fixture(scope="module")

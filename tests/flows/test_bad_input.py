@@ -16,7 +16,7 @@ import pytest
 from document_service.fault_proxy import FaultProxy, Faults
 from document_service.identifiers import new
 from raw_database import connected, stored
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 JOBS = "/v1/documents/render-jobs"
 JSON = {"Content-Type": "application/json"}

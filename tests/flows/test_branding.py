@@ -12,7 +12,7 @@ import pdfplumber
 import pytest
 from PIL import Image, ImageDraw
 
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 ROUTE = "/v1/tenant/branding"
 

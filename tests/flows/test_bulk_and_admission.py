@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from raw_database import connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 
 def bulk_of(version: str, count: int, patient: str = "demo-patient-noorzai") -> dict[str, Any]:

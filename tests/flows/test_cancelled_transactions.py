@@ -9,7 +9,7 @@ import pytest
 
 from document_service.database import APP_ROLE, Address, open_database, tenant_transaction
 from document_service.postgres import connection_info
-from service import Service
+from running_service import Service
 
 
 async def test_a_cancelled_transaction_is_not_continued_by_the_next(service: Service, tenant: str) -> None:

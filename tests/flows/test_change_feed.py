@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from raw_database import Connection, as_tenant
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 FEED = "/v1/documents/changes"
 

@@ -24,7 +24,7 @@ from document_client.localdb import transaction
 from document_client.stamping import stamp
 from document_service.fault_proxy import FaultProxy, Faults, problem
 from engines import EngineRequirement
-from service import Service, request_for
+from running_service import Service, request_for
 
 FORM = "General Test Requisition"
 PATIENT = "demo-patient-noorzai"

@@ -20,7 +20,7 @@ import pytest
 from document_client import DocumentClient
 from document_service.fault_proxy import Answer, FaultProxy, Faults, page, problem
 from planted_markers import readable
-from service import Api, Service
+from running_service import Api, Service
 
 FORM = "General Test Requisition"
 PASSPHRASE = "planted-passphrase-4417"

@@ -14,7 +14,7 @@ import pytest
 from data_folder_commands import LATER
 from document_service.__main__ import EXIT_CONFIGURATION
 from document_service.running import processes
-from service import Service
+from running_service import Service
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

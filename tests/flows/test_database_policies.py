@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from raw_database import APP_ROLE, SYSTEM_ROLE, Connection, as_tenant, connected, tenant_tables
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 #: Tables without row-level security, and why.
 EXEMPT = {

@@ -17,7 +17,7 @@ import rfc8785
 from document_service.identifiers import new
 from document_service.keys import KeyStore
 from raw_database import connected
-from service import Api, Service
+from running_service import Api, Service
 
 INTAKE = "/v1/documents/audit-events"
 FIRST = "0" * 64

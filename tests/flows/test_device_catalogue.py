@@ -13,7 +13,7 @@ from document_client import DocumentClient
 from document_client.errors import TemplateNotInUse
 from document_client.templates import Search
 from requisition import definition
-from service import Api, Service
+from running_service import Api, Service
 
 TEMPLATES = "/v1/document-templates"
 

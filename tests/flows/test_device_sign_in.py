@@ -21,7 +21,7 @@ from document_client.errors import NoDeviceSignIn, SignInRefused
 from document_client.issuer import Prompt
 from documents_command import PASSPHRASE, documents, environment
 from engines import EngineRequirement
-from service import Service
+from running_service import Service
 
 # Longer than a whole login, shorter than a test: what is left to wait for is the end of a token.
 _LIFE_SECONDS = 8

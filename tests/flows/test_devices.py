@@ -18,7 +18,7 @@ from document_client.stopped import raise_stop
 from document_service import identifiers
 from installation import EVENTS, Installation, text
 from raw_database import connected
-from service import Api, Service
+from running_service import Api, Service
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from document_acts import changes_after, made, supersede, void
-from service import Api, Service
+from running_service import Api, Service
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from document_acts import made, supersede, void
 from raw_database import connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 PATIENT, OTHER = "demo-patient-noorzai", "demo-patient-rahimi"
 

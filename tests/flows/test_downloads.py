@@ -19,7 +19,7 @@ from document_service.identifiers import new
 from document_service.keys import KeyStore
 from document_service.signing import UrlSigner
 from raw_database import connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 
 @dataclass(frozen=True)

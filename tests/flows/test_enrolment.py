@@ -18,7 +18,7 @@ from document_client.errors import EvidenceNeedsSignIn, OnlineOnly, ServerRefuse
 from document_client.http import Connection
 from document_client.watching import watch
 from documents_command import PASSPHRASE, documents
-from service import Service
+from running_service import Service
 
 PATIENT = "demo-patient-ahmadzai"
 

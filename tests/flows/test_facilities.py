@@ -16,7 +16,7 @@ from document_service.keys import KeyStore
 from document_service.synthetic.people import ORGANIZATION
 from document_service.tokens import Caller
 from raw_database import connected
-from service import EVERY_ROLE, Api, Service, request_for
+from running_service import EVERY_ROLE, Api, Service, request_for
 
 HERE = ORGANIZATION.partition("/")[2]
 

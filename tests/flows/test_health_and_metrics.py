@@ -14,7 +14,7 @@ import pytest
 from document_service.api import outcomes
 from document_service.errors import ServiceError
 from document_service.postgres.processes import read_pid_file
-from service import Service, request_for
+from running_service import Service, request_for
 
 #: PostgreSQL is started again by its supervisor within a second; a busy machine takes its time.
 BACK_SECONDS = 60.0

@@ -16,7 +16,7 @@ from document_client import DocumentClient
 from document_service.fault_proxy import FaultProxy, Faults
 from raw_database import connected
 from requisition import definition
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 JOBS = "/v1/documents/render-jobs"
 

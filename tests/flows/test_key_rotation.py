@@ -9,7 +9,7 @@ import pytest
 
 from document_service.errors import KeyStoreUnusable
 from document_service.keys import KeyStore
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 
 def test_a_rotation_is_not_felt_and_leaves_the_old_master_useless(

@@ -19,7 +19,7 @@ from document_service.typesetting.jobs import LARGE_ROWS
 from document_service.typesetting.pool import LARGE_LIMITS, SMALL_LIMITS, MiB, TypesettingPool
 from document_service.typesetting.process import Limits
 from raw_database import Connection, connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 JOBS = "/v1/documents/render-jobs"
 

@@ -15,7 +15,7 @@ from document_client import DocumentClient
 from document_client.errors import EvidenceWaits, SignInNeeded
 from document_client.watching import watch
 from documents_command import PASSPHRASE, documents
-from service import Service
+from running_service import Service
 
 
 @dataclass

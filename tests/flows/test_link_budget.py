@@ -21,7 +21,7 @@ from document_client.errors import ClientError
 from document_client.http import Connection
 from document_client.watching import watch
 from document_service.fault_proxy import Counts, FaultProxy, Faults
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 FORM = "General Test Requisition"
 PATIENT = "demo-patient-noorzai"

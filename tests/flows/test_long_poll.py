@@ -19,7 +19,7 @@ from document_service import changes
 from document_service.changes import Position
 from document_service.tokens import Caller
 from raw_database import connected
-from service import Api, Service
+from running_service import Api, Service
 
 #: `DOCUMENTS_FEED_ROWS=100000` is the size that issue 5 asks for; a tenth of a minute of it runs every time.
 ROWS = int(os.environ.get("DOCUMENTS_FEED_ROWS", "3000"))

@@ -16,7 +16,7 @@ import pytest
 
 from document_service.synthetic import SyntheticFhirServer
 from raw_database import connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 #: Words that occur nowhere else. The Dari name is what a search in ASCII alone would miss.
 GIVEN, FAMILY, DARI = "Zarghunaqxv", "Wardakzulmaiqj", "ژاله‌بانو‌قیس"

@@ -20,7 +20,7 @@ import hostile_files
 from clamav import running_clamd
 from document_acts import made
 from engines import EngineRequirement
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 from upload_acts import send
 
 #: Requests per operation besides the fixed ones at the schema's bounds. `make soak` runs more.

@@ -19,8 +19,8 @@ import oidc_provider_mock
 import pytest
 from joserfc.jwk import RSAKey
 
+from running_service import Api, Service, request_for
 from seaweedfs import free_ports
-from service import Api, Service, request_for
 
 # The provider's own library calls what it calls old.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

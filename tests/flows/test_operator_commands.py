@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service import Service
+from running_service import Service
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,7 @@ from document_service.definitions import read_json
 from document_service.errors import RenderFailed
 from document_service.synthetic import SyntheticFhirServer, SyntheticPatient
 from document_service.synthetic.cohort import cohort
-from service import Api, Service
+from running_service import Api, Service
 
 PATIENTS = int(os.environ.get("PATIENTS", "25"))
 SEED = 20261122

@@ -15,7 +15,7 @@ from document_service.definitions import canonical_json, read_json
 from document_service.platform_forms import catalogue
 from raw_database import connected
 from requisition import definition
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 TEMPLATES = "/v1/document-templates"
 JOBS = "/v1/documents/render-jobs"

@@ -32,7 +32,7 @@ from document_service.render_jobs import STARTS_LIMIT
 from document_service.store import open_store
 from engines import EngineRequirement
 from raw_database import address_of, connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 from upload_acts import finalize, send, verdict
 
 #: Cuts in all. `make soak` makes 200.

@@ -10,7 +10,7 @@ import pytest
 from document_acts import made, supersede
 from document_client import DocumentClient
 from document_service.commands.tenant_commands import tenant as tenant_command
-from service import Service
+from running_service import Service
 
 
 def test_what_the_tenants_rule_names_is_on_a_colleagues_device_before_anybody_asks(

@@ -15,7 +15,7 @@ import pdfplumber
 import pytest
 
 from document_service import platform_forms
-from service import Api, Service
+from running_service import Api, Service
 
 #: Issue 3, item 3.
 MOST_SECONDS = 0.3

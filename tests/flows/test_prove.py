@@ -20,7 +20,7 @@ from document_service.keys import KeyStore
 from document_service.store import ObjectStore, open_store
 from raw_database import Connection, connected
 from requisition import definition
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 
 @dataclass

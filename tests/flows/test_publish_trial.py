@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 FORM: dict[str, Any] = {
     "language": 1,

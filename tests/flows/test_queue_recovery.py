@@ -18,7 +18,7 @@ from document_client.errors import FileUnreadable, QueueSetAside
 from document_client.ids import new_id
 from document_client.localdb import transaction
 from documents_command import PASSPHRASE, documents
-from service import Service
+from running_service import Service
 
 
 @dataclass

@@ -6,7 +6,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 
 def test_a_request_becomes_one_sealed_pdf(api: Api) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from document_service.api import outcomes
-from service import EVERY_ROLE, Api, Service, request_for
+from running_service import EVERY_ROLE, Api, Service, request_for
 
 #: Reads that need an id; the records' own tests try those.
 LISTS = [

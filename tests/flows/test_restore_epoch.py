@@ -20,7 +20,7 @@ from document_service.database import open_database
 from document_service.keys import KeyStore
 from document_service.store import open_store
 from raw_database import address_of, connected
-from service import RENDER_SECONDS, Api, Service, request_for
+from running_service import RENDER_SECONDS, Api, Service, request_for
 
 FORM = "General Test Requisition"
 

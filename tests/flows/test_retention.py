@@ -18,7 +18,7 @@ from document_service.keys import KeyStore
 from document_service.store import open_store
 from document_service.tokens import Caller
 from raw_database import address_of, connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 
 @pytest.fixture

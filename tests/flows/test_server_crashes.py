@@ -24,7 +24,7 @@ import pytest
 
 from document_service.fault_proxy import FaultProxy, Faults
 from raw_database import connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 JOBS = "/v1/documents/render-jobs"
 

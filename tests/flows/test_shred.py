@@ -11,7 +11,7 @@ from document_service.errors import TenantKeyMissing
 from document_service.keys import KeyStore
 from document_service.store import open_store
 from raw_database import connected
-from service import Service, request_for
+from running_service import Service, request_for
 
 
 async def test_a_shredded_tenant_is_gone_in_every_process(service: Service, fhir_url: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service import Service, request_for
+from running_service import Service, request_for
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

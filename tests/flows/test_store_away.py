@@ -11,8 +11,8 @@ import pytest
 
 from document_service.fault_proxy import FaultProxy, Faults
 from raw_database import connected
+from running_service import Api, Service, request_for
 from seaweedfs import Seaweed, running_seaweed
-from service import Api, Service, request_for
 
 #: An idle machine is done in three; a loaded one gets time to spare.
 SECONDS = 90.0

@@ -20,7 +20,7 @@ from document_service.database import Database, open_database
 from document_service.keys import KeyStore
 from document_service.store import ObjectStore, open_store
 from raw_database import Connection, address_of, connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 AT_ONCE = timedelta(0)
 

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from document_service.commands.json_lines import line_of, lines_of
 from document_service.synthetic import handmade_resources
-from service import Service, request_for
+from running_service import Service, request_for
 
 FORM: dict[str, Any] = {
     "language": 1,

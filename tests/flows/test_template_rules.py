@@ -10,7 +10,7 @@ import pytest
 
 from document_service.api.template_rules import ACTIONS, ROLES, STATES, Action, markdown
 from requisition import definition
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 TEMPLATES = "/v1/document-templates"
 

@@ -16,7 +16,7 @@ from document_service.definitions import canonical_checksum
 from document_service.fault_proxy import FaultProxy, Faults
 from raw_database import connected
 from requisition import definition
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 TEMPLATES = "/v1/document-templates"
 JOBS = "/v1/documents/render-jobs"

@@ -20,7 +20,7 @@ from document_service import identifiers
 from document_service.api import create_app
 from document_service.keys import KeyStore
 from raw_database import as_tenant, connected
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 #: The organisation that provides the encounters of the made-up patients.
 CLINIC = "demo-clinic"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 #: What this service is told to allow: the least that may be set, so that a test meets the limits soon.
 BURST, TENANT_BURST = 50, 80

@@ -12,7 +12,7 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 from document_service import changes, queue
 from document_service.database import Database, at_commit, open_database, tenant_transaction
 from raw_database import Connection, address_of, connected
-from service import Service
+from running_service import Service
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 
 from document_service.definitions import unreviewed
 from document_service.platform_forms import catalogue
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 
 def test_a_new_tenant_may_use_them(api: Api) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from document_service.typesetting.layout_files import layout_sources
 from document_service.typesetting.private_folder import PREFIX, PrivateFolder, remove_abandoned
-from service import Service, request_for
+from running_service import Service, request_for
 
 
 @pytest.fixture

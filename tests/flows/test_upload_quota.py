@@ -13,7 +13,7 @@ from clamav import running_clamd
 from document_service import uploads
 from engines import EngineRequirement
 from raw_database import connected
-from service import Api, Service
+from running_service import Api, Service
 from upload_acts import announce, judged
 
 

@@ -27,7 +27,7 @@ from document_service.signing import UrlSigner
 from document_service.store import open_store
 from engines import EngineRequirement
 from raw_database import connected
-from service import Api, Service
+from running_service import Api, Service
 from upload_acts import PIECE, announce, finalize, judged, send, verdict
 
 

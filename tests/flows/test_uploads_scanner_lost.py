@@ -22,7 +22,7 @@ from document_service.keys import KeyStore
 from document_service.store import open_store
 from engines import EngineRequirement
 from raw_database import connected
-from service import Service
+from running_service import Service
 from upload_acts import finalize, judged, nowhere_readable, send, verdict
 
 #: A file that clamd reports as a finding until its signatures change.

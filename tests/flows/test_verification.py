@@ -15,7 +15,7 @@ import pytest
 import zxingcpp
 
 from document_service.postgres import connection_info
-from service import Service, request_for
+from running_service import Service, request_for
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pdfplumber
 import pytest
 
 from document_service.synthetic import SyntheticFhirServer
-from service import Api, Service, request_for
+from running_service import Api, Service, request_for
 
 TOKEN = "tenant-token-that-stays-at-home"
 PATIENT = "demo-patient-noorzai"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -157,6 +158,15 @@ def test_links_between_documents_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
+
+
+def test_tests_import_modules_that_are_there() -> None:
+    """Who renames a module of the tests hears it here of every file, and not in a run of the whole suite."""
+    for name, source in python_files("tests/"):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                first = node.module.split(".")[0]
+                assert first == "tests" or importlib.util.find_spec(first), f"{name} imports {node.module}"
 
 
 FORBIDDEN = {"util", "helper", "common", "base", "core", "misc", "manager", "service", "handler", "impl"}
