@@ -237,3 +237,9 @@ def test_the_point_of_a_number_alone_is_no_diamond(press: Press, number: str, st
     # The first is that of "No." on the page's head.
     assert len(points) >= number.count(".")
     assert all(width < 0.25 for width in points if width)
+
+
+def test_number_and_page_stay_together_below_a_long_name(press: Press) -> None:
+    identity = small_page()["identity"] | {"patient": "Abdul Rahman Shafiullah Zabihullah Mohammadzai " * 2}
+    found = lines(press, small_page(paragraphs("A"), identity=identity))
+    assert any(line.endswith("T-1·Page1of1") for line in found), found

@@ -10,7 +10,7 @@ import pytest
 
 from document_service.errors import BindingFailed
 from document_service.formatting import Style, ValueMismatch, format_value, style
-from form_rows import bare, dose, laid_out, order, prescribed
+from form_rows import bare, dose, laid_out, order, prescribed, words
 
 EN = style("en", time_zone="Asia/Kabul")
 DARI = style("fa-AF", time_zone="Asia/Kabul", digits="native")
@@ -160,7 +160,7 @@ def test_a_prescription_that_ran_out_says_so_above_everything() -> None:
 
 def test_a_form_says_it_by_its_own_moment_of_issue() -> None:
     ended = order(dosageInstruction=[dose()], dispenseRequest={"validityPeriod": {"end": "2020-01-31"}})
-    assert "NO LONGER VALID" in str(laid_out("outpatient-prescription", prescribed(ended), {}))
+    assert "NO LONGER VALID" in words(laid_out("outpatient-prescription", prescribed(ended), {}))
 
 
 def test_a_refusal_names_the_row() -> None:
@@ -169,3 +169,10 @@ def test_a_refusal_names_the_row() -> None:
         laid_out("outpatient-prescription", prescribed(good, bad), {})
     assert caught.value.extra == {"binding": "orders[1].dose"}
     assert "Amoxicillin" not in str(caught.value.detail)
+
+
+@pytest.mark.parametrize(("page_style", "limit"), [(EN, "not more than"), (DARI, "نه بیشتر از")])
+def test_no_line_ends_behind_the_not_of_a_limit(page_style: Style, limit: str) -> None:
+    """On a picture "not" ended a line, and the next one began "more than 30 mL"."""
+    most = {**dose(), "maxDosePerAdministration": amount(30, "mL")}
+    assert limit.replace(" ", "\u00a0") in format_value("dosage", most, page_style)

@@ -135,9 +135,23 @@ _WORDS: dict[str, tuple[str, str, str]] = {
     "dispenseBy": ("dispensed by: {n}", "توزیع توسط: {n}", "توزیع کوونکی: {n}"),
 }
 
+# Words at which no line ends: behind "not" at a line's end, the next line begins "more than 30 mL".
+_TOGETHER = (
+    *("not more than", "not sooner than", "no repeats", "NO LONGER VALID,"),
+    *("نه بیشتر از", "نه زودتر از", "بدون تکرار", "دیگر اعتبار ندارد،"),
+    *("له دې زیات نه:", "له دې مخکې نه:", "بې تکراره", "نور اعتبار نه لري،"),
+)
+
+
+def _together(words: str) -> str:
+    for phrase in _TOGETHER:
+        words = words.replace(phrase, phrase.replace(" ", "\u00a0"))
+    return words
+
+
 #: The words of each shipped locale by their keys.
 DOSAGE_WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {locale: {key: words[at] for key, words in _WORDS.items()} for at, locale in enumerate(LOCALES)}
+    {locale: {key: _together(words[at]) for key, words in _WORDS.items()} for at, locale in enumerate(LOCALES)}
 )
 #: Every key, with the placeholders that its words must have.
 DOSAGE_WORD_KEYS: Mapping[str, frozenset[str]] = MappingProxyType(
