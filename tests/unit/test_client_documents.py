@@ -23,6 +23,7 @@ from document_client.errors import (
     OnlineOnly,
     PrinterUnavailable,
     StorageFull,
+    TemplateUnknown,
     UsageProblem,
     ViewerSilent,
     ViewerUnavailable,
@@ -317,6 +318,17 @@ def test_uploading_offline_is_refused_and_leaves_nothing(device: Device, tmp_pat
     assert files() == before
     assert not [path for path in device.home.rglob("*") if path.is_file() and b"scan of a marker" in path.read_bytes()]
     assert device.client.status().everything_sent
+
+
+def test_generating_is_the_first_act_of_a_device_too(tmp_path: Path) -> None:
+    """It needs the service anyway, and fetches the catalogue that it lacks, as a request does."""
+    from document_client.queueing import Wish
+
+    with made_device(tmp_path / "new", signed_in=False) as device:
+        device.login()
+        with pytest.raises(TemplateUnknown):
+            device.client.generate(Wish("No such form", "p1"))
+        assert [told for told in device.transport.seen if "/v1/document-templates" in told]
 
 
 def test_generating_offline_is_refused_and_queues_nothing(device: Device) -> None:

@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 from . import requests
 from .account import Account, open_account, read_session
 from .clock import TimeSource, system_time
-from .errors import LocalFileUnreadable, Misconfigured, SignInNeeded, TemplateUnknown, UsageProblem
+from .errors import LocalFileUnreadable, Misconfigured, SignInNeeded, UsageProblem
 from .files import home_folder
 from .stopped import raise_stop
-from .templates import Catalogue, Search, read_catalogue
+from .templates import Catalogue, Search, once_known, read_catalogue
 from .vault import AskPassphrase, Unlocking, Vault, open_vault, vault_exists
 
 if TYPE_CHECKING:
@@ -272,13 +272,7 @@ class DocumentClient:
         wish = Wish(
             template, patient, encounter, dict(inputs or {}), assignments, locale, birth_date, identifier, not_after
         )
-        try:
-            return self.queue.add(wish)
-        except TemplateUnknown:
-            # A device that never saw the catalogue can only ask for it; an old one is what offline work relies on.
-            if self.templates().freshness == "never":
-                raise
-            return self.queue.add(wish)
+        return once_known(self.templates, lambda: self.queue.add(wish))
 
     def sync(
         self,
@@ -344,9 +338,12 @@ class DocumentClient:
         """Render a document now (online only) and keep it in the cache."""
         from .online import generate
 
-        account = self.account()
-        with account.watched(), self._enrolled(account) as connection:
-            return generate(account, connection, wish)
+        def make() -> dict[str, Any]:
+            account = self.account()
+            with account.watched(), self._enrolled(account) as connection:
+                return generate(account, connection, wish)
+
+        return once_known(self.templates, make)
 
     def prefetch(
         self, patients: Sequence[str], *, budget: int | None = None, observe: Observer | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,6 +113,19 @@ def read_catalogue(conn: apsw.Connection, now: float, search: Search | None = No
     age = max(now - refreshed, 0.0)
     freshness: Freshness = "fresh" if age <= max_age else "stale" if age <= max_age + stale else "expired"
     return Catalogue(items, age, freshness)
+
+
+def once_known(show: Callable[[], Catalogue], act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do what names a template; on a device that never saw the catalogue, again after ``show`` has fetched it.
+
+    An old catalogue stays: it is what offline work relies on. Raises TemplateUnknown.
+    """
+    try:
+        return act()
+    except TemplateUnknown:
+        if show().freshness == "never":
+            raise
+        return act()
 
 
 def begins_later(version: Mapping[str, Any] | None, now: float) -> str | None:

@@ -164,6 +164,29 @@ def test_lost_answers_and_two_syncs_at_once_double_nothing(
     assert len(made) == 3
 
 
+def test_a_request_that_may_have_left_is_replaced_once(tablet: Device, line: Line, nurse: Caller) -> None:
+    """§4: "Quarantined and failed items can be … edited into a new request": one, and until it is given up no other and
+    no retry beside it. The service had the first: it comes to attention, and the person decides."""
+    before = {one["id"] for one in nurse.every("/v1/documents", patientId="demo-patient-rahimi")}
+    wrong = _ask(tablet)
+    with line.losing_answers():
+        assert tablet.run("sync", "--once").returncode == 69
+    with line.cut():
+        right = tablet.json("queue", "edit", wrong, "--patient", "demo-patient-rahimi")["clientMutationId"]
+        for again in (("edit", wrong, "--patient", "demo-patient-rahimi"), ("retry", wrong)):
+            refused = tablet.json("queue", *again, code=64)
+            assert right in refused["error"]["detail"]
+    tablet.json("sync", "--once")
+    items = _items(tablet, wrong, right)
+    assert [(item["status"], (item["reason"] or {}).get("code")) for item in items] == [
+        ("failed", "ALREADY_SENT"),
+        ("done", None),
+    ]
+    made = {one["id"] for one in nurse.every("/v1/documents", patientId="demo-patient-rahimi")} - before
+    assert made == {items[1]["documentId"]}
+    tablet.json("queue", "discard", wrong, stdin=f"{wrong}\n")
+
+
 def test_what_the_service_refuses_is_set_aside_with_its_reason_and_the_rest_goes_on(
     tablet: Device, author: Caller, admin: Caller
 ) -> None:

@@ -185,7 +185,8 @@ def test_a_restored_service_is_offered_again_what_it_had_promised(
     what it had been promised, and offers the unknown again": each request is one document, no number is another's."""
     backup, device = tmp_path / "backup", Device(tmp_path / "home")
     device.json("login", "--server", clinic.url, "--token", clinic.token(CLINIC, "tablet-nurse"))
-    device.json("templates", "--refresh")
+    # The first act of a device that never saw the catalogue: it needs the service, and fetches what it lacks.
+    device.json("generate", FORM, "--patient", PATIENT, "--input", "tests=CBC")
 
     def asked() -> str:
         key = device.json("request", FORM, "--patient", PATIENT, "--input", "tests=CBC")["clientMutationId"]
