@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coded_dosages import EN, IM, NEEDED, TABLET, WEEKLY, given, often
+from coded_dosages import EN, FOUR_TO_SIX, IM, NEEDED, PO, TABLET, WEEKLY, given, often
 from document_service.formatting import ValueMismatch, format_value
 from form_rows import bare
 
@@ -169,6 +169,98 @@ AGREE: list[tuple[str, dict[str, Any]]] = [
     ("6 mg/m2", given("6", "mg/m2")),
 ]
 
+# As prescribers write them, whole.
+IN_FULL: list[tuple[str, dict[str, Any]]] = [
+    ("Take one tablet by mouth every morning with food", {**TABLET, **often(1), **PO}),
+    ("Take 1 tablet by mouth daily at bedtime as needed for sleep", {**TABLET, **often(1), **PO, **NEEDED}),
+    ("1 tab q6h prn pain, max 4/day", {**TABLET, **often(4), **NEEDED}),
+    (
+        "Take 2 tablets four times a day when required. Do not take more than 8 in 24 hours",
+        {**given("2", "tablet"), **often(4), **NEEDED},
+    ),
+    (
+        "One to two tablets every 4 to 6 hours as required, maximum 8 tablets per day",
+        {
+            "doseAndRate": [
+                {"doseRange": {"low": {"value": 1, "unit": "tablet"}, "high": {"value": 2, "unit": "tablet"}}}
+            ],
+            **FOUR_TO_SIX,
+            **NEEDED,
+        },
+    ),
+    (
+        "Apply to affected area twice daily for 2 weeks",
+        {**given("1", "application"), **often(2, boundsDuration={"value": 14, "unit": "d"})},
+    ),
+    (
+        "Inject 10 units subcutaneously every night at bedtime. Check blood sugar every morning",
+        {**given("10", "U"), **often(1)},
+    ),
+    ("Take half tablet (12.5 mg) twice daily", {**given("12.5", "mg"), **often(2)}),
+    ("40 mg once daily in the morning; weigh yourself daily", {**given("40", "mg"), **often(1)}),
+    ("2 puffs twice a day, rinse your mouth after each use", {**given("2", "puff"), **often(2)}),
+    ("1 sachet dissolved in a glass of water once daily", {**given("1", "sachet"), **often(1)}),
+    ("500 mg IV every 8 hours over 30 minutes", {**given("500", "mg"), **often(3)}),
+    ("1 g IV q12h x 7 days, then review", {**given("1", "g"), **often(2, boundsDuration={"value": 7, "unit": "d"})}),
+    (
+        "Give 5 ml three times a day for 5 days, 30 minutes before meals",
+        {**given("5", "mL"), **often(3, boundsDuration={"value": 5, "unit": "d"})},
+    ),
+    ("5 ml (250 mg) tds", {**given("5", "mL"), **often(3)}),
+    ("5 ml (250 mg) tds", {**given("250", "mg"), **often(3)}),
+    ("Warfarin 5 mg daily at 6 pm. INR check on Monday", {**given("5", "mg"), **often(1)}),
+    ("20 mg on Mondays, Wednesdays and Fridays after dialysis", {**given("20", "mg"), **often(1, **MWF)}),
+    (
+        "50,000 IU once weekly for 8 weeks",
+        {**given("50000", "IU"), **often(1, 1, "wk", boundsDuration={"value": 8, "unit": "wk"})},
+    ),
+    ("Vitamin D 50 000 units every week", {**given("50000", "U"), **often(1, 1, "wk")}),
+    ("1 capsule twice daily. Avoid sunlight. Not with milk.", {**given("1", "capsule"), **often(2)}),
+    ("Insert one suppository at night", {**given("1", "suppository"), **often(1)}),
+    ("1 drop to right eye 4 times daily", {**given("1", "drop"), **often(4), **site("Right eye")}),
+    ("2 drops both ears bd", {**given("2", "drop"), **often(2), "site": {"coding": [{"display": "Both ears"}]}}),
+    ("1 patch every 72 hours", {**given("1", "patch"), **often(1, 72, "h")}),
+    ("Change patch every 3 days", {**given("1", "patch"), **often(1, 3, "d")}),
+    (
+        "0.3 mg IM stat, repeat after 5 minutes if needed",
+        {**given("0.3", "mg"), **IM, "timing": {"repeat": {"count": 1}}},
+    ),
+    ("take with first bite of each meal three times daily", {**TABLET, **often(3)}),
+    ("روزانه یک تابلیت صبح ناشتا", {**TABLET, **often(1)}),
+    ("یک تابلیت هر ۱۲ ساعت برای یک هفته", {**TABLET, **often(2, boundsDuration={"value": 7, "unit": "d"})}),
+    ("نیم تابلیت شب وقت خواب", {**given("0.5", "tablet"), **often(1)}),
+    ("پنج سی‌سی روز سه بار بعد از غذا", {**given("5", "mL"), **often(3)}),
+    ("دو پف صبح و دو پف شام", {**given("2", "puff"), **often(2)}),
+    ("در صورت درد، هر ۶ ساعت، روزانه بیشتر از ۴ تابلیت نه", {**TABLET, **often(4), **NEEDED}),
+    ("د ورځې درې ځله یوه ګولۍ له ډوډۍ وروسته", {**TABLET, **often(3)}),
+    ("هره ورځ سهار او ماښام یو کپسول", {**given("1", "capsule"), **often(2)}),
+    ("سهار یوه ګولۍ، ماښام یوه ګولۍ", {**TABLET, **often(2)}),
+    ("په اونۍ کې یو ځل د جمعې په ورځ", {**TABLET, **often(1, 1, "wk", dayOfWeek=["fri"])}),
+    (
+        "د سترګو قطره، په هره سترګه کې یو څاڅکی، ورځ کې څلور ځله",
+        {**given("1", "drop"), **often(4), **site("Both eyes")},
+    ),
+    ("1 tablet at 08:00 and 20:00", {**TABLET, **often(2)}),
+    ("1 tablet every day except Sunday", {**TABLET, **often(1, dayOfWeek=["mon", "tue", "wed", "thu", "fri", "sat"])}),
+    ("Take on an empty stomach, 1 hour before or 2 hours after food", {**TABLET, **often(4)}),
+    ("Take the whole course. Finish all tablets even if you feel better after 2 days", {**TABLET, **often(3)}),
+    ("Test dose given. 1.2 MU IM monthly", {**IM, **given("1.2", "MU"), **often(1, 1, "mo")}),
+    ("every 3 months", {**given("150", "mg"), **often(1, 3, "mo")}),
+    ("every 12 weeks", {**given("150", "mg"), **often(1, 12, "wk")}),
+    ("once daily for 21 days then 7 day break", {**TABLET, **often(1, boundsDuration={"value": 21, "unit": "d"})}),
+    ("mane", {**TABLET, **often(1)}),
+    ("1 nocte prn", {**TABLET, **often(1), **NEEDED}),
+    ("10 mg/kg/dose every 6 hours", {**given("100", "mg"), **often(4)}),
+    ("Weight 12 kg. 10 mg/kg/dose (= 120 mg) every 6 hours", {**given("120", "mg"), **often(4)}),
+    ("Paracetamol 15 mg/kg (wt 9.4 kg) = 140 mg q6h", {**given("140", "mg"), **often(4)}),
+    ("Gentamicin 7 mg/kg/day once daily for 60 kg: 420 mg", {**given("420", "mg"), **often(1)}),
+    ("75 mg/kg/day in 2 divided doses (8 kg)", {**given("300", "mg"), **often(2)}),
+    ("100 mg/kg/day IV in 2 doses, weight 20kg, max 4 g/day", {**given("1", "g"), **often(2)}),
+    ("0.1 unit/kg/hr", rate("0.1", "U/kg/h")),
+    ("Run 1000 ml at 125 ml/hr over 8 hours", {**given("1000", "mL")}),
+    ("Titrate up by 5 mg each week as needed, currently 10 mg daily", {**given("10", "mg"), **often(1)}),
+]
+
 DIFFER: list[tuple[str, dict[str, Any]]] = [
     ("bis in die", {**TABLET, **often(1)}),
     ("ter die", {**TABLET, **often(2)}),
@@ -237,10 +329,13 @@ DIFFER: list[tuple[str, dict[str, Any]]] = [
     ("شنبه تا چهارشنبه", {**TABLET, **often(1, dayOfWeek=["sat", "sun", "mon"])}),
     ("6 mg/m2", given("60", "mg/m2")),
     ("يك تابليت روز سه بار", {**TABLET, **often(2)}),
+    ("every day, morning and evening", {**TABLET, **often(1)}),
+    ("هره ورځ سهار او ماښام", {**TABLET, **often(1)}),
+    ("Titrate up by 5 mg each week, currently 10 mg daily", {**given("20", "mg"), **often(1)}),
 ]
 
 
-@pytest.mark.parametrize(("words", "coded"), AGREE)
+@pytest.mark.parametrize(("words", "coded"), [*AGREE, *IN_FULL])
 def test_ordinary_words_are_printed(words: str, coded: dict[str, Any]) -> None:
     assert bare(format_value("text", words, EN)) in bare(format_value("dosage", {**coded, "text": words}, EN))
 

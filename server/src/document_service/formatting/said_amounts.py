@@ -74,7 +74,8 @@ _AMOUNT = re.compile(
 #: Words shortly before a number that make it a limit, a supply or a strength.
 NOT_A_DOSE = re.compile(
     r"(?:(?:max\w*|more than|exceed\w*|up to|at most|at least|minimum|total|disp\w*|supply|contain\w*|strength|حد ?اکثر"
-    r"|بیشتر از|مجموع|زیات|ټول)[^.;،,]{0,15}|(?:/|\bper)\s*)$"
+    r"|بیشتر از|مجموع|زیات|ټول)[^.;،,]{0,15}"
+    r"|(?:titrat|increas|decreas|reduc|taper)\w*(?:\s+\w+){0,3}\s+by\s+|(?:/|\bper)\s*)$"
 )
 _TAKEN_WITH = re.compile(r"\s*(?:of|in)?\s*(?:the\s*)?(?:water|milk|juice|saline|آب|اوبه|اوبو|شیر)")
 _A_DAY = r"(?:a|per|each|every)?\s*(?:day|daily|24\s*h\w*)(?!\w)(?!\s*dose)"

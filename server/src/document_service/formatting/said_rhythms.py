@@ -127,7 +127,8 @@ _RATES: tuple[tuple[re.Pattern[str], _Read], ...] = tuple(
             _words(
                 r"daily(?!\s*(?:dose|limit|total|max\w*|activit\w*|life))|o\.?d\.?|q\.?d\.?|mane|nocte|q\.?h\.?s\.?|q\.?[ap]\.?m\.?"
                 rf"|(?:semel|quaque) {_IN_DIE}|(?:omni|quaque) (?:die|mane|nocte|vespere)|quotidie|cotidie"
-                r"|(?:every|each|a|per)\s*(?:day|night|morning|evening)|روزانه|ورځنی|(?:هر|در|فی)\s*(?:روز|شب|صبح)"
+                r"|(?:every|each|a|per)\s*(?:day|night|morning|evening)"
+                r"|روزانه(?!\s*(?:نه\s*)?(?:بیشتر|حد ?اکثر))|ورځنی|(?:هر|در|فی)\s*(?:روز|شب|صبح)"
                 r"|هره\s*(?:ورځ|شپه)"
             ),
             _always(Fraction(1)),
@@ -153,9 +154,12 @@ _TAKING = (
 _NO_TAKING = re.compile(
     rf"(?<!\w)(?:{_OTHER_ACTS}|{_DRINK}|(?:plenty|lots?) of (?:water|fluids?))(?!\w)"
     rf"(?:(?!(?<!\w){_TAKING})[^.;:,،\n])*$"
+    # "Titrate up by 5 mg each week" changes the dose and is none.
+    r"|(?<!\w)(?:titrat|increas|decreas|reduc|taper)\w*(?:\s+\w+){0,3}\s+by\s[^.;,،\n]*$"
 )
 # "Weekly INR": the act stands behind its rhythm.
 _ACT_FOLLOWS = re.compile(rf"\s*(?:(?:the|your|a|of)\s+)?(?:{_OTHER_ACTS})(?!\w)")
+_OR = re.compile(r"(?<!\w)(?:or|یا)(?!\w)")
 _EYE = re.compile(r"(?<!\w)(?:eye|drop|gtts?(?!\w)|ophth|ocul|conjunctiv|قطره|چشم|سترګ|څاڅک)")
 # Moments of a day; each is said once, however often it is written.
 _MOMENTS = tuple(
@@ -169,7 +173,8 @@ _MOMENTS = tuple(
 )
 _DURATION = re.compile(
     rf"{NUMBER}\s*-?\s*(?:(days?|d|روز|ورځ|ورځې|ورځو)|(weeks?|wks?|هفته|اونۍ|اونیو)|(months?|ماه|میاشت|میاشتې|میاشتو))"
-    r"(?!\w)(?!\s*(?:a|per|each|every|/|در میان|بعد|پس|وروسته|before|after|later|old|apart)(?!\w))"
+    r"(?!\w)(?!\s*(?:a|per|each|every|/|در میان|بعد|پس|وروسته|before|after"
+    r"|later|old|apart|breaks?|off|rest|free|pause)(?!\w))"
 )
 #: "7/7", "2/52" and "3/12": days, weeks and months of the shorthand of clinics.
 _SHORTHAND = re.compile(r"(?:(?:for|x|×)\s*|(?<![\w/.])(?=\d+/(?:7|52)))(\d{1,2})/(7|52|12)(?![\d/])")
@@ -214,7 +219,15 @@ def rates(text: str, *, eye: bool = False) -> Iterator[Claim]:
             if claim and _own(text, found):
                 # "on Monday and Thursday" is read as weekly by its first day.
                 several = claim == ((Fraction(1, 7),) * 2,) and len(named) > 1
-                yield ((Fraction(len(named), 7),) * 2,) if several else claim
+                claim = ((Fraction(len(named), 7),) * 2,) if several else claim
+                # "Every day, morning and evening" is twice a day.
+                yield _on_moments(text) if claim == ((Fraction(1),) * 2,) else claim
+
+
+def _on_moments(text: str) -> Claim:
+    """What "daily" means beside the moments of a day that ``text`` names: once, or at each of several."""
+    count = Fraction(max(moments(text), 1))
+    return ((Fraction(1),) * 2, (count,) * 2) if _OR.search(text) else ((count,) * 2,)
 
 
 def moments(text: str) -> int:
