@@ -104,7 +104,10 @@ def token(
     except ValueError as reason:
         raise click.BadParameter(str(reason), param_hint="--expires") from None
     issuer = LocalIssuer(settings.data_dir)
-    click.echo(issuer.issue(tenant, user, roles or (CLINICIAN,), facilities or None, lifetime))
+    try:
+        click.echo(issuer.issue(tenant, user, roles or (CLINICIAN,), facilities or None, lifetime))
+    except ValueError as reason:
+        raise click.UsageError(str(reason)) from None
 
 
 @cli.command()
@@ -173,6 +176,10 @@ def main() -> None:
     except ServiceError as error:
         click.echo(f"document-service: {error.title} {error.detail or ''}".rstrip(), err=True)
         sys.exit(EXIT_USAGE if isinstance(error, _MENDABLE) else EXIT_UNAVAILABLE)
+    except OSError as error:
+        # A full disk, or a folder that cannot be made: which one is all that an operator needs to know.
+        click.echo(f"document-service: {error.strerror or error}: {error.filename or 'no file is named'}", err=True)
+        sys.exit(EXIT_UNAVAILABLE)
     except click.UsageError as error:
         error.show()
         sys.exit(EXIT_USAGE)

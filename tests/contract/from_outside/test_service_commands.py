@@ -70,11 +70,20 @@ def test_commands_work_while_the_service_runs(clinic: Clinic, nurse: Caller, req
     [
         ("tenant", "create", "Not An Id!", "--fhir-url", "http://127.0.0.1:9/fhir"),
         ("token", "--tenant", CLINIC, "--user", "u", "--role", "WIZARD"),
+        ("token", "--tenant", CLINIC, "--user", ""),
     ],
 )
 def test_what_does_not_fit_is_a_matter_of_usage(clinic: Clinic, arguments: tuple[str, ...]) -> None:
     """§5, exit codes: 64 usage; nothing is made."""
     clinic.command(*arguments, code=64)
+
+
+def test_a_folder_that_cannot_be_written_is_named_in_one_line(clinic: Clinic) -> None:
+    """§5: `backup DIR`: a disk that is full or away is a matter for the operator, and no trace of a program."""
+    done = run("document-service", "backup", "/proc/nowhere", DOCUMENT_SERVICE_DATA_DIR=str(clinic.data_dir))
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "/proc/nowhere" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_shred_must_be_confirmed(clinic: Clinic) -> None:
