@@ -75,7 +75,15 @@ def link(key: bytes, previous_hash: bytes, row: Any) -> bytes:
     for name in ("recorded_at", "occurred_at"):
         event[name] = event[name].astimezone(UTC).isoformat()
     event |= {"xid": str(row["xid"]), "seq": str(row["seq"]), "tenant_id": row["tenant_id"], "detail": row["detail"]}
-    return hmac.digest(key, previous_hash + rfc8785.dumps(event), "sha256")
+    return hmac.digest(key, previous_hash + _canonical(event), "sha256")
+
+
+def _canonical(texts: dict[str, Any]) -> bytes:
+    """The RFC 8785 form of an object that holds text and nulls only, where it leaves no more than the order of members.
+
+    The library's writer, which takes numbers and nesting too, needs five times as long: half of what a link costs.
+    """
+    return json.dumps(texts, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)
