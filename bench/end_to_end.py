@@ -94,12 +94,12 @@ def measure(clients: int, documents: int, workers: int) -> Measured:
     return Measured(documents / elapsed, sorted(1000 * one for one in durations), cpu)
 
 
-def bare(processes: int, rounds: int) -> float:
-    """Documents per second of the bare typesetter in as many processes, all at once."""
+def bare(processes: int, rounds: int) -> tuple[float, float]:
+    """Documents per second of the bare typesetter in as many processes, all at once; CPU milliseconds of one."""
     command = [sys.executable, str(HERE / "bare_typst.py"), "--rounds", str(rounds), "--json"]
     running_now = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
     told = [json.loads(process.communicate()[0]) for process in running_now]
-    return sum(float(entry["perSecond"]) for entry in told)
+    return sum(entry["perSecond"] for entry in told), statistics.mean(entry["cpuMs"] for entry in told)
 
 
 def main() -> None:
@@ -110,9 +110,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     for workers in sorted({1, given.workers}):
-        before = bare(workers, 150)
+        before, cpu_before = bare(workers, 150)
         ours = measure(given.clients, given.documents, workers)
-        alone = (before + bare(workers, 150)) / 2
+        after, cpu_after = bare(workers, 150)
+        alone, cpu_alone = (before + after) / 2, (cpu_before + cpu_after) / 2
         cores = len(os.sched_getaffinity(0))
         foreign = ours.per_second * ours.foreign / 1000 / cores
         of = f"end to end over HTTP, {given.clients} clients, {workers} typesetting process{'es' * (workers > 1)}"
@@ -130,6 +131,11 @@ def main() -> None:
             "… CPU ms a document: " + ", ".join(part for part, used in ours.cpu.items() if used >= 0.05),
             "",
             ", ".join(f"{used:.1f}" for used in ours.cpu.values() if used >= 0.05),
+        )
+        figure(
+            f"… share by CPU time, whatever else the machine did (bare: {cpu_alone:.1f} ms a document)",
+            "",
+            f"{100 * cpu_alone / sum(ours.cpu.values()):.0f} %",
         )
         figure(
             f"… share if load and FHIR machine ran elsewhere ({100 * foreign:.0f} % of the cores are theirs)",
