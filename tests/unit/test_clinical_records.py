@@ -366,6 +366,16 @@ def test_members_of_a_panel_stand_on_their_own(reference: str) -> None:
     assert [row[0] for row in rows(report, "Results")] == ["Potassium\npart of the panel:\nElectrolytes"]
 
 
+def test_a_report_names_the_panel_of_its_own_members_only() -> None:
+    """An id within a longer one, or the number of a version, is no member."""
+    named = {"k": "Electrolytes", "k2": "", "3": "", "ok": ""}
+    results = [observation(id=name, code={"text": name}, valueInteger=1) for name in named]
+    panel = observation(id="panel", code={"text": "Electrolytes"}, hasMember=[member("Observation/k/_history/3")])
+    found = {**bare_resources(FORMS["laboratory-report"]), "results": [*results, panel]}
+    tests = {row[0] for row in rows(laid_out("laboratory-report", found, {}), "Results")}
+    assert tests == {f"{name}\npart of the panel:\n{of}" if of else name for name, of in named.items()}
+
+
 @pytest.mark.parametrize("reference", ["Observation/elsewhere", "#inside"])
 @pytest.mark.parametrize("key", ["discharge-summary", "laboratory-report"])
 def test_a_panel_whose_members_were_not_read_says_so(key: str, reference: str) -> None:
