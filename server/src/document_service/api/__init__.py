@@ -26,6 +26,7 @@ from document_service.api import (
     problems,
     refusals,
     render_jobs,
+    routes_page,
     sign_in,
     templates,
     uploads,
@@ -77,6 +78,9 @@ def create_app(runtime: Runtime | None) -> FastAPI:
         description="Clinical documents from live FHIR R4 data, with an offline contract.",
         # A redirect would name the host that the caller wrote, and a device sends its requests to one address only.
         redirect_slashes=False,
+        # The framework's pages load scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.runtime = runtime
     app.state.feed_watch = None if runtime is None else FeedWatch(runtime)
@@ -84,6 +88,7 @@ def create_app(runtime: Runtime | None) -> FastAPI:
         # The routes themselves, which is all that ours have. An included router is a level of its own, at which the
         # framework looks through every route of every router before: half a percent of a render's processor time.
         app.router.routes.extend(router.routes)
+    app.add_route("/docs", routes_page.show, include_in_schema=False)
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
