@@ -25,6 +25,8 @@ from document_client.withdrawals import ALREADY_SENT, WITHDRAWAL_ASKED, WITHDRAW
 from .server import POLICY_KEYS, hash_event
 
 DEFAULT_POLICY = CachePolicy()
+#: How old the list of templates may be, by the service of the simulation: five minutes, and a day of being shown.
+LIST_AGE_SECONDS = 300.0 + 86_400.0
 #: What was verified once, by tenant and content: a signature takes longer to check than a whole run.
 _POLICIES: dict[tuple[Any, ...], CachePolicy | None] = {}
 
@@ -425,7 +427,9 @@ def renew(cache: CacheFile, document_id: str, now: float) -> None:
 
 
 def end_lives(cache: CacheFile, now: float) -> None:
-    """``cache.end_lives``."""
+    """``cache.end_lives`` and ``templates.end_freshness``."""
+    if cache.refreshed_at is not None:
+        cache.refreshed_at = min(cache.refreshed_at, now - LIST_AGE_SECONDS)
     for doc in cache.documents.values():
         if doc.fetched_at is not None and doc.ttl_at_fetch is not None:
             doc.fetched_at = now - doc.ttl_at_fetch

@@ -240,8 +240,8 @@ class MemoryDisk:
         return done
 
     def end_run(self, effect: fx.EndRun) -> bool:
-        reading = self.account.clock()
         self.hook()
+        reading = self.account.clock()
         m.purge_expired(self.cache, reading.estimate, reading.confirmed)
         m.keep_quota(self.cache)
         self.hook()
@@ -286,7 +286,7 @@ class MemoryDisk:
         self.hook()
         if cache.cursor != effect.asked_from:
             raise m.LeaseLost()
-        m.apply_page(cache, page, now)
+        m.apply_page(cache, page, self.account.clock().birth)
 
     def start_feed_again(self, effect: fx.StartFeedAgain) -> None:
         self.hook()
@@ -306,10 +306,9 @@ class MemoryDisk:
         self.cache.versions.add(effect.version["id"])
 
     def save_templates(self, effect: fx.SaveTemplates) -> None:
-        now = self.now()
         self.hook()
         self.cache.templates = {item["id"]: (dict(item), 0) for item in effect.items}
-        self.cache.refreshed_at = now
+        self.cache.refreshed_at = self.account.clock().birth
 
     def read_list_tag(self, effect: fx.ReadListTag) -> str | None:
         return None
@@ -321,17 +320,15 @@ class MemoryDisk:
         return m.read_beforehand(self.cache, self.account.clock().estimate)
 
     def complete(self, effect: fx.Complete) -> bool:
-        fetched_at = self.account.clock().birth
         self.hook()
-        if not m.complete(self.cache, effect.document_id, fetched_at):
+        if not m.complete(self.cache, effect.document_id, self.account.clock().birth):
             return False
         m.keep_quota(self.cache)
         return True
 
     def renew(self, effect: fx.Renew) -> None:
-        fetched_at = self.account.clock().birth
         self.hook()
-        m.renew(self.cache, effect.document_id, fetched_at)
+        m.renew(self.cache, effect.document_id, self.account.clock().birth)
 
     def drop_parts(self, effect: fx.DropParts) -> None:
         self.hook()

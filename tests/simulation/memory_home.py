@@ -181,6 +181,11 @@ class MemoryHome:
         """Return the documents that replace copies which were here."""
         return sorted(newer for newer in account.cache.withdrawn.values() if newer)
 
+    def age(self, account: MemoryAccount) -> float | None:
+        """Return how old the list of templates is said to be; None when it was never fetched."""
+        refreshed = account.cache.refreshed_at
+        return None if refreshed is None else max(account.clock().now - refreshed, 0.0)
+
     def contact(self, account: MemoryAccount) -> Any:
         """Return the last contact."""
         return account.cache.contact

@@ -497,6 +497,41 @@ def life_begins_at_the_wall_clock() -> list[Patch]:
     return [(memory, "renew", renew)]
 
 
+@bug("a life begins by a clock read before another program heard what time it is")
+def life_begins_before_the_first_contact() -> list[Patch]:
+    def complete(disk: MemoryDisk, effect: Any) -> bool:
+        fetched_at = disk.account.clock().birth
+        disk.hook()
+        if not memory.complete(disk.cache, effect.document_id, fetched_at):
+            return False
+        memory.keep_quota(disk.cache)
+        return True
+
+    return [handler(fx.Complete, complete)]
+
+
+@bug("a list of forms that was fetched by a clock ahead looks fresh when it is old")
+def forms_are_dated_by_the_wall_clock() -> list[Patch]:
+    plain = memory.apply_page
+
+    def apply_page(cache: Any, page: Any, now: float) -> None:
+        plain(cache, page, max(now, cache.highest.time))
+
+    return [(memory, "apply_page", apply_page)]
+
+
+@bug("a list of forms that was fetched before the device knew the time stays fresh, a year too long")
+def forms_are_never_ended() -> list[Patch]:
+    plain = memory.end_lives
+
+    def end_lives(cache: Any, now: float) -> None:
+        refreshed = cache.refreshed_at
+        plain(cache, now)
+        cache.refreshed_at = refreshed
+
+    return [(memory, "end_lives", end_lives)]
+
+
 @bug("a life that began before the device knew the time goes on, a year too long")
 def first_contact_ends_nothing() -> list[Patch]:
     return [(memory, "end_lives", lambda cache, now: None)]

@@ -13,6 +13,7 @@ from document_client.reactions import LONGEST_BACKOFF, LONGEST_RETRY_AFTER
 from document_client.withdrawals import ALREADY_SENT, WITHDRAWN
 
 from . import beforehand
+from .memory import LIST_AGE_SECONDS
 from .server import BATCH, FIRST_HASH, JOBS, hash_event
 
 if TYPE_CHECKING:
@@ -148,13 +149,20 @@ def after_renew(process: Process, effect: fx.Renew, outcome: Any) -> None:
 
 
 def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
-    """Remember which documents this account was told are revoked."""
+    """Remember which documents this account was told are revoked, and when it had read everything."""
+    if not effect.page["more"]:
+        after_list(process, effect, outcome)
     told = effect.page["revocations"]
     if told:
         # A service that was restored since it gave this page has forgotten some of them, and may give the document.
         standing = {document_id for _, document_id, _ in process.world.server.state.revocations}
         known = process.world.known_revoked.setdefault(process.session, set())
         known.update(standing.intersection(r["documentId"] for r in told))
+
+
+def after_list(process: Process, effect: Any, outcome: Any) -> None:
+    """The list of templates is as the service has it."""
+    process.world.listed[process.session] = process.world.now
 
 
 def after_run(process: Process, effect: fx.EndRun, success: bool) -> None:
@@ -227,11 +235,10 @@ def _check_documents(world: World, session: Any, account: Any) -> None:
     contact = world.home.contact(account)
     if ttl_now > LONGEST_TTL:
         world.break_promise("a policy is in force that nobody signed")
-    # The device can know what time it is: it heard from the service in this boot, or its clock is not behind. Without
-    # any contact a life may have begun while the clock was ahead; how long it lasts is known until the next boot.
-    misled = contact is None and world.was_ahead
-    heard = contact is not None and contact.boot == world.time.boot
-    knows = heard or (world.skew >= 0 and not misled)
+    knows = _knows_the_time(world, contact)
+    age, listed = world.home.age(account), world.listed.get(session)
+    if knows and age is not None and listed is not None and age < min(world.now - listed, LIST_AGE_SECONDS) - GRAIN:
+        world.break_promise(f"the forms are said to be {age:.0f} s old, and are {world.now - listed:.0f} s old")
     for document_id in readable:
         if document_id in revoked:
             world.break_promise(f"{document_id} is readable after its revocation arrived")
@@ -251,6 +258,16 @@ def _check_documents(world: World, session: Any, account: Any) -> None:
             (session, document_id) in world.named or document_id in world.replacing
         ):
             world.break_promise(f"{document_id} of {job['_user']} is in the cache of {session}")
+
+
+def _knows_the_time(world: World, contact: Any) -> bool:
+    """Return whether the device can know what time it is: it heard it in this boot, or its clock is not behind.
+
+    Without any contact a life may have begun while the clock was ahead; how long it lasts is known until the next boot.
+    """
+    misled = contact is None and world.was_ahead
+    heard = contact is not None and contact.boot == world.time.boot
+    return heard or (world.skew >= 0 and not misled)
 
 
 # --- At the end -----------------------------------------------------------------------------------------------

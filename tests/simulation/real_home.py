@@ -315,6 +315,9 @@ class RealHome:
         sql = "SELECT replaced_by FROM withdrawn WHERE replaced_by IS NOT NULL ORDER BY 1"
         return [str(newer) for (newer,) in account.cache.execute(sql)]
 
+    def age(self, account: Account) -> float | None:
+        return templates.read_catalogue(account.cache, account.clock().now).age
+
     def contact(self, account: Account) -> Any:
         return feed.read_contact(account.cache)[0]
 

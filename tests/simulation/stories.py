@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from document_client import effects as fx
 from document_client.lease import LEASE_SECONDS
 
 from . import promises
@@ -191,15 +192,37 @@ def astray(world: World) -> None:
     ask(world)
     for _ in range(2):
         give_up_half(world)
+    usual = world.interloper
+    if world.draw() < 0.7:
+        world.ambush, world.interloper = fx.Complete, _first_contact
     _sync(world, process)
-    world.mode = ""
-    _sync(world, process)
-    promises.look(world)
-    if world.draw() < 0.5:
-        restore(world)
+    world.ambush, world.interloper, world.mode = None, usual, ""
+    if world.draw() < 0.6:
         _sync(world, process)
+        promises.look(world)
+        if world.draw() < 0.5:
+            restore(world)
+            _sync(world, process)
     world.set_clock(0.0)
     wait_out(world)
+
+
+def _first_contact(world: World) -> None:
+    """A program sleeps before it notes that a copy is whole; meanwhile another one hears what time it is, and dies.
+
+    Colleagues were busy: the page that brings the time is not the last one, and does not confirm the list of forms.
+    """
+    world.mode = ""
+    for _ in range(3):
+        colleague(world)
+    world.pass_time(2 * LEASE_SECONDS)
+    world.happened("slept beyond the lease")
+    other = world.processes[-1]
+    if other.gen is None and world.session is not None:
+        other.start(eager=True)
+        while other.gen is not None and world.home.contact(other.account) is None:
+            other.run(1)
+        other.die()
 
 
 def wait_out(world: World) -> None:

@@ -109,6 +109,8 @@ class World:
         self.asked: dict[str, Asked] = {}
         self.delivered: dict[str, float] = {}
         self.evidence: list[str] = []
+        #: When the list of templates was last as the service has it.
+        self.listed: dict[Session, float] = {}
         #: When each copy was fetched or confirmed, its time to live then, and in which boot.
         self.life: dict[tuple[Session, str], tuple[float, float, int]] = {}
         self.known_revoked: dict[Session, set[str]] = {}
@@ -120,6 +122,8 @@ class World:
         self.replacing: set[str] = set()
         self.template, self.version = self.server.publish("form", DEFINITION)
         self.interloper: Callable[[World], None] = lambda world: None
+        #: The next effect of this kind meets the interloper before its first transaction.
+        self.ambush: type | None = None
 
     def close(self) -> None:
         """Take everything apart: what holds itself would wait for the garbage collector, which costs a tenth."""
@@ -222,6 +226,7 @@ class World:
     def forget_cache(self, session: Session) -> None:
         """A cache was destroyed: nothing of it may be readable, whatever was known about it."""
         self.known_revoked.pop(session, None)
+        self.listed.pop(session, None)
         if self.cache_copy is not None and self.cache_copy[0] == session:
             self.cache_copy = None
         for key in [key for key in self.life if key[0] == session]:
@@ -331,7 +336,9 @@ class Process:
                 self.effect_step = world.steps = world.steps + 1
                 trace.append(kind.__name__)
                 self.point, self.plan, self.met = 0, -1, False
-                if world.crash_rate:
+                if kind is world.ambush:
+                    self.plan, self.what, world.ambush = 1, "other", None
+                elif world.crash_rate:
                     often = (_RARE_BEFOREHAND if self.planned else _RARE).get(kind, 1.0)
                     if draw() < min(world.crash_rate * often, MOST_OFTEN):
                         self._make_plan(draw())
@@ -422,6 +429,7 @@ _WATCHED: dict[type, Callable[[Process, Any, Any], None]] = {
     fx.Complete: promises.after_complete,
     fx.Renew: promises.after_renew,
     fx.ApplyPage: promises.after_page,
+    fx.SaveTemplates: promises.after_list,
     fx.EndRun: promises.after_run,
     fx.ReadWanted: beforehand.after_wanted,
     fx.ReadBeforehand: beforehand.after_plan,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_device import Clocks, Device, made_device, problem
+from document_client import effects as fx
 from document_client import feed, requests
 from document_client.clock import NEVER, from_text, make_contact, read_clock, see, to_text
 from document_client.doctor import examine
+from document_client.driver import Driver
 from document_client.errors import (
     CacheLocked,
     DocumentExpired,
@@ -196,6 +199,41 @@ def test_a_copy_expires_on_a_device_that_starts_in_1970_each_time(device: Device
         state = client.documents.show(document)["state"]
         client.close()
     assert state == "expired"
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_forms_listed_by_a_clock_ahead_are_not_called_fresh_when_they_are_old(
+    device: Device, monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    device.clocks.wall += 400 * DAY
+    if heard:
+        device.client.sync()
+    else:
+        # A proxy takes the answers' date away: the device has nothing but its own clock.
+        monkeypatch.setattr("document_client.driver.Driver._on_ApplyPage", without_time)
+        device.client.sync()
+        monkeypatch.undo()
+        assert device.client.templates().freshness == "fresh"
+    device.clocks.wall -= 400 * DAY
+    device.clocks.pass_time(2 * DAY)
+    with monkeypatch.context() as patched:
+        # The device hears what time it is, and the program is killed before the list is confirmed.
+        patched.setattr(requests, "fail_undelivered", killed)
+        with pytest.raises(KeyboardInterrupt):
+            device.client.sync()
+    device.transport.offline = True
+    assert device.client.templates().freshness in ("stale", "expired")
+    device.transport.offline = False
+    device.client.sync()
+    assert device.client.templates().freshness == "fresh"
+
+
+def without_time(driver: Driver, effect: fx.ApplyPage, plain: Any = Driver._on_ApplyPage) -> None:
+    plain(driver, replace(effect, server_time=None))
+
+
+def killed(*values: object) -> None:
+    raise KeyboardInterrupt
 
 
 # --- expiry, lease, policy --------------------------------------------------------------------------------------

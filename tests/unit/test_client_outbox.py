@@ -65,14 +65,14 @@ class Clinic:
     def send(self) -> None:
         while results := self.take():
             with transaction(self.outbox):
-                audit.mark(self.outbox, results, audit.read_offer(self.outbox))
+                audit.mark(self.outbox, results, audit.read_offer(self.outbox)[0])
 
     def send_and_hear_nothing(self) -> None:
         self.take()
 
     def send_and_fall_asleep(self) -> None:
         """A program has its answer, and does not come to write it down."""
-        offer = audit.read_offer(self.outbox)
+        offer, _ = audit.read_offer(self.outbox)
         self.asleep = (self.outbox, self.take(), offer)
 
     def wake_up(self) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import apsw
 
-from . import audit, cache, feed, requests
+from . import audit, cache, feed, requests, templates
 from .clock import Reading, TimeSource, make_contact, read_clock, see, to_text
 from .errors import LocalFileUnreadable, QueueSetAside, SignInNeeded, StorageProblem
 from .files import make_folder, write_private
@@ -130,7 +130,9 @@ class Account:
         contact, highest, policy = feed.read_terms(self.cache)
         reading = read_clock(self.time, contact, highest)
         seen = see(self.time, reading.now, highest)
-        if seen is not None:
+        if seen is not None and self.cache.in_transaction:
+            feed.save_highest(self.cache, seen)
+        elif seen is not None:
             # A clock that cannot be remembered because the disk is full must not keep anybody from reading.
             try:
                 with transaction(self.cache):
@@ -152,6 +154,7 @@ class Account:
         before, _ = feed.read_contact(self.cache)
         if before is None:
             cache.end_lives(self.cache, server_time)
+            templates.end_freshness(self.cache, server_time)
         feed.save_contact(self.cache, *make_contact(self.time, server_time, before, asked))
 
     @contextmanager

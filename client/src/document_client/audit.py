@@ -19,6 +19,7 @@ from typing import Any
 import apsw
 
 from .clock import Reading, to_text
+from .localdb import snapshot
 
 FIRST_HASH = "0" * 64
 # The server takes batches; a hundred events are about 60 KB, one round trip on a slow link.
@@ -125,8 +126,13 @@ def read_pending(conn: apsw.Connection, limit: int = BATCH) -> list[dict[str, An
     return [json.loads(event) | ({"recovered": True} if sequence < 1 else {}) for sequence, event in rows]
 
 
-def read_offer(conn: apsw.Connection) -> int:
-    """Return how often everything was offered again; read it before what is to be sent."""
+def read_offer(conn: apsw.Connection) -> tuple[int, list[dict[str, Any]]]:
+    """Return how often everything was offered again, and what is to be sent; an answer counts for that offer only."""
+    with snapshot(conn):
+        return _count_offers(conn), read_pending(conn)
+
+
+def _count_offers(conn: apsw.Connection) -> int:
     return int(conn.execute("SELECT number FROM offers").get)
 
 
@@ -158,11 +164,11 @@ def take_back(conn: apsw.Connection, rows: Sequence[Row]) -> int:
 def mark(conn: apsw.Connection, results: Sequence[tuple[str, str]], offer: int) -> bool:
     """Record the server's answer for each event: accepted and duplicate are sent, refused is kept and shown.
 
-    ``offer`` is ``read_offer`` of when the events were read. When all was offered again since, the answer may be that
-    of a server which was restored afterwards: nothing is recorded, and the events are sent once more. Returns whether
-    the answer counted.
+    ``offer`` is the number that ``read_offer`` gave with the events. When all was offered again since, the answer may
+    be that of a server which was restored afterwards: nothing is recorded, and the events are sent once more. Returns
+    whether the answer counted.
     """
-    if read_offer(conn) != offer:
+    if _count_offers(conn) != offer:
         return False
     for event_id, status in results:
         state = {"accepted": "sent", "duplicate": "sent", "refused": "refused"}.get(status)

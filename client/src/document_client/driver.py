@@ -234,9 +234,8 @@ class Driver:
 
     def _on_EndRun(self, effect: fx.EndRun) -> bool:
         account = self._account
-        reading = account.clock()
-        policy = account.policy()
         with transaction(account.cache):
+            reading, policy = account.terms()
             cache.purge_expired(account.cache, policy, reading.estimate, reading.confirmed)
             cache.keep_quota(account.cache, policy)
         with transaction(account.audit):
@@ -278,7 +277,7 @@ class Driver:
             requests.fail_undelivered(queue, revoked, "DOCUMENT_WITHDRAWN", "The document was withdrawn.", now)
         with transaction(account.cache):
             feed.check_cursor(account.cache, effect.asked_from)
-            feed.apply_page(account.cache, page, now)
+            feed.apply_page(account.cache, page, account.clock().birth)
         self._observe(Progress("changes", "", len(page["documents"]), None))
 
     def _check_policy(self, wire: dict[str, Any]) -> str | None:
@@ -306,17 +305,16 @@ class Driver:
             templates.save_version(self._account.cache, effect.version, effect.template_id, effect.etag)
 
     def _on_SaveTemplates(self, effect: fx.SaveTemplates) -> None:
-        now = self.now()
-        with transaction(self._account.cache):
-            templates.save_list(self._account.cache, effect.items, effect.etag, effect.cache_control, now)
+        db = self._account.cache
+        with transaction(db):
+            templates.save_list(db, effect.items, effect.etag, effect.cache_control, self._account.clock().birth)
 
     def _on_ReadListTag(self, effect: fx.ReadListTag) -> str | None:
         return templates.read_etag(self._account.cache)
 
     def _on_TouchTemplates(self, effect: fx.TouchTemplates) -> None:
-        now = self.now()
         with transaction(self._account.cache):
-            templates.touch(self._account.cache, now, cache_control=effect.cache_control)
+            templates.touch(self._account.cache, self._account.clock().birth, cache_control=effect.cache_control)
 
     def _on_ReadWanted(self, effect: fx.ReadWanted) -> list[fx.Wanted]:
         return self._planned(cache.read_wanted)
@@ -336,17 +334,19 @@ class Driver:
 
     def _on_Complete(self, effect: fx.Complete) -> bool:
         account = self._account
-        policy, fetched_at = account.policy(), account.clock().birth
         with transaction(account.cache):
-            if not cache.complete(account.cache, effect.document_id, policy, fetched_at):
+            # The time as this transaction sees it: another program's first contact, between a reading before it and
+            # here, was to end every life that began by that reading (docs/decisions/0111).
+            reading, policy = account.terms()
+            if not cache.complete(account.cache, effect.document_id, policy, reading.birth):
                 return False
             cache.keep_quota(account.cache, policy)
         return True
 
     def _on_Renew(self, effect: fx.Renew) -> None:
-        policy, fetched_at = self._account.policy(), self._account.clock().birth
         with transaction(self._account.cache):
-            cache.renew(self._account.cache, effect.document_id, policy, fetched_at)
+            reading, policy = self._account.terms()
+            cache.renew(self._account.cache, effect.document_id, policy, reading.birth)
 
     def _on_DropParts(self, effect: fx.DropParts) -> None:
         with transaction(self._account.cache):
@@ -367,7 +367,7 @@ class Driver:
     # --- audit ---
 
     def _on_ReadEvents(self, effect: fx.ReadEvents) -> fx.Offer:
-        return fx.Offer(audit.read_offer(self._account.audit), audit.read_pending(self._account.audit))
+        return fx.Offer(*audit.read_offer(self._account.audit))
 
     def _on_MarkEvents(self, effect: fx.MarkEvents) -> bool:
         self._observe(Progress("audit", "", len(effect.results), None))

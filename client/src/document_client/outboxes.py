@@ -152,7 +152,7 @@ def _send(box: Path, vault: Vault, time: TimeSource, transport: Transport | None
 
 def _perform(effect: fx.Effect, conn: Any, vault: Vault, tenant: str, connection: Connection) -> Any:
     if isinstance(effect, fx.ReadEvents):
-        return fx.Offer(audit.read_offer(conn), audit.read_pending(conn))
+        return fx.Offer(*audit.read_offer(conn))
     if isinstance(effect, fx.PostSigned):
         headers = signed_headers(vault, tenant, effect.content)
         answer: Answer = connection.send(

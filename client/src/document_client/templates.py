@@ -156,12 +156,24 @@ def save_list(
 
 
 def touch(conn: apsw.Connection, now: float, *, etag: str | None = None, cache_control: str = "") -> None:
-    """Record that the list is as the server has it now (a 304, or a complete change feed)."""
+    """Record that the list is as the server has it now (a 304, or a complete change feed).
+
+    ``now`` is the server's time as far as it is known (``Reading.birth``): by a clock that is ahead an old list would
+    look fresh, and a stale form current, until the right time has caught up.
+    """
     conn.execute("UPDATE catalogue SET refreshed_at = ?, etag = coalesce(?, etag)", (now, etag))
     for column, directive in (("max_age", "max-age"), ("stale", "stale-while-revalidate")):
         found = re.search(rf"{directive}=(\d+)", cache_control)
         if found:
             conn.execute(f"UPDATE catalogue SET {column} = ?", (float(found[1]),))
+
+
+def end_freshness(conn: apsw.Connection, now: float) -> None:
+    """Let the list be old at ``now``, the first time of the server that is known here.
+
+    It was dated by a clock that nobody had checked. The feed, which brought the time, confirms the list at its end.
+    """
+    conn.execute("UPDATE catalogue SET refreshed_at = min(refreshed_at, ? - max_age - stale)", (now,))
 
 
 def save_template(conn: apsw.Connection, template: Mapping[str, Any], generation: int) -> None:
