@@ -25,7 +25,7 @@ GRAIN = 6.5
 
 def begin(process: Process) -> None:
     """A run begins: it has asked for nothing yet."""
-    process.asked_urls: set[str] = set()
+    process.asked_urls = set()
     process.fetch_step, process.own_held = -1, ()
     begin_round(process)
 
@@ -33,7 +33,7 @@ def begin(process: Process) -> None:
 def begin_round(process: Process) -> None:
     """A round of a run begins with its requests: own documents are looked at after them, the rule last of all."""
     process.planned = frozenset()
-    process.to_fetch: Any = None
+    process.to_fetch = None
     process.was_refused = False
 
 

@@ -8,7 +8,7 @@ there. That this double and the real driver never differ is itself tested (tests
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from document_client import effects as fx
@@ -64,8 +64,14 @@ class Row:
         self.tries = self.failures = 0
         self.not_before = 0.0
         self.server_said = self.offered = False
-        self.lease = self.reason_code = self.epoch = self.job_id = self.kept_from = None
-        self.job_status = self.document_id = self.replaced_by = None
+        self.lease: int | None = None
+        self.kept_from: float | None = None
+        self.reason_code: str | None = None
+        self.epoch: str | None = None
+        self.job_id: str | None = None
+        self.job_status: str | None = None
+        self.document_id: str | None = None
+        self.replaced_by: str | None = None
 
     def shown(self) -> tuple[Any, ...]:
         """Return what the real table holds, for comparisons."""
@@ -117,6 +123,9 @@ class Doc:
     )
 
     def __init__(self) -> None:
+        self.body: dict[str, Any] = {}
+        self.size, self.sha256, self.generation = 0, "", 0
+        self.job_id: str | None = None
         self.fetched_at: float | None = None
         self.ttl_at_fetch: float | None = None
         self.opened_at: float | None = None
@@ -124,8 +133,10 @@ class Doc:
 
     def copy(self) -> Doc:
         new = Doc()
-        for name in Doc.__slots__:
-            setattr(new, name, getattr(self, name))
+        new.body, new.size, new.sha256, new.generation = self.body, self.size, self.sha256, self.generation
+        new.job_id, new.fetched_at, new.ttl_at_fetch = self.job_id, self.fetched_at, self.ttl_at_fetch
+        new.opened_at, new.evicted = self.opened_at, self.evicted
+        new.wanted, new.server_lost = self.wanted, self.server_lost
         return new
 
 
@@ -156,12 +167,14 @@ class CacheFile:
     def copy(self) -> CacheFile:
         """Return what a power cut may leave: an earlier state, whole."""
         new = CacheFile()
-        new.__dict__.update(self.__dict__)
         new.documents = {key: doc.copy() for key, doc in self.documents.items()}
-        for name in ("blobs", "revocations", "withdrawn", "jobs", "templates"):
-            setattr(new, name, dict(getattr(self, name)))
+        new.blobs, new.jobs, new.templates = dict(self.blobs), dict(self.jobs), dict(self.templates)
+        new.revocations, new.withdrawn = dict(self.revocations), dict(self.withdrawn)
         new.parts = {key: list(parts) for key, parts in self.parts.items()}
         new.versions = set(self.versions)
+        new.refreshed_at, new.cursor, new.generation = self.refreshed_at, self.cursor, self.generation
+        new.sweeping, new.policy, new.mark = self.sweeping, self.policy, self.mark
+        new.contact, new.highest = self.contact, self.highest
         return new
 
     def drop_document(self, document_id: str) -> bool:
@@ -318,7 +331,7 @@ def save_document(cache: CacheFile, body: dict[str, Any], generation: int) -> No
     doc.job_id, doc.generation, doc.server_lost = body.get("renderJobId"), generation, False
 
 
-def apply_page(cache: CacheFile, page: dict[str, Any], now: float) -> None:
+def apply_page(cache: CacheFile, page: Mapping[str, Any], now: float) -> None:
     """``feed.apply_page``."""
     revoke(cache, page["revocations"])
     generation = cache.generation

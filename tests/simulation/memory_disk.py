@@ -41,7 +41,8 @@ def due(row: Row, now: float, eager: bool, skip: Any) -> bool:
 
 def purge_done(rows: dict[str, Row], heard: float, counted: float) -> None:
     """``requests.purge_done``."""
-    old, before = [], heard - m.KEEP_DONE_SECONDS
+    old: list[str] = []
+    before = heard - m.KEEP_DONE_SECONDS
     for row in rows.values():
         if row.state in ("done", "discarded"):
             if row.kept_from is None:
@@ -120,14 +121,14 @@ class MemoryDisk:
 
     def claim(self, effect: fx.Claim) -> fx.Item | None:
         self.fence()
-        now, skip, behind = self.now(), effect.skip, None
-        for row in self.queue.rows.values():
-            if row.state == "queued" and due(row, now, self.eager, skip):
-                if row.failures == 0:
+        now, skip = self.now(), effect.skip
+        row: Row | None = None
+        for waiting in self.queue.rows.values():
+            if waiting.state == "queued" and due(waiting, now, self.eager, skip):
+                if waiting.failures == 0:
+                    row = waiting
                     break
-                behind = behind or row
-        else:
-            row = behind
+                row = row or waiting
         if row is None:
             return None
         row.state, row.offered, row.lease = "sending", True, self.token
@@ -274,7 +275,7 @@ class MemoryDisk:
                 self.account.time, effect.server_time, cache.contact, self.asked
             )
             cache.read_at = -1
-        if policy is not None:
+        if wire and policy is not None:
             cache.policy, cache.mark = policy, wire["signature"][-MARK_CHARACTERS:]
         m.revoke(cache, page["revocations"])
         now = self.now()

@@ -93,6 +93,7 @@ LATER = "delivered again later"
 ITEM_FAULTS = ("one 401", "one 403", "one 409", "one 422", "one 429 bare", "one 500", "one 503")
 FALSE_POLICIES = ("forged policy", "policy of another key", "policy of another tenant")
 MANGLED = ("other id", "left out", "stuck page", "bad page", *FALSE_POLICIES, "no date", *ITEM_FAULTS)
+_OF_ONE_ITEM = ("other id", *ITEM_FAULTS)
 #: What happens to one request of a batch is met where batches are, so they have faults of their own.
 _BATCH_MENU = ("other id", "left out", "lost answer", "500", "404", *ITEM_FAULTS)
 #: What happens to bytes on the way.
@@ -183,7 +184,7 @@ def _mangle(world: World, process: Process, kind: str, path: str, given: Answer)
         return given
     if kind == "other id" and "clientMutationId" in body:
         changed = {**body, "clientMutationId": "someone-else"}
-    elif path == BATCH and kind in ("other id", *ITEM_FAULTS):
+    elif path == BATCH and kind in _OF_ONE_ITEM:
         changed = _mangle_item(world, kind, body)
     elif kind == "left out" and body.get("items") and path.endswith(("/lookup", "/audit-events", "/batch")):
         changed = {**body, "items": body["items"][:-1]}

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import promises
+from .endings import Broken
 from .memory_home import MemoryHome
 from .moves import interlope, work
 from .profiles import PROFILES
 from .stories import MOVES
-from .world import Broken, World
+from .world import World
 
 #: A seed has at least this much in it, or goes on until it has.
 LEAST_STEPS = 40

@@ -17,6 +17,7 @@ from document_client.sync import run_cycle
 from document_client.withdrawals import WITHDRAWN
 
 from . import beforehand, promises
+from .endings import Broken, Crash
 from .memory_home import MemoryHome, Session
 from .profiles import Profile
 from .server import BATCH, DEFINITION, Caller, Rule, Server
@@ -55,14 +56,6 @@ HARMLESS = frozenset(
 
 #: A batch that fails as a whole is sent again one by one, in the same run.
 SENT_SINGLY = frozenset({"500", "504", "late 500"})
-
-
-class Crash(BaseException):
-    """The process dies here; nothing that it would have done afterwards happens."""
-
-
-class Broken(AssertionError):
-    """A promise of the contract does not hold."""
 
 
 class Asked:
@@ -128,8 +121,10 @@ class World:
     def close(self) -> None:
         """Take everything apart: what holds itself would wait for the garbage collector, which costs a tenth."""
         self.home.close()
-        for whole in (*self.processes, self.server, self):
-            whole.__dict__.clear()
+        for process in self.processes:
+            process.let_go()
+        self.processes.clear()
+        del self.time, self.server, self.home
 
     def next_number(self) -> int:
         """Return a number that nothing else has."""
@@ -262,7 +257,14 @@ class Process:
         self.point, self.plan, self.what, self.met = 0, -1, "", False
         self.spoiled = self.must_stop = ""
         self.silent = self.failing = self.effect_step = self.before_step = 0
+        self.outcome: Any = None
         self.planned: frozenset[str] = frozenset()
+        #: What the run wants for people's sake, what it asked for, and what a prefetch may not push out.
+        self.to_fetch: list[str] | None = None
+        self.asked_urls: set[str] = set()
+        self.was_refused = False
+        self.fetch_step = -1
+        self.own_held: tuple[str, ...] = ()
 
     def hook(self) -> None:
         """Stand before a transaction, or before and after an exchange: what was planned happens here."""
@@ -300,7 +302,7 @@ class Process:
         self.disk = world.home.disk(self, self.account, self.owner, eager)
         self.cycle = Cycle(self.disk.now, world.draw, budget, batching=world.profile.batching)
         self.gen = run_cycle(self.cycle)
-        self.outcome: Any = None
+        self.outcome = None
         self.spoiled = self.must_stop = ""
         self.silent = self.failing = self.effect_step = self.before_step = 0
         beforehand.begin(self)
@@ -310,6 +312,12 @@ class Process:
     def die(self) -> None:
         """End at once, as by kill -9."""
         self.gen = None
+
+    def let_go(self) -> None:
+        """Hold nothing that holds this program."""
+        self.gen = None
+        if self.runs:
+            del self.disk, self.cycle
 
     def held(self, document_id: str) -> bytes | None:
         """Return a document's bytes in the cache of this run."""
