@@ -316,7 +316,7 @@ def save_document(cache: CacheFile, body: dict[str, Any], generation: int) -> No
     document_id, sha256 = body["id"], str(body.get("sha256") or "")
     if document_id in cache.revocations:
         if document_id in cache.withdrawn:
-            cache.withdrawn[document_id] = body.get("supersededBy")
+            cache.withdrawn[document_id] = body.get("supersededBy") or cache.withdrawn[document_id]
         return
     if body.get("status") == "entered-in-error":
         revoke(cache, [{"documentId": document_id, "reason": "entered-in-error"}])

@@ -79,7 +79,12 @@ class MemoryDisk:
         self.queue, self.cache, self.audit = account.queue, account.cache, account.audit
         self.hook = process.hook
         self.token = 0
+        #: When each kind of thing was asked for, and what was known here then (``asking.Questions``).
         self.asked: float | None = None
+        self.asked_content: float | None = None
+        self.asked_listing: float | None = None
+        self.known: tuple[Any, ...] = ()
+        self.cursor = ""
 
     def perform(self, effect: Any) -> Any:
         """Carry out one effect and return its outcome."""
@@ -93,6 +98,11 @@ class MemoryDisk:
     def now(self) -> float:
         """Return the device's now."""
         return self.account.clock().now
+
+    def born(self, asked: float | None) -> float:
+        """``asking.Questions.born``."""
+        birth = self.account.clock().birth
+        return birth if asked is None else birth - max(self.account.time.monotonic() - asked, 0.0)
 
     def fence(self) -> None:
         """Begin a write of the drain: renew the lease under its token, or be stopped."""
@@ -177,6 +187,7 @@ class MemoryDisk:
 
     def settle_lookup(self, effect: fx.SettleLookup) -> int:
         now, rows, again = self.now(), self.queue.rows, 0
+        self.fence()
         lost = [
             rows[item["clientMutationId"]].document_id
             for item in effect.items
@@ -186,6 +197,7 @@ class MemoryDisk:
         for document_id in lost:
             if document_id in self.cache.documents:
                 self.cache.documents[document_id].server_lost = True
+        self.process.world.reached_the_disk(self.process.session)
         self.fence()
         for item in effect.items:
             row = rows.get(item["clientMutationId"])
@@ -268,6 +280,8 @@ class MemoryDisk:
         wire = page.get("cachePolicy")
         policy = m.policy_of(wire, self.account.tenant) if wire else None
         self.hook()
+        if self.known != (cache.contact, cache.mark):
+            raise m.LeaseLost()
         if effect.server_time is not None:
             if cache.contact is None:
                 m.end_lives(cache, effect.server_time)
@@ -287,7 +301,7 @@ class MemoryDisk:
         self.hook()
         if cache.cursor != effect.asked_from:
             raise m.LeaseLost()
-        m.apply_page(cache, page, self.account.clock().birth)
+        m.apply_page(cache, page, self.born(self.asked))
 
     def start_feed_again(self, effect: fx.StartFeedAgain) -> None:
         self.hook()
@@ -308,10 +322,13 @@ class MemoryDisk:
 
     def save_templates(self, effect: fx.SaveTemplates) -> None:
         self.hook()
-        self.cache.templates = {item["id"]: (dict(item), 0) for item in effect.items}
-        self.cache.refreshed_at = self.account.clock().birth
+        if self.cache.cursor == self.cursor:
+            generation = self.cache.generation
+            self.cache.templates = {item["id"]: (dict(item), generation) for item in effect.items}
+            self.cache.refreshed_at = self.born(self.asked_listing)
 
     def read_list_tag(self, effect: fx.ReadListTag) -> str | None:
+        self.asked_listing, self.cursor = self.account.time.monotonic(), self.cache.cursor
         return None
 
     def read_wanted(self, effect: fx.ReadWanted) -> list[fx.Wanted]:
@@ -322,20 +339,22 @@ class MemoryDisk:
 
     def complete(self, effect: fx.Complete) -> bool:
         self.hook()
-        if not m.complete(self.cache, effect.document_id, self.account.clock().birth):
-            return False
-        m.keep_quota(self.cache)
-        return True
+        whole = m.complete(self.cache, effect.document_id, self.born(self.asked_content))
+        if whole:
+            m.keep_quota(self.cache)
+        self.process.world.reached_the_disk(self.process.session)
+        return whole
 
     def renew(self, effect: fx.Renew) -> None:
         self.hook()
-        m.renew(self.cache, effect.document_id, self.account.clock().birth)
+        m.renew(self.cache, effect.document_id, self.born(self.asked_content))
 
     def drop_parts(self, effect: fx.DropParts) -> None:
         self.hook()
         self.cache.parts.pop(effect.document_id, None)
 
     def fail_delivery(self, effect: fx.FailDelivery) -> None:
+        self.keep_lease()
         self.hook()
         if effect.withdrawn:
             m.revoke(self.cache, [{"documentId": effect.document_id, "reason": effect.code}])
@@ -394,6 +413,8 @@ class MemoryDisk:
 
     def post(self, effect: fx.Post) -> Answer:
         self.keep_lease()
+        if effect.path.endswith("/download-url"):
+            self.asked_content = self.account.time.monotonic()
         return exchange(self.process, "POST", effect.path, effect.content, effect.cmid, False)
 
     def get(self, effect: fx.Get) -> Answer:
@@ -401,6 +422,7 @@ class MemoryDisk:
         path, cache = effect.path, self.cache
         if path.startswith(ROUTE):
             self.asked = self.account.time.monotonic()
+            self.known = cache.contact, cache.mark
         if cache.mark and cache.cursor and path.startswith(ROUTE):
             path += f"&policy={cache.mark}"
         return exchange(self.process, "GET", path, b"", None, False)
@@ -413,6 +435,7 @@ class MemoryDisk:
         offset = 0 if document.here else m.read_received(cache, document.document_id)
         if offset >= document.size and not document.here and offset:
             return Transfer("complete")
+        self.asked_content = self.account.time.monotonic()
 
         def store(start: int, content: bytes) -> None:
             self.hook()

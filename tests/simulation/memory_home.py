@@ -186,6 +186,10 @@ class MemoryHome:
         refreshed = account.cache.refreshed_at
         return None if refreshed is None else max(account.clock().now - refreshed, 0.0)
 
+    def forms(self, account: MemoryAccount) -> dict[str, tuple[str, str]]:
+        """Return status and current version of every template."""
+        return {i: (body["status"], body["currentVersionId"]) for i, (body, _) in account.cache.templates.items()}
+
     def contact(self, account: MemoryAccount) -> Any:
         """Return the last contact."""
         return account.cache.contact

@@ -253,6 +253,7 @@ def power_cut(world: World) -> None:
     world.happened("power cut")
     world.home.put_cache(*world.cache_copy)
     world.known_revoked.pop(world.cache_copy[0], None)
+    world.told.pop(world.cache_copy[0], None)
     world.cache_copy = None
     world.reboot()
 

@@ -162,6 +162,7 @@ def _deliver(process: Process, method: str, path: str, content: bytes, cmid: str
         # The token belongs to the session under which the process began.
         caller = process.caller if world.tokens.get(process.session, False) else None
         given = world.server.answer(caller, method, path, content, cmid)
+    process.heard_at = world.now
     headers = world.server.stamp()
     if given.headers:
         for name, value in given.headers.items():
@@ -246,6 +247,7 @@ def download(
     elif offset:
         headers = {"range": f"bytes={offset}-", "if-range": f'"{etag}"'}
     given = world.server.content(document_id, headers)
+    process.heard_at = world.now
     status, data = given.status, given.content or b""
     # The service reads the bytes when it answers; it may be restored before they arrive.
     whole = world.server.state.contents.get(document_id, b"")

@@ -510,6 +510,37 @@ def life_begins_before_the_first_contact() -> list[Patch]:
     return [handler(fx.Complete, complete)]
 
 
+class _Whatever:
+    """Equal to everything."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+@bug("a page from before another program's page brings an older policy back")
+def older_policy_comes_back() -> list[Patch]:
+    def apply_page(disk: MemoryDisk, effect: Any) -> None:
+        disk.known = _Whatever()  # type: ignore[assignment]
+        MemoryDisk.apply_page(disk, effect)
+
+    return [handler(fx.ApplyPage, apply_page)]
+
+
+@bug("a sleep between the service's answer and its storing is added to a copy's life")
+def life_begins_when_it_is_stored() -> list[Patch]:
+    return [(MemoryDisk, "born", lambda disk, asked: disk.account.clock().birth)]
+
+
+@bug("a list of forms that is on its way replaces what another program heard meanwhile")
+def older_list_replaces_newer_forms() -> list[Patch]:
+    def save_templates(disk: MemoryDisk, effect: Any) -> None:
+        disk.hook()
+        disk.cache.templates = {item["id"]: (dict(item), 0) for item in effect.items}
+        disk.cache.refreshed_at = disk.born(disk.asked_listing)
+
+    return [handler(fx.SaveTemplates, save_templates)]
+
+
 @bug("a list of forms that was fetched by a clock ahead looks fresh when it is old")
 def forms_are_dated_by_the_wall_clock() -> list[Patch]:
     plain = memory.apply_page

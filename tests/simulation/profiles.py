@@ -57,6 +57,8 @@ MOVES: dict[str, float] = {
     "second_thoughts": 0.1,
     "crowd": 0.06,
     "dismissal": 0.06,
+    "overtaken": 0.12,
+    "lid": 0.1,
 }
 #: The moves of a tenant whose policy says what comes before anybody asks.
 BEFOREHAND: dict[str, float] = {"rule": 0.4, "colleague": 0.8, "ward": 3.0, "replace": 0.2}

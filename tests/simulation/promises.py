@@ -13,7 +13,7 @@ from document_client.reactions import LONGEST_BACKOFF, LONGEST_RETRY_AFTER
 from document_client.withdrawals import ALREADY_SENT, WITHDRAWN
 
 from . import beforehand
-from .memory import LIST_AGE_SECONDS
+from .memory import LIST_AGE_SECONDS, policy_of
 from .server import BATCH, FIRST_HASH, JOBS, hash_event
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def after_complete(process: Process, effect: fx.Complete, whole: bool) -> None:
         return
     world = process.world
     ttl, _ = world.home.ttl(process.account)
-    world.life[process.session, effect.document_id] = (world.now, ttl, world.boots)
+    world.life[process.session, effect.document_id] = (process.heard_at, ttl, world.boots)
     content, held = world.server.state.contents.get(effect.document_id), process.held(effect.document_id)
     if content is not None and held is not None and held != content:
         world.break_promise(f"{effect.document_id} is shown with wrong bytes")
@@ -145,13 +145,17 @@ def after_renew(process: Process, effect: fx.Renew, outcome: Any) -> None:
     """A confirmed copy starts a new life."""
     world = process.world
     ttl, _ = world.home.ttl(process.account)
-    world.life[process.session, effect.document_id] = (world.now, ttl, world.boots)
+    world.life[process.session, effect.document_id] = (process.heard_at, ttl, world.boots)
 
 
 def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
     """Remember which documents this account was told are revoked, and when it had read everything."""
     if not effect.page["more"]:
         after_list(process, effect, outcome)
+    wire, session = effect.page.get("cachePolicy"), process.session
+    policy = policy_of(wire, session[0]) if wire else None
+    if policy is not None:
+        process.world.told[session] = (process.heard_at, policy.ttl)
     told = effect.page["revocations"]
     if told:
         # A service that was restored since it gave this page has forgotten some of them, and may give the document.
@@ -160,9 +164,22 @@ def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
         known.update(standing.intersection(r["documentId"] for r in told))
 
 
+def cut_off(process: Process) -> None:
+    """A page was stored in part: whether its policy is in force is not known, unless another one was told since."""
+    if process.heard_at >= process.world.told.get(process.session, (0.0, 0.0))[0]:
+        process.world.told.pop(process.session, None)
+
+
+def after_purge(process: Process, effect: fx.PurgeCopies, outcome: Any) -> None:
+    """Every cache is gone, with its policy."""
+    process.world.told.clear()
+    process.world.listed.clear()
+
+
 def after_list(process: Process, effect: Any, outcome: Any) -> None:
-    """The list of templates is as the service has it."""
-    process.world.listed[process.session] = process.world.now
+    """The list of templates is as the service has it, or had it when it last answered."""
+    listed = process.world.listed
+    listed[process.session] = max(listed.get(process.session, 0.0), process.heard_at)
 
 
 def after_run(process: Process, effect: fx.EndRun, success: bool) -> None:
@@ -235,6 +252,9 @@ def _check_documents(world: World, session: Any, account: Any) -> None:
     contact = world.home.contact(account)
     if ttl_now > LONGEST_TTL:
         world.break_promise("a policy is in force that nobody signed")
+    told = world.told.get(session)
+    if told is not None and ttl_now > told[1]:
+        world.break_promise(f"copies may be read for {ttl_now:.0f} s, and the service said {told[1]:.0f} s")
     knows = _knows_the_time(world, contact)
     age, listed = world.home.age(account), world.listed.get(session)
     if knows and age is not None and listed is not None and age < min(world.now - listed, LIST_AGE_SECONDS) - GRAIN:
@@ -308,6 +328,9 @@ def at_the_end(world: World, session: Any) -> None:
         if status == "done" and documents.get(job["id"]) is not None and documents[job["id"]] not in readable:
             world.break_promise(f"{cmid} is done, and {documents[job['id']]} cannot be read")
     _once_each(world, session)
+    forms = {i: (t["status"], t["currentVersionId"]) for i, t in state.templates.items()}
+    if world.home.forms(account) != forms:
+        world.break_promise("the forms here are not those of the service")
     beforehand.at_the_end(world, session, account, readable)
 
 

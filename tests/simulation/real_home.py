@@ -114,7 +114,7 @@ class _Running:
 @contextmanager
 def hooked() -> Iterator[None]:
     """Let every transaction of the driver begin with the hook of the process that runs it."""
-    plain, alive = driver.transaction, driver.is_alive
+    plain, alive, on_disk = driver.transaction, driver.is_alive, driver.on_the_disk
 
     @contextmanager
     def transaction(conn: apsw.Connection) -> Iterator[None]:
@@ -147,12 +147,19 @@ def hooked() -> Iterator[None]:
         finally:
             conn.exec_trace = None
 
-    driver.transaction = transaction  # type: ignore[assignment]
+    @contextmanager
+    def on_the_disk(conn: apsw.Connection) -> Iterator[None]:
+        process = _Running.process
+        yield
+        if process is not None:
+            process.world.reached_the_disk(process.session)
+
+    driver.transaction, driver.on_the_disk = transaction, on_the_disk  # type: ignore[assignment]
     driver.is_alive = lambda owner: _Running.process is not None and _Running.process.world.is_alive(owner)
     try:
         yield
     finally:
-        driver.transaction, driver.is_alive = plain, alive
+        driver.transaction, driver.is_alive, driver.on_the_disk = plain, alive, on_disk
 
 
 class RealHome:
@@ -317,6 +324,10 @@ class RealHome:
 
     def age(self, account: Account) -> float | None:
         return templates.read_catalogue(account.cache, account.clock().now).age
+
+    def forms(self, account: Account) -> dict[str, tuple[str, str]]:
+        rows = account.cache.execute("SELECT template_id, body FROM templates").fetchall()
+        return {i: (json.loads(body)["status"], json.loads(body)["currentVersionId"]) for i, body in rows}
 
     def contact(self, account: Account) -> Any:
         return feed.read_contact(account.cache)[0]

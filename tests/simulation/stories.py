@@ -24,6 +24,7 @@ from .moves import (
     lose_cache,
     pick,
     print_document,
+    publish,
     replace,
     restore,
     rule,
@@ -225,6 +226,50 @@ def _first_contact(world: World) -> None:
         other.die()
 
 
+def overtaken(world: World) -> None:
+    """A program is asleep between an answer and its storing: what another one has stored meanwhile must stand."""
+    process = _idle(world)
+    if process is None:
+        return
+    ask(world)
+    if world.draw() < 0.5:
+        lose_cache(world)
+    usual = world.interloper
+    world.ambush = pick(world, (fx.ApplyPage, fx.ApplyPage, fx.SaveTemplates, fx.SaveTemplates, fx.Complete))
+    world.interloper = _overtake
+    _sync(world, process)
+    world.ambush, world.interloper = None, usual
+    promises.look(world)
+
+
+def _overtake(world: World) -> None:
+    """Another program takes the lease, and hears of a shorter life of copies and of a new form."""
+    world.server.policy = {**world.server.policy, "cacheTtlSeconds": HOUR}
+    publish(world)
+    world.pass_time(2 * LEASE_SECONDS)
+    world.happened("slept beyond the lease")
+    other = world.processes[-1]
+    if other.gen is None and world.session is not None:
+        other.start(eager=True)
+        other.finish()
+
+
+def lid(world: World) -> None:
+    """The lid is closed for days between an answer and its storing, and nobody connects afterwards."""
+    process = _idle(world)
+    if process is None:
+        return
+    ask(world)
+    usual, world.interloper = world.interloper, lambda world: world.pass_time(3 * DAY)
+    world.ambush = pick(world, (fx.ApplyPage, fx.Complete, fx.Renew))
+    _sync(world, process)
+    world.ambush, world.interloper = None, usual
+    if world.session is not None:
+        world.happened("slept beyond the lease")
+        world.pass_time(max(world.home.ttl(world.open())[0] - 3 * DAY, 0.0) + HOUR)
+        promises.look(world)
+
+
 def wait_out(world: World) -> None:
     """Nobody connects until every life is over; then somebody looks."""
     if world.session is not None:
@@ -372,5 +417,7 @@ MOVES.update(
     hand_over=hand_over,
     recall=recall,
     second_thoughts=second_thoughts,
+    overtaken=overtaken,
+    lid=lid,
 )
 __all__ = ["MOVES"]

@@ -104,6 +104,8 @@ class World:
         self.evidence: list[str] = []
         #: When the list of templates was last as the service has it.
         self.listed: dict[Session, float] = {}
+        #: The time to live that the service last told, and when it did.
+        self.told: dict[Session, tuple[float, float]] = {}
         #: When each copy was fetched or confirmed, its time to live then, and in which boot.
         self.life: dict[tuple[Session, str], tuple[float, float, int]] = {}
         self.known_revoked: dict[Session, set[str]] = {}
@@ -218,10 +220,17 @@ class World:
         """An audit event is durable."""
         self.evidence.append(f"evt_{number:026d}")
 
+    def reached_the_disk(self, session: Session) -> None:
+        """A commit of a cache outlives a power cut from here on, and so does all before it."""
+        if self.cache_copy is not None and self.cache_copy[0] == session:
+            copied = self.home.copy_cache(session)
+            self.cache_copy = None if copied is None else (session, copied)
+
     def forget_cache(self, session: Session) -> None:
         """A cache was destroyed: nothing of it may be readable, whatever was known about it."""
         self.known_revoked.pop(session, None)
         self.listed.pop(session, None)
+        self.told.pop(session, None)
         if self.cache_copy is not None and self.cache_copy[0] == session:
             self.cache_copy = None
         for key in [key for key in self.life if key[0] == session]:
@@ -259,6 +268,8 @@ class Process:
         self.silent = self.failing = self.effect_step = self.before_step = 0
         self.outcome: Any = None
         self.planned: frozenset[str] = frozenset()
+        #: True time at which the service gave its last answer.
+        self.heard_at = START
         #: What the run wants for people's sake, what it asked for, and what a prefetch may not push out.
         self.to_fetch: list[str] | None = None
         self.asked_urls: set[str] = set()
@@ -366,17 +377,23 @@ class Process:
             name = kind.__name__ + (" beforehand" if self.planned and kind in _RARE_BEFOREHAND else "")
             world.happened("crash")
             world.stats[f"crash {name} {self.point}"] += 1
-            self.die()
+            self._end(effect)
             return True
         except (LeaseLost, StorageFull) as failure:
             trace.append(type(failure).__name__)
             world.stats[type(failure).__name__] += 1
-            self.die()
+            self._end(effect)
             self.disk.release()
             return True
         except ClientError as failure:
             raise Broken(f"the run ended by {failure!r}") from failure
         return False
+
+    def _end(self, effect: Any) -> None:
+        """End in the middle of an effect."""
+        if isinstance(effect, fx.ApplyPage):
+            promises.cut_off(self)
+        self.die()
 
     def _make_plan(self, dice: float) -> None:
         self.plan = 1 + int(self.world.draw() * 4)
@@ -438,6 +455,7 @@ _WATCHED: dict[type, Callable[[Process, Any, Any], None]] = {
     fx.Renew: promises.after_renew,
     fx.ApplyPage: promises.after_page,
     fx.SaveTemplates: promises.after_list,
+    fx.PurgeCopies: promises.after_purge,
     fx.EndRun: promises.after_run,
     fx.ReadWanted: beforehand.after_wanted,
     fx.ReadBeforehand: beforehand.after_plan,

@@ -19,10 +19,11 @@ from . import audit, cache, feed, lease, requests, templates, withdrawals
 from . import effects as fx
 from .account import Account
 from .answers import Answer, Transfer
+from .asking import Questions
 from .cycle import Cycle, Report, Steps
 from .errors import AnotherSyncRuns
 from .http import Connection
-from .localdb import transaction
+from .localdb import on_the_disk, transaction
 from .pieces import Pieces
 from .policy import CachePolicy, parse_policy, verify_policy
 from .processes import is_alive, started
@@ -30,9 +31,6 @@ from .sync import run_cycle
 
 # A second `documents sync` waits this long for the first; a cycle on a slow link takes about that.
 WAIT_FOR_OTHER_SECONDS = 30.0
-
-# A page names every revocation up to now, and its Date is the server's time: an older one is not used any more.
-HEARD_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,7 @@ class Driver:
         self._eager = eager
         self._observe = observe or (lambda progress: None)
         self._lease = 0
-        # When the last page of changes was asked for, by the monotonic clock; None when that is not known.
-        self._asked: float | None = None
+        self._asked = Questions(account)
         self._names: dict[str, str] = {}
         self._owner = f"{os.getpid()}:{started(os.getpid())}:{id(self)}"
 
@@ -180,18 +177,15 @@ class Driver:
         return withdrawals.read_unsettled(self._account.queue)
 
     def _on_SettleLookup(self, effect: fx.SettleLookup) -> int:
-        lost: list[str] = []
-        again = 0
-        # The mark on the copy comes first: a crash in between asks again, and marks again.
-        now = self.now()
-        for item in effect.items:
-            if not item["known"]:
-                request = requests.read(self._account.queue, item["clientMutationId"])
-                if request is not None and request.document_id:
-                    lost.append(request.document_id)
-        with transaction(self._account.cache):
+        again, now, db = 0, self.now(), self._account.cache
+        unknown = [item["clientMutationId"] for item in effect.items if not item["known"]]
+        # Under the lease: a program that was overtaken would mark what the other one has had made anew.
+        with self._fenced() as queue:
+            lost = [r.document_id for i in unknown if (r := requests.read(queue, i)) and r.document_id]
+        # The mark on the copy comes first, and no power cut takes it back: a crash in between asks and marks again.
+        with on_the_disk(db), transaction(db):
             for document_id in lost:
-                cache.mark_server_lost(self._account.cache, document_id)
+                cache.mark_server_lost(db, document_id)
         with self._fenced() as queue:
             for item in effect.items:
                 if item["known"]:
@@ -261,8 +255,9 @@ class Driver:
         wire = page.get("cachePolicy")
         problem = self._check_policy(wire) if isinstance(wire, dict) else None
         with transaction(account.cache):
+            self._asked.check_changes()
             if effect.server_time is not None:
-                account.note_contact(effect.server_time, self._asked)
+                account.note_contact(effect.server_time, self._asked.changes)
             if problem:
                 feed.note_policy_problem(account.cache, problem)
             elif isinstance(wire, dict):
@@ -277,7 +272,7 @@ class Driver:
             requests.fail_undelivered(queue, revoked, "DOCUMENT_WITHDRAWN", "The document was withdrawn.", now)
         with transaction(account.cache):
             feed.check_cursor(account.cache, effect.asked_from)
-            feed.apply_page(account.cache, page, account.clock().birth)
+            feed.apply_page(account.cache, page, self._asked.born(self._asked.changes))
         self._observe(Progress("changes", "", len(page["documents"]), None))
 
     def _check_policy(self, wire: dict[str, Any]) -> str | None:
@@ -305,16 +300,20 @@ class Driver:
             templates.save_version(self._account.cache, effect.version, effect.template_id, effect.etag)
 
     def _on_SaveTemplates(self, effect: fx.SaveTemplates) -> None:
-        db = self._account.cache
+        db, asked = self._account.cache, self._asked
         with transaction(db):
-            templates.save_list(db, effect.items, effect.etag, effect.cache_control, self._account.clock().birth)
+            if not asked.is_listing_overtaken():
+                born = asked.born(asked.listing)
+                feed.save_listing(db, effect.items, effect.etag, effect.cache_control, born)
 
     def _on_ReadListTag(self, effect: fx.ReadListTag) -> str | None:
+        self._asked.ask_listing()
         return templates.read_etag(self._account.cache)
 
     def _on_TouchTemplates(self, effect: fx.TouchTemplates) -> None:
         with transaction(self._account.cache):
-            templates.touch(self._account.cache, self._account.clock().birth, cache_control=effect.cache_control)
+            born = self._asked.born(self._asked.listing)
+            templates.touch(self._account.cache, born, cache_control=effect.cache_control)
 
     def _on_ReadWanted(self, effect: fx.ReadWanted) -> list[fx.Wanted]:
         return self._planned(cache.read_wanted)
@@ -333,26 +332,27 @@ class Driver:
         return wanted
 
     def _on_Complete(self, effect: fx.Complete) -> bool:
-        account = self._account
-        with transaction(account.cache):
-            # The time as this transaction sees it: another program's first contact, between a reading before it and
-            # here, was to end every life that began by that reading (docs/decisions/0111).
-            reading, policy = account.terms()
-            if not cache.complete(account.cache, effect.document_id, policy, reading.birth):
+        db = self._account.cache
+        # A request is done, durably, because its document is here: then that must outlive a power cut, too.
+        with on_the_disk(db), transaction(db):
+            policy, born = self._account.policy(), self._asked.born(self._asked.content)
+            if not cache.complete(db, effect.document_id, policy, born):
                 return False
-            cache.keep_quota(account.cache, policy)
+            cache.keep_quota(db, policy)
         return True
 
     def _on_Renew(self, effect: fx.Renew) -> None:
-        with transaction(self._account.cache):
-            reading, policy = self._account.terms()
-            cache.renew(self._account.cache, effect.document_id, policy, reading.birth)
+        db = self._account.cache
+        with transaction(db):
+            born = self._asked.born(self._asked.content)
+            cache.renew(db, effect.document_id, self._account.policy(), born)
 
     def _on_DropParts(self, effect: fx.DropParts) -> None:
         with transaction(self._account.cache):
             cache.drop_parts(self._account.cache, effect.document_id)
 
     def _on_FailDelivery(self, effect: fx.FailDelivery) -> None:
+        self._keep_lease()
         with transaction(self._account.cache):
             if effect.withdrawn:
                 cache.revoke(self._account.cache, [{"documentId": effect.document_id, "reason": effect.code}])
@@ -392,6 +392,8 @@ class Driver:
         self._keep_lease()
         # What is sent now changes what there is to read: an answer that came before it is out of date.
         self._account.heard = None
+        if effect.path.endswith("/download-url"):
+            self._asked.ask_content()
         headers = {"X-Client-Mutation-Id": effect.cmid} if effect.cmid else {}
         return self._connection.send("POST", effect.path, content=effect.content, headers=headers)
 
@@ -404,13 +406,8 @@ class Driver:
 
     def _read_changes(self, path: str) -> Answer:
         """Return the page of changes that a watch has been waiting for, or ask for it."""
-        heard, self._account.heard = self._account.heard, None
         path += feed.policy_mark(self._account.cache)
-        if heard is not None and heard[0] == path and time.monotonic() - heard[2] < HEARD_SECONDS:
-            self._asked = None
-            return heard[1]
-        self._asked = self._account.time.monotonic()
-        return self._connection.send("GET", path)
+        return self._asked.ask_changes(path) or self._connection.send("GET", path)
 
     def _on_Fetch(self, effect: fx.Fetch) -> Transfer:
         document = effect.document
@@ -418,6 +415,7 @@ class Driver:
         offset = 0 if document.here else cache.read_received(db, document.document_id)
         if offset >= document.size and not document.here and offset:
             return Transfer("complete")
+        self._asked.ask_content()
 
         def store(start: int, content: bytes) -> None:
             with transaction(db):

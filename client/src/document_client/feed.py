@@ -8,7 +8,7 @@ name is removed from cache and catalogue, never from queue or audit (contract §
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -66,6 +66,11 @@ def read_cursor(conn: apsw.Connection) -> str:
     return str(conn.execute("SELECT cursor FROM feed").get)
 
 
+def read_known(conn: apsw.Connection) -> tuple[Any, ...]:
+    """Return what every page of changes brings anew: the contact and the policy in force here."""
+    return single_row(conn, "SELECT server_time, monotonic, boot, policy FROM contact, feed")
+
+
 def check_cursor(conn: apsw.Connection, asked_from: str) -> None:
     """Raise LeaseLost when another program has read on, or begun again, since a page was asked for.
 
@@ -100,6 +105,14 @@ def apply_page(conn: apsw.Connection, page: Mapping[str, Any], now: float) -> li
             conn.execute("UPDATE feed SET sweeping = 0")
         templates.touch(conn, now)
     return revoked
+
+
+def save_listing(
+    conn: apsw.Connection, items: Sequence[Mapping[str, Any]], etag: str | None, cache_control: str, now: float
+) -> None:
+    """Replace the list of templates by what the server answered; a listing of the feed that is under way keeps it."""
+    generation = int(conn.execute("SELECT generation FROM feed").get)
+    templates.save_list(conn, items, etag, cache_control, now, generation)
 
 
 # --- Policy and contact ---------------------------------------------------------------------------------------

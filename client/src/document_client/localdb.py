@@ -102,6 +102,20 @@ def transaction(conn: apsw.Connection) -> Iterator[None]:
             raise
 
 
+@contextlib.contextmanager
+def on_the_disk(conn: apsw.Connection) -> Iterator[None]:
+    """Let the commits of the block, and all before them, outlive a power cut, in a database that is not durable.
+
+    Outside a transaction, for SQLite changes this between transactions only.
+    """
+    before = conn.pragma("synchronous")
+    conn.pragma("synchronous", "full")
+    try:
+        yield
+    finally:
+        conn.pragma("synchronous", before)
+
+
 class snapshot:
     """Let every read of the block see one state of the database, whatever other programs write meanwhile."""
 

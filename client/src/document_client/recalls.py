@@ -36,8 +36,10 @@ def note(conn: apsw.Connection, document_id: str, reason: str) -> None:
 
 
 def note_replacement(conn: apsw.Connection, document_id: str, replaced_by: str | None) -> None:
-    """Remember which document replaces a withdrawn one."""
-    conn.execute("UPDATE withdrawn SET replaced_by = ? WHERE document_id = ?", (replaced_by, document_id))
+    """Remember which document replaces a withdrawn one; a listing from before the replacement takes nothing back."""
+    conn.execute(
+        "UPDATE withdrawn SET replaced_by = coalesce(?, replaced_by) WHERE document_id = ?", (replaced_by, document_id)
+    )
 
 
 def read_all(conn: apsw.Connection) -> list[dict[str, Any]]:

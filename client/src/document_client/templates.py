@@ -146,12 +146,17 @@ def read_etag(conn: apsw.Connection) -> str | None:
 
 
 def save_list(
-    conn: apsw.Connection, items: Sequence[Mapping[str, Any]], etag: str | None, cache_control: str, now: float
+    conn: apsw.Connection,
+    items: Sequence[Mapping[str, Any]],
+    etag: str | None,
+    cache_control: str,
+    now: float,
+    generation: int,
 ) -> None:
     """Replace the list by what the server answered."""
     conn.execute("DELETE FROM templates")
     for item in items:
-        save_template(conn, item, generation=0)
+        save_template(conn, item, generation)
     touch(conn, now, etag=etag, cache_control=cache_control)
 
 

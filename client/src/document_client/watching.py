@@ -115,7 +115,8 @@ class Listening:
         """Return whether the service has answered; its answer then is what the next cycle reads."""
         if self._answered is None:
             return False
-        self._client.account().heard, self._answered = (*self._answered, time.monotonic()), None
+        account = self._client.account()
+        account.heard, self._answered = (*self._answered, account.time.monotonic()), None
         return True
 
 

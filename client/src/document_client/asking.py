@@ -1,0 +1,69 @@
+"""When a run asked for what it is about to store, and what the device knew then.
+
+Between an answer and its storing a device may sleep for days, and another program may store something newer. What is
+stored is therefore dated by its question, and never takes the place of what came since.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import feed
+from .account import Account
+from .answers import Answer
+from .errors import LeaseLost
+
+# A page names every revocation up to now, and its Date is the server's time: an older one is not used any more.
+HEARD_SECONDS = 5.0
+
+
+class Questions:
+    """The last question of each kind, by the monotonic clock, which counts sleep too; None when it is not known."""
+
+    def __init__(self, account: Account) -> None:
+        """Begin with nothing asked."""
+        self._account = account
+        self.changes: float | None = None
+        self.content: float | None = None
+        self.listing: float | None = None
+        self._known: tuple[Any, ...] = ()
+        self._cursor = ""
+
+    def ask_changes(self, path: str) -> Answer | None:
+        """A page of changes is asked for; returns the one that a watch has been waiting for, if it still holds."""
+        now, heard, self._account.heard = self._account.time.monotonic(), self._account.heard, None
+        holds = heard is not None and heard[0] == path and now - heard[2] < HEARD_SECONDS
+        # When a watch's question left is not known.
+        self.changes = None if holds else now
+        self._known = feed.read_known(self._account.cache)
+        return heard[1] if heard is not None and holds else None
+
+    def ask_content(self) -> None:
+        """The bytes of a document, or their confirmation, are asked for."""
+        self.content = self._account.time.monotonic()
+
+    def ask_listing(self) -> None:
+        """The whole list of templates is asked for."""
+        self.listing = self._account.time.monotonic()
+        self._cursor = feed.read_cursor(self._account.cache)
+
+    def check_changes(self) -> None:
+        """Raise LeaseLost when another program has applied a page since this one was asked for.
+
+        Its contact and its policy are newer than this page's: what the policy shortened must not grow again.
+        """
+        if feed.read_known(self._account.cache) != self._known:
+            raise LeaseLost()
+
+    def is_listing_overtaken(self) -> bool:
+        """Return whether the feed was read on since the list was asked for: it knows changes that the list may lack."""
+        return feed.read_cursor(self._account.cache) != self._cursor
+
+    def born(self, asked: float | None) -> float:
+        """Return when a life begins whose question left at ``asked``; what went by since, asleep too, is part of it.
+
+        Inside the transaction that stores it: a reading before that may be older than another program's first contact,
+        which was to end every life that began by it (docs/decisions/0111).
+        """
+        birth = self._account.clock().birth
+        return birth if asked is None else birth - max(self._account.time.monotonic() - asked, 0.0)
