@@ -69,6 +69,10 @@ class MemoryHome:
         self.caches.clear()
         self.accounts.clear()
 
+    def is_cache_of(self, session: Session, account: MemoryAccount) -> bool:
+        """Return whether the cache that a program has open is still the one that others would open."""
+        return self.caches.get(session) is account.cache
+
     def copy_cache(self, session: Session) -> CacheFile | None:
         """Return the cache as a power cut may leave it."""
         cache = self.caches.get(session)

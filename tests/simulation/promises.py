@@ -154,7 +154,7 @@ def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
         after_list(process, effect, outcome)
     wire, session = effect.page.get("cachePolicy"), process.session
     policy = policy_of(wire, session[0]) if wire else None
-    if policy is not None:
+    if policy is not None and process.world.home.is_cache_of(session, process.account):
         process.world.told[session] = (process.heard_at, policy.ttl)
     told = effect.page["revocations"]
     if told:

@@ -206,6 +206,9 @@ class RealHome:
     def drop_caches(self) -> None:
         self.caches.clear()
 
+    def is_cache_of(self, session: Key, account: Account) -> bool:
+        return self.caches.get(session) is account.cache
+
     def copy_cache(self, session: Key) -> apsw.Connection | None:
         cached = self.caches.get(session)
         if cached is None:
