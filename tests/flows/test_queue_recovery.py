@@ -132,6 +132,24 @@ def test_the_requests_come_back_under_their_ids_and_each_makes_one_document(
         assert [(event["actor"], event["detail"]) for event in events] == [("operator", {"queues": 1, "outboxes": 1})]
 
 
+def test_a_request_that_came_back_is_given_up_by_the_services_word_only(desk: Desk, tmp_path: Path) -> None:
+    desk.lose_the_keys()
+    asked, answer = tmp_path / "asked.json", tmp_path / "answer.json"
+    desk.ask(asked)
+    desk.answer(asked, answer)
+    assert desk.documents("recover", str(answer)).returncode == 0
+    arrived, never_sent = desk.waiting
+    with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
+        for cmid in desk.waiting:
+            shown = client.queue.discard(cmid, confirmation=cmid)
+            assert (shown["status"], shown["reason"]["code"]) == ("quarantined", "WITHDRAWAL_ASKED")
+        client.sync()
+        settled = {cmid: client.queue.show(cmid) for cmid in desk.waiting}
+    # The person asked again meanwhile, and is told that there are two.
+    assert (settled[arrived]["status"], settled[arrived]["reason"]["code"]) == ("failed", "ALREADY_SENT")
+    assert (settled[never_sent]["status"], settled[never_sent]["reason"]["code"]) == ("discarded", "WITHDRAWN")
+
+
 def test_only_an_enrolled_device_is_answered_and_only_it_can_use_the_answer(
     desk: Desk, fhir_url: str, tmp_path: Path
 ) -> None:

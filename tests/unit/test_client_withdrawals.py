@@ -16,6 +16,7 @@ from client_device import FORM, Device, made_device, problem
 from document_client import DocumentClient, requests, withdrawals
 from document_client.errors import ClientError, NotConfirmed, RequestStateWrong
 from document_client.model import Fault
+from document_client.queueing import RequestQueue
 
 POST_JOB = "POST /v1/documents/render-jobs"
 LOOKUP = f"{POST_JOB}/lookup"
@@ -105,6 +106,44 @@ def test_what_the_service_has_cannot_be_taken_back(device: Device) -> None:
     with pytest.raises(RequestStateWrong):
         take_back(device, cmid)
     assert not device.model.state.events, "a refusal is no evidence of a discard"
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_is_given_up_while_it_is_tried_again_stays_given_up(
+    device: Device, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    cmid, another = device.ask("p1"), device.ask("p2")
+    device.spoil(POST_JOB, problem(422, "INPUTS_INVALID"), times=2)
+    device.client.sync()
+    other, plain = device.another(), RequestQueue._find
+
+    def meanwhile(queue: RequestQueue, named: str) -> Any:
+        found = plain(queue, named)
+        if named == cmid:
+            monkeypatch.setattr(RequestQueue, "_find", plain)
+            assert other.queue.discard(cmid, confirmation=cmid)["status"] == "discarded"
+        return found
+
+    monkeypatch.setattr(RequestQueue, "_find", meanwhile)
+    if together:
+        assert [item["clientMutationId"] for item in device.client.queue.retry_all()] == [another]
+    else:
+        with pytest.raises(RequestStateWrong):
+            device.client.queue.retry(cmid)
+    assert told(device, cmid)[0] == "discarded"
+    device.client.sync()
+    assert cmid not in jobs(device)
+
+
+def test_trying_all_again_leaves_what_was_taken_back_since_they_were_listed(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cmid = lose(device, late=True)
+    listed = [{"clientMutationId": cmid, "status": "quarantined", "replacedBy": None}]
+    assert take_back(device, cmid) == ("quarantined", "WITHDRAWAL_ASKED")
+    monkeypatch.setattr(RequestQueue, "list", lambda queue: listed)
+    assert device.client.queue.retry_all() == []
+    assert told(device, cmid) == ("quarantined", "WITHDRAWAL_ASKED")
 
 
 # --- what may have left -----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -128,28 +129,42 @@ class RequestQueue:
 
     def retry(self, client_mutation_id: str) -> dict[str, Any]:
         """Queue a request again under the same id; the next sync sends it. Raises RequestStateWrong while pending."""
+        return self.show(self._retry(client_mutation_id))
+
+    def retry_all(self) -> _Shown:
+        """Queue every quarantined or failed request again, but none that was taken back or replaced; returns them."""
+        waiting = [i["clientMutationId"] for i in self.list() if i["status"] in requests.ATTENTION]
+        again = []
+        for cmid in waiting:
+            # One that a person gives up meanwhile is no error of this command.
+            with suppress(RequestStateWrong):
+                again.append(self._retry(cmid, with_others=True))
+        return [self.show(cmid) for cmid in again]
+
+    def _retry(self, client_mutation_id: str, *, with_others: bool = False) -> str:
+        """Queue a request again; returns its id. ``with_others``: nobody named it, so that what was given up stays so.
+
+        It is looked at where no other command can give it up meanwhile: what a person was told is not sent is not sent.
+        """
         account = self._account()
         with account.watched():
             request = self._find(client_mutation_id)
-            if request.state not in requests.ATTENTION and request.state != "acknowledged":
-                # One that is done would leave its state of being settled, and could then be edited into a second.
-                raise RequestStateWrong(f"the request is {request.state}")
-            if request.document_id is not None:
+            if request.document_id is not None and request.state in requests.ATTENTION:
                 # It was made, and could not be had: it is asked for again.
                 with transaction(account.cache):
                     cache.want(account.cache, request.document_id)
             with transaction(account.queue):
+                request = self._find(request.client_mutation_id)
+                if request.state not in requests.ATTENTION and request.state != "acknowledged":
+                    # One that is done would leave its state of being settled, and could then be edited into a second.
+                    raise RequestStateWrong(f"the request is {request.state}")
+                if with_others and (request.replaced_by or request.reason_code in withdrawals.TAKEN_BACK):
+                    raise RequestStateWrong("the request was taken back; name it to send it all the same")
                 if request.reason_code != withdrawals.ALREADY_SENT:
                     # What the service has can be kept; anything else would be made beside its replacement.
                     self._need_no_replacement(request)
                 requests.retry(account.queue, request, account.clock().now)
-        return self.show(request.client_mutation_id)
-
-    def retry_all(self) -> _Shown:
-        """Queue every quarantined or failed request again, but none that was taken back or replaced; returns them."""
-        waiting = [i for i in self.list() if i["status"] in requests.ATTENTION and not i["replacedBy"]]
-        again = [i for i in waiting if i["reason"]["code"] not in withdrawals.TAKEN_BACK]
-        return [self.retry(item["clientMutationId"]) for item in again]
+        return request.client_mutation_id
 
     def edit(self, client_mutation_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Replace a request that waits, was quarantined or failed by a new one with ``changes`` (fields of ``Wish``).

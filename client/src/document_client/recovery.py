@@ -29,7 +29,7 @@ from typing import Any
 
 import apsw
 
-from . import audit, feed, requests
+from . import audit, feed, requests, withdrawals
 from .account import Account, Session, find_set_aside
 from .errors import FileUnreadable, LocalFileUnreadable, NothingToRecover
 from .files import write_private
@@ -40,7 +40,7 @@ from .vault import Vault
 _ENVELOPE = "document-client queue-recovery v1"
 _REQUEST = b"document-client queue-recovery request v1\n"
 _ANSWER = "document-service queue-recovery answer v1"
-RECOVERED = "RECOVERED"
+RECOVERED = withdrawals.RECOVERED
 _TITLE = "It was in a queue whose key was lost. Retry it, or discard it if it was asked for again meanwhile."
 # Asking again while an answer is on its way must not make that answer useless.
 _ANSWER_KEY = "recovery-answer"
@@ -336,6 +336,8 @@ def _add_requests(account: Account, aside: Aside, queue: apsw.Connection, rows: 
             requested_at=row.requested_at,
         )
         requests.quarantine(queue, row.client_mutation_id, RECOVERED, _TITLE, now)
+        # Nobody knows any more whether the service has it: whoever gives it up must hear the service's word.
+        withdrawals.note_that_it_may_have_left(queue, row.client_mutation_id)
         count += 1
     return count
 

@@ -5,6 +5,7 @@
                                                      │      ^                            │
                                                      │      └── a job of it after all ───┤
                                                      └─known, not failed──> failed (ALREADY_SENT)
+    recovered from a queue whose key was lost ──> quarantined (WITHDRAWAL_ASKED)
     refused or failed by the server's word ───────────────────────────> discarded
 
 A request that a drain ever claimed may have left the device, whatever came back: it is never sent again, and the next
@@ -33,8 +34,10 @@ _TITLES = {
     ALREADY_SENT: "The service had it before it was taken back. Have its document marked as entered in error and"
     " discard this, or retry to keep it.",
 }
-# The service failed on it: that is no word about whether it was stored.
-_NO_WORD = ("SERVER_KEEPS_FAILING", WITHDRAWAL_ASKED)
+# Reason of a request that came back with a queue whose key had been lost.
+RECOVERED = "RECOVERED"
+# The service failed on it, or its answer went with the key: that is no word about whether it was stored.
+_NO_WORD = ("SERVER_KEEPS_FAILING", WITHDRAWAL_ASKED, RECOVERED)
 
 
 def give_up(
@@ -63,6 +66,11 @@ def give_up(
         (state, reason, _TITLES.get(str(reason)), now, replaced_by, client_mutation_id),
     )
     return str(state)
+
+
+def note_that_it_may_have_left(conn: apsw.Connection, client_mutation_id: str) -> None:
+    """Let a request count as claimed, whatever is known of it here."""
+    conn.execute("UPDATE requests SET offered = 1 WHERE client_mutation_id = ?", (client_mutation_id,))
 
 
 def read_unsettled(conn: apsw.Connection) -> list[str]:
