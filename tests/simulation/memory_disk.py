@@ -384,21 +384,15 @@ class MemoryDisk:
         return True
 
     def purge_copies(self, effect: fx.PurgeCopies) -> int:
-        self.hook()
-        held = len(self.cache.blobs)
-        self.cache.blobs, self.cache.parts, self.cache.documents = {}, {}, {}
-        self.process.world.home.drop_caches()
-        self.process.world.cache_copy = None
+        world, held = self.process.world, len(self.cache.blobs)
         if held:
-            world = self.process.world
-            m.record(
-                self.audit,
-                world.next_number(),
-                world.device_id,
-                "cache.purged",
-                self.account.user,
-                self.account.clock(),
-            )
+            number = world.next_number()
+            m.record(self.audit, number, world.device_id, "cache.purged", self.account.user, self.account.clock())
+            world.wrote(number)
+        self.hook()
+        self.cache.blobs, self.cache.parts, self.cache.documents = {}, {}, {}
+        world.home.drop_caches()
+        world.cache_copy = None
         return held
 
     # --- network ---

@@ -78,16 +78,17 @@ class RealDisk(driver.Driver):
         return network.exchange(self.process, "POST", effect.path, effect.content, None, True)
 
     def _on_PurgeCopies(self, effect: fx.PurgeCopies) -> int:
-        account = self._account
+        account, world = self._account, self.process.world
+        held = int(account.cache.execute("SELECT count(*) FROM blobs").get)
+        if held:
+            number = world.next_number()
+            world.home.record(account, number, "cache.purged")
+            world.wrote(number)
         with driver.transaction(account.cache):
-            held = int(account.cache.execute("SELECT count(*) FROM blobs").get)
             for table in ("blobs", "parts", "documents"):
                 account.cache.execute(f"DELETE FROM {table}")
-        world = self.process.world
         world.home.drop_caches()
         world.cache_copy = None
-        if held:
-            world.home.record(account, world.next_number(), "cache.purged")
         return held
 
 

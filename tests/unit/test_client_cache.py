@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_device import DEFINITION, Clocks, Device, made_device, problem
+from client_device import Clocks, Device, made_device, problem
 from document_client import effects as fx
-from document_client import feed, lease, requests
+from document_client import feed, requests
 from document_client.clock import NEVER, from_text, make_contact, read_clock, see, to_text
 from document_client.doctor import examine
 from document_client.driver import Driver
@@ -26,7 +26,7 @@ from document_client.errors import (
     DocumentUnknown,
     LeaseLost,
 )
-from document_client.localdb import on_the_disk, transaction
+from document_client.localdb import transaction
 from document_client.model import Caller, Fault
 
 DAY = 86_400.0
@@ -234,87 +234,6 @@ def without_time(driver: Driver, effect: fx.ApplyPage, plain: Any = Driver._on_A
 
 def killed(*values: object) -> None:
     raise KeyboardInterrupt
-
-
-# --- what came since a question -----------------------------------------------------------------------------------
-
-
-def after(monkeypatch: pytest.MonkeyPatch, name: str, where: Callable[[Any], bool], act: Callable[[], object]) -> None:
-    """Let ``act`` happen once between an answer and its storing, as it does when a program sleeps there."""
-    plain, done = getattr(Driver, name), []
-
-    def asleep(driver: Driver, effect: Any) -> Any:
-        answer = plain(driver, effect)
-        if where(effect) and not done:
-            done.append(effect)
-            act()
-        return answer
-
-    monkeypatch.setattr(Driver, name, asleep)
-
-
-def test_a_page_from_before_another_programs_page_brings_no_older_policy_back(
-    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def meanwhile() -> None:
-        device.clocks.pass_time(300)
-        device.model.policy["cacheTtlSeconds"] = 3600
-        device.another().sync()
-
-    device.model.policy["cacheTtlSeconds"] = 2 * 86_400
-    after(monkeypatch, "_on_Get", lambda effect: "/changes" in effect.path, meanwhile)
-    with pytest.raises(LeaseLost):
-        device.client.sync()
-    assert device.client.account().policy().ttl == 3600
-
-
-def test_a_list_of_forms_on_its_way_does_not_replace_what_was_heard_meanwhile(
-    device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device.client.sync()
-    device.model.publish("Second Form", DEFINITION, key="second")
-
-    def meanwhile() -> None:
-        device.model.publish("Third Form", DEFINITION, key="third")
-        device.another().sync()
-
-    after(monkeypatch, "_on_Get", lambda effect: "/document-templates?" in effect.path, meanwhile)
-    device.client.templates(refresh=True)
-    names = {item["name"] for item in device.client.templates().items}
-    assert {"Second Form", "Third Form"} <= names
-
-
-def test_a_sleep_between_the_confirmation_and_its_storing_is_part_of_a_life(
-    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device.clocks.pass_time(6 * DAY)
-    after(monkeypatch, "_on_Fetch", lambda effect: True, lambda: device.clocks.pass_time(3 * DAY))
-    assert device.client.sync().confirmed == 1
-    device.transport.offline = True
-    device.clocks.pass_time(3 * DAY)
-    assert shown(device, document)["state"] == "available"
-    device.clocks.pass_time(2 * DAY)
-    assert shown(device, document)["state"] == "expired"
-
-
-def test_a_program_that_was_overtaken_calls_no_copy_lost(device: Device, document: str) -> None:
-    account = device.client.account()
-    driver = Driver(account, None)  # type: ignore[arg-type]
-    driver.perform(fx.BeginRun())
-    with transaction(account.queue):
-        lease.take(account.queue, "another", device.clocks.wall, owner_is_dead=True)
-    cmid = requests.read_all(account.queue)[0].client_mutation_id
-    with pytest.raises(LeaseLost):
-        driver.perform(fx.SettleLookup([{"clientMutationId": cmid, "known": False}], "epoch-2"))
-    assert account.cache.execute("SELECT count(*) FROM documents WHERE server_lost").get == 0
-
-
-def test_what_must_outlive_a_power_cut_reaches_the_disk(device: Device) -> None:
-    cache = device.client.account().cache
-    before = cache.pragma("synchronous")
-    with on_the_disk(cache):
-        assert cache.pragma("synchronous") > before
-    assert cache.pragma("synchronous") == before
 
 
 # --- expiry, lease, policy --------------------------------------------------------------------------------------
@@ -744,6 +663,18 @@ def test_the_least_recently_used_copies_make_room(device: Device) -> None:
         device.client.documents.read(documents[1])
     device.client.sync()
     assert device.client.documents.read(documents[1]).content
+
+
+def test_a_copy_that_made_room_and_has_expired_comes_back_when_somebody_wants_it(device: Device, document: str) -> None:
+    with transaction(device.client.account().cache):
+        device.client.account().cache.execute("DELETE FROM blobs")
+        device.client.account().cache.execute("UPDATE documents SET evicted = 1")
+    device.clocks.pass_time(8 * DAY)
+    assert shown(device, document)["state"] == "expired"
+    with pytest.raises(DocumentExpired):
+        device.client.documents.read(document)
+    device.client.sync()
+    assert device.client.documents.read(document).content
 
 
 def test_a_pinned_copy_stays(device: Device) -> None:

@@ -15,8 +15,10 @@ import httpx2
 import pytest
 import rfc8785
 
-from client_device import Device, made_device, problem
-from document_client import DocumentClient, audit
+from client_device import SERVER, Device, made_device, problem
+from document_client import DocumentClient, audit, printing, purging
+from document_client.audit import Happening
+from document_client.documents import _print_lock, record, settle_cut_off_prints
 from document_client.errors import (
     DocumentUnknown,
     NotNow,
@@ -28,6 +30,9 @@ from document_client.errors import (
     ViewerSilent,
     ViewerUnavailable,
 )
+from document_client.files import shared
+from document_client.printers import Printer
+from document_client.printing import PrintOutcome
 from document_client.viewing import feed_viewer, show_once
 
 
@@ -151,9 +156,6 @@ def test_two_prints_at_once_share_no_copy_number(device: Device, document: str) 
 
 
 def test_a_print_that_was_cut_off_is_recorded_as_unknown(device: Device, document: str) -> None:
-    from document_client.audit import Happening
-    from document_client.documents import record
-
     account = device.client.account()
     record(account, Happening("print.intent", "dr.a", document, "0" * 64, copy=1, printer="P"))
     device.client.sync()
@@ -165,6 +167,49 @@ def test_a_print_that_was_cut_off_is_recorded_as_unknown(device: Device, documen
         ("print.intent", 1, "P"),
         ("print.unknown", 1, "P"),
     ]
+
+
+def test_no_print_counts_as_cut_off_while_one_is_followed(device: Device, document: str) -> None:
+    account = device.client.account()
+    record(account, Happening("print.intent", "dr.a", document, "0" * 64, copy=1, printer="P"))
+    # The clock jumps, or the spooler takes its time.
+    device.clocks.pass_time(3600)
+    with shared(_print_lock(account)):
+        assert settle_cut_off_prints(account) == 0
+    assert settle_cut_off_prints(account) == 1
+    assert settle_cut_off_prints(device.another().account()) == 0
+
+
+@pytest.mark.parametrize("tenant", ["clinic", "other"])
+def test_a_print_stays_the_persons_who_began_it(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch, tenant: str
+) -> None:
+    def spool(*content: bytes, **options: Any) -> PrintOutcome:
+        device.another().login(SERVER, device.token("dr.b", tenant), keep_sealed=True)
+        return PrintOutcome(state="completed", printer="P", job_id=7, detail="")
+
+    monkeypatch.setattr(printing, "choose_printer", lambda named: Printer("P", True, "idle", False))
+    monkeypatch.setattr(printing, "print_document", spool)
+    assert device.client.documents.print(document).state == "completed"
+    device.login("dr.a")
+    printed = [e for e in events(device) if e["action"].startswith("print.")]
+    assert [(e["action"], e["userId"]) for e in printed] == [("print.intent", "dr.a"), ("print.submitted", "dr.a")]
+    check_chain(events(device))
+
+
+def test_the_purge_of_a_revoked_device_is_recorded_whatever_happens_to_it(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(conn: object) -> Any:
+        raise KeyboardInterrupt
+
+    account = device.client.account()
+    with monkeypatch.context() as patched:
+        patched.setattr(purging, "transaction", killed)
+        with pytest.raises(KeyboardInterrupt):
+            purging.purge_caches(account)
+    assert [e["action"] for e in events(device)] == ["cache.purged"]
+    assert purging.purge_caches(account) == 1
 
 
 def test_no_byte_leaves_when_the_audit_event_cannot_be_written(device: Device, document: str, tmp_path: Path) -> None:

@@ -298,6 +298,31 @@ def test_another_persons_token_is_never_taken(kept: Kept, other: dict[str, str])
     assert kept.token == token()
 
 
+@pytest.mark.parametrize("answer", [answered(2), (400, {"error": "invalid_grant"})])
+def test_a_renewal_that_was_under_way_brings_no_ended_session_back(kept: Kept, answer: Any) -> None:
+    class SignedOut(Script):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            given = super().handle_request(request)
+            renewal.forget(kept.vault, "a")
+            return given
+
+    assert renewal.renew(kept.home, kept.vault, "a", token(), 2000.0, SignedOut(answer)) is None
+    assert kept.token is None
+    assert not renewal.is_renewable(kept.vault, "a")
+
+
+def test_a_late_refusal_leaves_what_a_new_sign_in_brought(kept: Kept) -> None:
+    class SignedInAgain(Script):
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            given = super().handle_request(request)
+            renewal.keep(kept.vault, "a", Grant(token(number=9), "newest", 300.0, issuing()), 2000.0)
+            return given
+
+    refused = SignedInAgain((400, {"error": "invalid_grant"}))
+    assert renewal.renew(kept.home, kept.vault, "a", token(), 2000.0, refused) is None
+    assert (kept.token, renewal.is_renewable(kept.vault, "a")) == (token(number=9), True)
+
+
 def test_when_a_renewal_is_due(kept: Kept) -> None:
     due = [renewal.is_due(kept.vault, "a", wall) for wall in (0.0, 1000.0, 1239.0, 1241.0, 2e9)]
     assert due == [False, False, False, True, True]

@@ -26,7 +26,9 @@ from document_client.errors import (
     PassphraseWrong,
     QueueSetAside,
     StorageFull,
+    StorageProblem,
 )
+from document_client.localdb import set_aside
 from document_client.vault import Unlocking, Vault, create_vault, open_vault
 from kept_keyring import keep_in_keyring
 
@@ -43,6 +45,24 @@ def database(device: Device, name: str) -> Path:
 
 
 # --- the vault ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("typed", ["theirs", "mine"])
+def test_a_key_file_that_another_sign_in_made_meanwhile_is_not_replaced(tmp_path: Path, typed: str) -> None:
+    made: list[bytes | None] = []
+
+    def ask() -> str:
+        # The person still types; another program signs in, and seals the first request.
+        if not made:
+            made.append(create_vault(tmp_path, "dev_other", Unlocking("theirs")).key("queue/a"))
+        return typed
+
+    if typed == "mine":
+        with pytest.raises(PassphraseWrong):
+            create_vault(tmp_path, "dev_mine", Unlocking(ask=ask))
+    else:
+        assert create_vault(tmp_path, "dev_mine", Unlocking(ask=ask)).device_id == "dev_other"
+    assert open_vault(tmp_path, Unlocking("theirs")).key("queue/a", create=False) == made[0]
 
 
 def test_a_wrong_passphrase_changes_nothing_and_costs_an_escalating_delay(tmp_path: Path) -> None:
@@ -279,6 +299,19 @@ def test_a_damaged_queue_is_set_aside_and_the_person_is_told(device: Device, dam
     assert client.queue.list() == []
     client.close()
     assert len(device.another().status().set_aside) == 1, "every later status says so"
+
+
+def test_a_program_that_still_has_the_damaged_queue_open_leaves_the_new_one_in_place(device: Device) -> None:
+    device.ask()
+    watching, path = device.client.account(), database(device, "queue.db")
+    set_aside(path, "earlier")
+    # Another command has made a new queue, and somebody asks.
+    cmid = device.another().request("General Test Requisition", "p2")["clientMutationId"]
+    with pytest.raises(StorageProblem), watching.watched():
+        raise LocalFileUnreadable("queue.db")
+    assert watching.closed
+    assert device.another().queue.show(cmid)["status"] == "queued"
+    assert len(find_set_aside(device.home)) == 1
 
 
 def test_a_flipped_bit_in_the_queue_is_never_read_as_data(device: Device) -> None:

@@ -13,8 +13,10 @@ import httpx2
 import pytest
 
 from client_device import FORM, Device, made_device, problem
-from document_client import DocumentClient, requests, withdrawals
+from document_client import DocumentClient, audit, requests, signing_in, withdrawals
+from document_client.account import Account
 from document_client.errors import ClientError, NotConfirmed, RequestStateWrong
+from document_client.localdb import transaction
 from document_client.model import Fault
 from document_client.queueing import RequestQueue
 
@@ -302,6 +304,28 @@ def test_a_sign_out_that_discards_waits_for_the_servers_word_too(device: Device)
     device.client.sync()
     assert told(device, lost) == ("failed", "ALREADY_SENT")
     assert jobs(device) == [lost]
+
+
+def test_a_sign_out_discards_nothing_that_was_sent_until_the_drain_was_stopped(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, waiting = device.ask("p1"), device.ask("p2")
+    plain = signing_in._stop_drain
+
+    def stop(account: Account) -> None:
+        with transaction(account.queue):
+            job = {"id": "job_1", "clientMutationId": sent, "status": "queued"}
+            requests.acknowledge(account.queue, sent, job, "epoch-1", 0.0)
+        plain(account)
+
+    monkeypatch.setattr(signing_in, "_stop_drain", stop)
+    assert device.client.logout(discard_pending=True).requests == 1
+    device.login()
+    assert told(device, sent)[0] == "acknowledged"
+    assert told(device, waiting)[0] == "discarded"
+    recorded = audit.read_all(device.client.account().audit)
+    given_up = [e["clientMutationId"] for e in recorded if e["action"] == "request.discarded"]
+    assert given_up == [waiting]
 
 
 def test_requests_of_an_earlier_version_may_have_left(device: Device) -> None:

@@ -27,7 +27,7 @@ from . import audit, cache, feed, requests, templates
 from .clock import Reading, TimeSource, make_contact, read_clock, see, to_text
 from .errors import LocalFileUnreadable, QueueSetAside, SignInNeeded, StorageProblem
 from .files import make_folder, write_private
-from .localdb import is_readable, open_sealed, remove_files, set_aside, transaction
+from .localdb import has_moved, is_readable, open_sealed, remove_files, set_aside, transaction
 from .policy import CachePolicy
 from .vault import Vault
 
@@ -172,7 +172,11 @@ class Account:
             raise StorageProblem("a database could not be read; run the command again") from failure
 
     def _put_away(self, name: str, failure: Exception) -> NoReturn:
+        moved = has_moved({"queue.db": self.queue, "audit.db": self.audit, "cache.db": self.cache}[name])
         self.close()
+        if moved:
+            # Another program has met the damage before: the file of that name is a healthy one by now, and in use.
+            raise StorageProblem(f"{name} was set aside by another program; run the command again") from failure
         if name == "cache.db":
             remove_files(self.folder / name)
             cleared = "the cache was damaged and has been cleared; run the command again, and sync to fill it"

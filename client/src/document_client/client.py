@@ -308,10 +308,11 @@ class DocumentClient:
                     break
                 time.sleep(_DOCUMENT_POLL_SECONDS)
                 report.add(sync_once(account, connection, budget=budget, eager=eager, observe=observe))
-            with transaction(account.cache):
-                report.withdrawn, report.replaced = recalls.take_untold(account.cache)
             keep_envelopes(account)
             report.events_sent += send_others(account, self._transport)
+            # Last: what is noted as told is in the report that is returned.
+            with transaction(account.cache):
+                report.withdrawn, report.replaced = recalls.take_untold(account.cache)
             return report
 
     def _account_or_evidence(self) -> Account:

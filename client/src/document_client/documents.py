@@ -26,7 +26,7 @@ from .errors import (
     DocumentUnknown,
     UsageProblem,
 )
-from .files import write_private
+from .files import exclusive_if_free, shared, write_private
 from .ids import new_id
 from .localdb import snapshot, transaction
 from .policy import CachePolicy
@@ -148,67 +148,13 @@ class Documents:
         self, document_id: str, *, printer: str | None = None, copies: int = 1, timeout_seconds: float = 60.0
     ) -> Printed:
         """Print from memory; the intent is durable before the spooler sees a byte. Raises PrinterUnavailable."""
-        from .printing import choose_printer, print_document
-
         if not 1 <= copies <= MOST_COPIES:
             raise UsageProblem(f"--copies must be from 1 to {MOST_COPIES}")
+        # One account from here to the outcome: somebody else may sign in while the spooler works.
         account = self._account()
         settle_cut_off_prints(account)
-        with account.watched():
-            opened, reading = _take(account, document_id)
-            refusal: ClientError | None = None
-            is_export = False
-            try:
-                chosen = choose_printer(printer)
-                printer, is_export = chosen.name, chosen.is_virtual
-            except ClientError as failure:
-                refusal = failure
-            numbers = self._intend(opened, copies, printer)
-            if is_export:
-                # A printer that makes a file is a way to carry the document off.
-                record(account, Happening("document.exported", account.session.user, *_named(opened), printer=printer))
-            with transaction(account.cache):
-                cache.mark_opened(account.cache, opened.document["id"], reading.now)
-        parts = self._print_parts(opened, numbers)
-        # The spooler's job list is readable by others: the title is the document's number, no name.
-        title = str(opened.document.get("number") or opened.document["id"])
-        left = [*numbers]
-        try:
-            if refusal is not None:
-                raise refusal
-            for content, some in parts:
-                outcome = print_document(
-                    content(), title=title, printer=printer, copies=len(some), timeout_seconds=timeout_seconds
-                )
-                action = _OUTCOMES.get(outcome.state, "unknown")
-                self._write_print(f"print.{action}", opened, some, outcome.printer)
-                left = left[len(some) :]
-                if action != "submitted":
-                    break
-        except ClientError:
-            self._write_print("print.failed", opened, left, printer)
-            raise
-        except BaseException:
-            self._write_print("print.unknown", opened, left, printer)
-            raise
-        if left:
-            # A copy before these failed, so they were never handed over.
-            self._write_print("print.failed", opened, left, printer)
-        replaced_by, lost = opened.document.get("supersededBy"), bool(opened.document.get("serverLost"))
-        job_id = None if outcome.job_id is None else str(outcome.job_id)
-        return Printed(outcome.state, outcome.printer, job_id, outcome.detail, numbers, replaced_by, lost)
-
-    def _print_parts(self, opened: Opened, numbers: _Numbers) -> _Parts:
-        """Return what goes to the spooler, and for which copies: all in one job, or one job for each stamped copy."""
-        account = self._account()
-        if not account.policy().stamp_prints:
-            return [(lambda: opened.content, numbers)]
-        from .stamping import stamp
-
-        document = opened.document
-        as_of = document.get("dataAsOf") or document.get("fetchedAt")
-        locale = requests.read_locale(account.queue, document["id"])
-        return [(partial(stamp, opened.content, copy=n, as_of=as_of, locale=locale), [n]) for n in numbers]
+        with shared(_print_lock(account)):
+            return _print(account, document_id, printer, copies, timeout_seconds)
 
     def pin(self, document_id: str, *, pinned: bool = True) -> None:
         """Keep a copy when room is needed, or stop keeping it."""
@@ -219,19 +165,80 @@ class Documents:
                 "UPDATE documents SET pinned = ? WHERE document_id = ?", (int(pinned), entry.document_id)
             )
 
-    def _intend(self, opened: Opened, copies: int, printer: str | None) -> _Numbers:
-        """Write ``print.intent`` for the next copies and return their numbers; two prints at once share no number."""
-        account = self._account()
-        reading = account.clock()
-        with transaction(account.audit):
-            first = audit.count_copies(account.audit, opened.document["id"]) + 1
-            numbers = [*range(first, first + copies)]
-            _append(account, reading, _prints("print.intent", account, opened, numbers, printer))
-        return numbers
 
-    def _write_print(self, action: str, opened: Opened, copies: _Numbers, printer: str | None) -> None:
-        account = self._account()
-        _write(account, account.clock(), *_prints(action, account, opened, copies, printer))
+def _print(account: Account, document_id: str, printer: str | None, copies: int, timeout_seconds: float) -> Printed:
+    """Print, and write each step under ``account``, whoever is signed in by then."""
+    from .printing import choose_printer, print_document
+
+    with account.watched():
+        opened, reading = _take(account, document_id)
+        refusal: ClientError | None = None
+        is_export = False
+        try:
+            chosen = choose_printer(printer)
+            printer, is_export = chosen.name, chosen.is_virtual
+        except ClientError as failure:
+            refusal = failure
+        numbers = _intend(account, opened, copies, printer)
+        if is_export:
+            # A printer that makes a file is a way to carry the document off.
+            record(account, Happening("document.exported", account.session.user, *_named(opened), printer=printer))
+        with transaction(account.cache):
+            cache.mark_opened(account.cache, opened.document["id"], reading.now)
+    parts = _print_parts(account, opened, numbers)
+    # The spooler's job list is readable by others: the title is the document's number, no name.
+    title = str(opened.document.get("number") or opened.document["id"])
+    left = [*numbers]
+    try:
+        if refusal is not None:
+            raise refusal
+        for content, some in parts:
+            outcome = print_document(
+                content(), title=title, printer=printer, copies=len(some), timeout_seconds=timeout_seconds
+            )
+            action = _OUTCOMES.get(outcome.state, "unknown")
+            _write_print(account, f"print.{action}", opened, some, outcome.printer)
+            left = left[len(some) :]
+            if action != "submitted":
+                break
+    except ClientError:
+        _write_print(account, "print.failed", opened, left, printer)
+        raise
+    except BaseException:
+        _write_print(account, "print.unknown", opened, left, printer)
+        raise
+    if left:
+        # A copy before these failed, so they were never handed over.
+        _write_print(account, "print.failed", opened, left, printer)
+    replaced_by, lost = opened.document.get("supersededBy"), bool(opened.document.get("serverLost"))
+    job_id = None if outcome.job_id is None else str(outcome.job_id)
+    return Printed(outcome.state, outcome.printer, job_id, outcome.detail, numbers, replaced_by, lost)
+
+
+def _print_parts(account: Account, opened: Opened, numbers: _Numbers) -> _Parts:
+    """Return what goes to the spooler, and for which copies: all in one job, or one job for each stamped copy."""
+    if not account.policy().stamp_prints:
+        return [(lambda: opened.content, numbers)]
+    from .stamping import stamp
+
+    document = opened.document
+    as_of = document.get("dataAsOf") or document.get("fetchedAt")
+    locale = requests.read_locale(account.queue, document["id"])
+    return [(partial(stamp, opened.content, copy=n, as_of=as_of, locale=locale), [n]) for n in numbers]
+
+
+def _intend(account: Account, opened: Opened, copies: int, printer: str | None) -> _Numbers:
+    """Write ``print.intent`` for the next copies and return their numbers; two prints at once share no number."""
+    reading = account.clock()
+    with transaction(account.audit):
+        first = audit.count_copies(account.audit, opened.document["id"]) + 1
+        numbers = [*range(first, first + copies)]
+        _append(account, reading, _prints("print.intent", account, opened, numbers, printer))
+    return numbers
+
+
+def _write_print(account: Account, action: str, opened: Opened, copies: _Numbers, printer: str | None) -> None:
+    _write(account, account.clock(), *_prints(action, account, opened, copies, printer))
 
 
 def _take(account: Account, document_id: str) -> tuple[Opened, Reading]:
@@ -251,12 +258,13 @@ def _read_copy(account: Account, document_id: str, reading: Reading, policy: Cac
         return entry, content
     if state == "locked":
         raise CacheLocked()
-    if state == "expired":
-        raise DocumentExpired()
     if state == "too large":
         raise DocumentNotHere(f"it has {entry.size} bytes; the policy lets this device keep {policy.quota}")
+    # Also one that has expired: its bytes may have made room, and then only being wanted brings them back.
     with transaction(account.cache):
         cache.want(account.cache, entry.document_id)
+    if state == "expired":
+        raise DocumentExpired()
     raise DocumentNotHere()
 
 
@@ -266,32 +274,39 @@ def _prints(action: str, account: Account, opened: Opened, copies: _Numbers, pri
 
 
 def settle_cut_off_prints(account: Account) -> int:
-    """Write ``print.unknown`` for copies whose print has no outcome because its process died; returns how many."""
-    reading = account.clock()
-    open_prints: dict[tuple[str, int], dict[str, Any]] = {}
-    for event in audit.read_prints(account.audit):
-        copy = (event["documentId"], event["copy"])
-        if event["action"] == "print.intent":
-            open_prints[copy] = event
-        else:
-            open_prints.pop(copy, None)
+    """Write ``print.unknown`` for copies whose print has no outcome because its process died; returns how many.
+
+    While any print is followed nothing is settled: how long it takes, and what the clock says, prove no death.
+    """
+    with exclusive_if_free(_print_lock(account)) as nobody_prints:
+        return _settle(account) if nobody_prints else 0
+
+
+def _print_lock(account: Account) -> Path:
+    return account.home / "prints.lock"
+
+
+def _settle(account: Account) -> int:
     from .clock import from_text
 
-    cut = [e for e in open_prints.values() if from_text(e["occurredAt"]) < reading.now - OUTCOME_SECONDS]
-    happenings = [
-        Happening(
-            "print.unknown",
-            event["userId"],
-            event["documentId"],
-            event["documentSha256"],
-            copy=event["copy"],
-            printer=event.get("printer"),
-        )
-        for event in cut
-    ]
-    if happenings:
-        _write(account, reading, *happenings)
-    return len(happenings)
+    reading = account.clock()
+    # Two programs that settle at once must not both write what they found.
+    with transaction(account.audit):
+        open_prints: dict[tuple[str, int], dict[str, Any]] = {}
+        for event in audit.read_prints(account.audit):
+            copy = (event["documentId"], event["copy"])
+            if event["action"] == "print.intent":
+                open_prints[copy] = event
+            else:
+                open_prints.pop(copy, None)
+        cut = [e for e in open_prints.values() if from_text(e["occurredAt"]) < reading.now - OUTCOME_SECONDS]
+        _append(account, reading, [_unknown(event) for event in cut])
+    return len(cut)
+
+
+def _unknown(intent: dict[str, Any]) -> Happening:
+    named = intent["userId"], intent["documentId"], intent["documentSha256"]
+    return Happening("print.unknown", *named, copy=intent["copy"], printer=intent.get("printer"))
 
 
 def record(account: Account, *happenings: Happening) -> None:

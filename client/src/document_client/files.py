@@ -79,6 +79,26 @@ def sync_folder(path: Path) -> None:
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file ``path`` against other processes; the system lets go of it when a process dies."""
+    with _locked(path, fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` beside others that do; ``exclusive_if_free`` does not get it meanwhile."""
+    with _locked(path, fcntl.LOCK_SH):
+        yield
+
+
+@contextlib.contextmanager
+def exclusive_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock file ``path`` if nobody does; yields whether it is held."""
+    with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+        yield held
+
+
+@contextlib.contextmanager
+def _locked(path: Path, how: int) -> Iterator[bool]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as failure:
@@ -86,7 +106,11 @@ def exclusive(path: Path) -> Iterator[None]:
             raise StorageFull(f"{path} could not be created") from failure
         raise HomeUnusable(f"{path}: {failure.strerror}") from failure
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(descriptor, how)
+            held = True
+        except BlockingIOError:
+            held = False
+        yield held
     finally:
         os.close(descriptor)

@@ -8,6 +8,7 @@ was rejected are in docs/decisions/0030.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 from collections.abc import Iterator, Sequence
@@ -133,6 +134,13 @@ class snapshot:
         # A page that failed its check may already have ended it.
         if self._mine and self._conn.in_transaction:
             self._conn.execute("COMMIT")
+
+
+def has_moved(conn: apsw.Connection) -> bool:
+    """Return whether the file that is open is not the one of its name any more."""
+    moved = ctypes.c_int(0)
+    conn.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(moved))
+    return moved.value != 0
 
 
 def is_readable(conn: apsw.Connection) -> bool:

@@ -15,8 +15,11 @@ from .localdb import remove_files, transaction
 
 def purge_caches(account: Account) -> int:
     """Destroy the keys and rows of all caches, the open one too; returns how many of its documents were readable."""
+    held = int(account.cache.execute("SELECT count(*) FROM blobs").get)
+    if held:
+        # First: a crash in between records it once more, and never not at all.
+        record(account, Happening("cache.purged", account.session.user))
     with transaction(account.cache):
-        held = int(account.cache.execute("SELECT count(*) FROM blobs").get)
         for table in ("blobs", "parts", "documents", "withdrawn"):
             account.cache.execute(f"DELETE FROM {table}")
     # The key is what counts: whatever the deleted rows leave on the disk can then never be read.
@@ -28,6 +31,4 @@ def purge_caches(account: Account) -> int:
         if folder.name != own:
             account.vault.destroy(f"cache/{folder.name}")
             remove_files(folder / "cache.db")
-    if held:
-        record(account, Happening("cache.purged", account.session.user))
     return held

@@ -63,8 +63,11 @@ def read_person(token: str, tenant_claim: str = "tenant") -> tuple[str, str]:
     return tenant, user
 
 
-def keep(vault: Vault, account_id: str, grant: Grant, wall: float) -> None:
-    """Seal the token of an account and what renews it, replacing both at once."""
+def keep(vault: Vault, account_id: str, grant: Grant, wall: float, *, renews: bytes | None = None) -> bool:
+    """Seal the token of an account and what renews it, replacing both at once; returns whether that was done.
+
+    ``renews``: only while that is what renews the session here; a person may have signed out, or in again, meanwhile.
+    """
     sealed: dict[str, bytes | None] = {f"token/{account_id}": grant.access.encode(), f"refresh/{account_id}": None}
     if grant.refresh is not None and grant.issuing is not None:
         content = {
@@ -74,7 +77,7 @@ def keep(vault: Vault, account_id: str, grant: Grant, wall: float) -> None:
             "issuing": asdict(grant.issuing),
         }
         sealed[f"refresh/{account_id}"] = json.dumps(content).encode()
-    vault.replace(sealed)
+    return vault.replace(sealed, in_place_of=None if renews is None else (f"refresh/{account_id}", renews))
 
 
 def forget(vault: Vault, account_id: str) -> Grant | None:
@@ -100,7 +103,7 @@ def is_due(vault: Vault, account_id: str, wall: float) -> bool:
     kept = _read(vault, account_id)
     if kept is None:
         return False
-    grant, obtained = kept
+    grant, obtained, _ = kept
     return grant.expires_in is not None and wall - obtained > max(grant.expires_in - EARLY_SECONDS, 0.0)
 
 
@@ -123,24 +126,28 @@ def renew(
         kept = _read(vault, account_id)
         if kept is None:
             return None
-        grant = kept[0]
+        grant, former = kept[0], kept[2]
         assert grant.refresh is not None
         assert grant.issuing is not None
         try:
             tokens = refresh(grant.issuing, grant.refresh, transport)
         except SignInRefused:
-            vault.destroy(f"refresh/{account_id}")
+            _forget_refused(vault, account_id, former)
             return None
         except (IssuerUnreachable, Misconfigured):
             return None
         if not _is_same_person(grant, used, tokens):
             # The requests of this session were made by somebody else: they are not sent under this token.
-            vault.destroy(f"refresh/{account_id}")
+            _forget_refused(vault, account_id, former)
             return None
         # RFC 6749 §6: an issuer that gives no new refresh token means the old one to be used again.
         renewed = Grant(tokens.access, tokens.refresh or grant.refresh, tokens.expires_in, grant.issuing)
-        keep(vault, account_id, renewed, wall)
-        return tokens.access
+        return tokens.access if keep(vault, account_id, renewed, wall, renews=former) else None
+
+
+def _forget_refused(vault: Vault, account_id: str, refused: bytes) -> None:
+    name = f"refresh/{account_id}"
+    vault.replace({name: None}, in_place_of=(name, refused))
 
 
 def _is_same_person(grant: Grant, used: str, tokens: Tokens) -> bool:
@@ -150,10 +157,11 @@ def _is_same_person(grant: Grant, used: str, tokens: Tokens) -> bool:
         return False
 
 
-def _read(vault: Vault, account_id: str) -> tuple[Grant, float] | None:
+def _read(vault: Vault, account_id: str) -> tuple[Grant, float, bytes] | None:
+    """Return what renews a session, when it was obtained, and the same as it is kept."""
     sealed = vault.key(f"refresh/{account_id}", create=False)
     if sealed is None:
         return None
     content = json.loads(sealed)
     grant = Grant("", content["refresh"], content["expiresIn"], Issuing(**content["issuing"]))
-    return grant, float(content["obtainedAt"])
+    return grant, float(content["obtainedAt"]), sealed

@@ -133,22 +133,13 @@ def sign_out(
     # A session that an older version of this program opened has not noted it.
     note_outbox(vault, session)
     try:
-        open_states = (*requests.PENDING, *requests.ATTENTION)
-        waiting = [
-            r
-            for r in requests.read_all(account.queue)
-            # What was taken back is decided: the next sync of this person only asks whether it had arrived.
-            if r.state in open_states and r.reason_code != withdrawals.WITHDRAWAL_ASKED
-        ]
         if pending is None:
-            _refuse_loss(len(waiting), count_only_copies(account.cache))
+            _refuse_loss(len(_undecided(account)), count_only_copies(account.cache))
         _stop_drain(account)
+        # Read after the drain was stopped: what it sent until then is sent.
+        waiting = _undecided(account)
         if pending == "discard":
-            for request in waiting:
-                cmid = request.client_mutation_id
-                record(account, Happening("request.discarded", session.user, client_mutation_id=cmid))
-                with transaction(account.queue):
-                    withdrawals.give_up(account.queue, cmid, account.clock().now)
+            waiting = [cmid for cmid in waiting if _discard(account, cmid)]
     finally:
         account.close()
     # The key first: whatever of the file may survive on the disk can then never be read.
@@ -157,6 +148,27 @@ def sign_out(
     remove_files(account.folder / "cache.db")
     write_session(home, None)
     return len(waiting), ended
+
+
+def _undecided(account: Account) -> list[str]:
+    """Return the requests that wait or need a decision.
+
+    What was taken back is decided: the next sync of this person only asks whether it had arrived.
+    """
+    states = (*requests.PENDING, *requests.ATTENTION)
+    kept = requests.read_all(account.queue)
+    waiting = [r for r in kept if r.state in states and r.reason_code != withdrawals.WITHDRAWAL_ASKED]
+    return [request.client_mutation_id for request in waiting]
+
+
+def _discard(account: Account, cmid: str) -> bool:
+    """Give a request up where no other program can send it meanwhile; returns whether there was anything to give up."""
+    with transaction(account.queue):
+        if cmid not in _undecided(account):
+            return False
+        record(account, Happening("request.discarded", account.session.user, client_mutation_id=cmid))
+        withdrawals.give_up(account.queue, cmid, account.clock().now)
+    return True
 
 
 def _refuse_loss(waiting: int, copies: int) -> None:

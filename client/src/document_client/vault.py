@@ -13,7 +13,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,25 @@ class Vault:
         with _edited(self._path, self._root) as content:
             content["keys"][name] = self._seal(name, secret)
 
-    def replace(self, secrets_by_name: Mapping[str, bytes | None]) -> None:
-        """Seal several secrets at once, or remove those that are None: all of them or, after a crash, none."""
+    def replace(
+        self, secrets_by_name: Mapping[str, bytes | None], *, in_place_of: tuple[str, bytes] | None = None
+    ) -> bool:
+        """Seal several secrets at once, or remove those that are None: all of them or, after a crash, none.
+
+        ``in_place_of``: only while that name still holds that secret. Returns whether it was done.
+        """
         with _edited(self._path, self._root) as content:
+            if in_place_of is not None:
+                name, former = in_place_of
+                sealed = content["keys"].get(name)
+                if sealed is None or self._unseal(name, sealed) != former:
+                    return False
             for name, secret in secrets_by_name.items():
                 if secret is None:
                     content["keys"].pop(name, None)
                 else:
                     content["keys"][name] = self._seal(name, secret)
+        return True
 
     def destroy(self, name: str) -> None:
         """Remove the key ``name``; what was sealed with it can never be read again."""
@@ -150,7 +161,9 @@ def read_failures(home: Path) -> int:
 def create_vault(home: Path, device_id: str, unlocking: Unlocking) -> Vault:
     """Make the vault of a new installation, held by the keyring or, when there is none or a passphrase is given, by it.
 
-    Raises PassphraseNeeded when there is neither.
+    Where another program has made one meanwhile (a person types for as long as she likes), that one is opened: what
+    was sealed with its keys could never be read under others. Raises PassphraseNeeded when there is neither keyring
+    nor passphrase, and what ``open_vault`` raises.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -181,7 +194,14 @@ def create_vault(home: Path, device_id: str, unlocking: Unlocking) -> Vault:
         "keys": {"device": wrap(root, "device", private.private_bytes_raw())},
     }
     path = home / "vault.json"
-    write_private(path, json.dumps(content, indent=1).encode())
+    with exclusive(path.with_name("vault.lock")):
+        made = not path.exists()
+        if made:
+            write_private(path, json.dumps(content, indent=1).encode())
+    if not made:
+        if keyring is not None:
+            forget_in_keyring(device_id)
+        return open_vault(home, replace(unlocking, passphrase=passphrase))
     if passphrase:
         from .unlocked import remember
 
