@@ -25,6 +25,7 @@ from document_client.errors import (
     DocumentRevoked,
     DocumentUnknown,
     LeaseLost,
+    StorageFull,
 )
 from document_client.localdb import transaction
 from document_client.model import Caller, Fault
@@ -427,6 +428,22 @@ def test_a_cache_of_an_earlier_version_goes_on(device: Device, document: str) ->
     device.client.close()
     assert device.client.documents.read(document).content
     assert device.client.sync().withdrawn == []
+
+
+@pytest.mark.parametrize("late", ["recovery.keep_envelopes", "outboxes.send_others"])
+def test_a_withdrawal_is_told_by_the_next_report_when_one_ends_by_an_error(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    def full(*given: object) -> None:
+        raise StorageFull()
+
+    number = device.client.documents.show(document)["number"]
+    device.model.revoke(document, "withdrawn")
+    with monkeypatch.context() as patched:
+        patched.setattr(f"document_client.{late}", full)
+        with pytest.raises(StorageFull):
+            device.client.sync()
+    assert device.client.sync().withdrawn == [number]
 
 
 def test_a_document_withdrawn_before_it_arrived_comes_to_attention(device: Device) -> None:

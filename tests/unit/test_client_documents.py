@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import pytest
 import rfc8785
 
 from client_device import SERVER, Device, made_device, problem
-from document_client import DocumentClient, audit, printing, purging
+from document_client import DocumentClient, audit, documents, printing, purging
+from document_client.account import Account, open_account
 from document_client.audit import Happening
 from document_client.documents import _print_lock, record, settle_cut_off_prints
 from document_client.errors import (
@@ -197,6 +198,52 @@ def test_a_print_stays_the_persons_who_began_it(
     check_chain(events(device))
 
 
+@pytest.mark.parametrize("leave", ["close", "logout", "login"])
+def test_a_print_has_its_outcome_when_its_own_client_moves_on(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch, leave: str
+) -> None:
+    acts: dict[str, Callable[[], object]] = {
+        "close": device.client.close,
+        "logout": lambda: device.client.logout(keep_sealed=True),
+        "login": lambda: device.login("dr.b", keep_sealed=True),
+    }
+
+    def spool(*content: bytes, **options: Any) -> PrintOutcome:
+        acts[leave]()
+        return PrintOutcome(state="completed", printer="P", job_id=7, detail="")
+
+    monkeypatch.setattr(printing, "choose_printer", lambda named: Printer("P", True, "idle", False))
+    monkeypatch.setattr(printing, "print_document", spool)
+    assert device.client.documents.print(document).state == "completed"
+    device.login("dr.a")
+    printed = [e for e in events(device) if e["action"].startswith("print.")]
+    assert [(e["action"], e["userId"]) for e in printed] == [("print.intent", "dr.a"), ("print.submitted", "dr.a")]
+
+
+def test_two_programs_that_settle_at_once_write_one_outcome(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, other = device.client.account(), device.another().account()
+    record(account, Happening("print.intent", "dr.a", document, "0" * 64, copy=1, printer="P"))
+    device.clocks.pass_time(3600)
+    plain = audit.read_prints
+    beside: list[threading.Thread] = []
+
+    def read(conn: Any) -> Any:
+        found = list(plain(conn))
+        if not beside:
+            beside.append(threading.Thread(target=settle_cut_off_prints, args=(other,)))
+            beside[0].start()
+            # Long enough for the other to have written, where nothing keeps it from that.
+            beside[0].join(0.5)
+        return found
+
+    monkeypatch.setattr(audit, "read_prints", read)
+    settle_cut_off_prints(account)
+    beside[0].join()
+    assert [e["action"] for e in events(device)] == ["print.intent", "print.unknown"]
+
+
 def test_the_purge_of_a_revoked_device_is_recorded_whatever_happens_to_it(
     device: Device, document: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,9 +259,16 @@ def test_the_purge_of_a_revoked_device_is_recorded_whatever_happens_to_it(
     assert purging.purge_caches(account) == 1
 
 
-def test_no_byte_leaves_when_the_audit_event_cannot_be_written(device: Device, document: str, tmp_path: Path) -> None:
-    outbox = device.client.account().audit
-    outbox.pragma("max_page_count", outbox.pragma("page_count"))
+def test_no_byte_leaves_when_the_audit_event_cannot_be_written(
+    device: Device, document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(account: Account) -> Account:
+        account.audit.pragma("max_page_count", account.audit.pragma("page_count"))
+        return account
+
+    fill(device.client.account())
+    # The limit is one connection's, and a print has its own.
+    monkeypatch.setattr(documents, "open_account", lambda *given: fill(open_account(*given)))
     target = tmp_path / "copy.pdf"
     for number in range(200):
         try:

@@ -7,13 +7,14 @@ The audit event is durable before the first byte leaves: before a viewer, a file
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import audit, cache, recalls, requests
-from .account import Account
+from .account import Account, open_account
 from .audit import Happening
 from .cache import Entry
 from .clock import Reading, to_text
@@ -150,11 +151,10 @@ class Documents:
         """Print from memory; the intent is durable before the spooler sees a byte. Raises PrinterUnavailable."""
         if not 1 <= copies <= MOST_COPIES:
             raise UsageProblem(f"--copies must be from 1 to {MOST_COPIES}")
-        # One account from here to the outcome: somebody else may sign in while the spooler works.
         account = self._account()
         settle_cut_off_prints(account)
-        with shared(_print_lock(account)):
-            return _print(account, document_id, printer, copies, timeout_seconds)
+        with shared(_print_lock(account)), _opened_again(account) as own:
+            return _print(own, document_id, printer, copies, timeout_seconds)
 
     def pin(self, document_id: str, *, pinned: bool = True) -> None:
         """Keep a copy when room is needed, or stop keeping it."""
@@ -164,6 +164,14 @@ class Documents:
             account.cache.execute(
                 "UPDATE documents SET pinned = ? WHERE document_id = ?", (int(pinned), entry.document_id)
             )
+
+
+def _opened_again(account: Account) -> closing[Account]:
+    """Return the same person's files, opened for one print.
+
+    The client closes its own when it is closed or somebody else signs in, which may be while the spooler works.
+    """
+    return closing(open_account(account.home, account.vault, account.session, account.time))
 
 
 def _print(account: Account, document_id: str, printer: str | None, copies: int, timeout_seconds: float) -> Printed:
