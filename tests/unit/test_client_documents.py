@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -257,6 +258,18 @@ def test_the_purge_of_a_revoked_device_is_recorded_whatever_happens_to_it(
             purging.purge_caches(account)
     assert [e["action"] for e in events(device)] == ["cache.purged"]
     assert purging.purge_caches(account) == 1
+
+
+def test_a_revoked_device_is_purged_also_when_its_evidence_cannot_be_written(device: Device, document: str) -> None:
+    account = device.client.account()
+    account.audit.pragma("max_page_count", account.audit.pragma("page_count"))
+    with contextlib.suppress(StorageFull):
+        while True:
+            record(account, Happening("document.saved", "dr.a"))
+    with pytest.raises(StorageFull):
+        purging.purge_caches(account)
+    assert account.cache.execute("SELECT count(*) FROM blobs").get == 0
+    assert account.vault.key(f"cache/{account.session.account_id}", create=False) is None
 
 
 def test_no_byte_leaves_when_the_audit_event_cannot_be_written(

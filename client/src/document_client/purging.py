@@ -16,9 +16,17 @@ from .localdb import remove_files, transaction
 def purge_caches(account: Account) -> int:
     """Destroy the keys and rows of all caches, the open one too; returns how many of its documents were readable."""
     held = int(account.cache.execute("SELECT count(*) FROM blobs").get)
-    if held:
-        # First: a crash in between records it once more, and never not at all.
-        record(account, Happening("cache.purged", account.session.user))
+    try:
+        if held:
+            # First: a crash in between records it once more, and never not at all.
+            record(account, Happening("cache.purged", account.session.user))
+    finally:
+        # An outbox that takes no more keeps nothing readable on a device that was lost.
+        _purge(account)
+    return held
+
+
+def _purge(account: Account) -> None:
     with transaction(account.cache):
         for table in ("blobs", "parts", "documents", "withdrawn"):
             account.cache.execute(f"DELETE FROM {table}")
@@ -31,4 +39,3 @@ def purge_caches(account: Account) -> int:
         if folder.name != own:
             account.vault.destroy(f"cache/{folder.name}")
             remove_files(folder / "cache.db")
-    return held
