@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import apsw
 import pytest
 
 from client_device import Device, made_device
-from document_client import DocumentClient, localdb, requests, vault
+from document_client import DocumentClient, account, localdb, requests, vault
 from document_client.account import find_set_aside
 from document_client.errors import (
     KeyFileMissing,
@@ -28,7 +30,8 @@ from document_client.errors import (
     StorageFull,
     StorageProblem,
 )
-from document_client.localdb import set_aside
+from document_client.localdb import open_sealed, set_aside
+from document_client.recovery import find_asides, take_back
 from document_client.vault import Unlocking, Vault, create_vault, open_vault
 from kept_keyring import keep_in_keyring
 
@@ -312,6 +315,116 @@ def test_a_program_that_still_has_the_damaged_queue_open_leaves_the_new_one_in_p
     assert watching.closed
     assert device.another().queue.show(cmid)["status"] == "queued"
     assert len(find_set_aside(device.home)) == 1
+
+
+def test_of_two_programs_that_meet_a_damaged_queue_one_sets_it_aside(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.client.close()
+    path = database(device, "queue.db")
+    path.write_bytes(os.urandom(50_000))
+    asked: list[str] = []
+
+    def ask() -> None:
+        asked.append(device.another().request("General Test Requisition", "p1")["clientMutationId"])
+
+    other = threading.Thread(target=ask)
+
+    def overtaken(path: Path, *given: Any, **named: Any) -> apsw.Connection:
+        try:
+            return open_sealed(path, *given, **named)
+        except LocalFileUnreadable:
+            # The other program gets as far as it can before this one does anything about the damage.
+            if other.ident is None:
+                other.start()
+                other.join(2)
+            raise
+
+    monkeypatch.setattr(account, "open_sealed", overtaken)
+    status = device.another().status()
+    other.join(20)
+    assert len(status.set_aside) == 1
+    assert [item["clientMutationId"] for item in device.another().queue.list()] == asked
+    assert len(find_set_aside(device.home)) == 1
+
+
+class Killed(BaseException):
+    """The program ends here."""
+
+
+@contextmanager
+def killed_after(steps: int) -> Iterator[None]:
+    """Let this many names of files change in the block, and no more; the block ends by that."""
+    left = [steps]
+
+    def cut(change: Callable[..., None]) -> Callable[..., None]:
+        def perform(*given: Any, **named: Any) -> None:
+            if not left[0]:
+                raise Killed
+            change(*given, **named)
+            left[0] -= 1
+
+        return perform
+
+    with pytest.MonkeyPatch.context() as dying, pytest.raises(Killed):  # noqa: PT012
+        for name in ("rename", "replace", "unlink"):
+            dying.setattr(os, name, cut(getattr(os, name)))
+        yield
+
+
+# The mark, the key, the envelope, the journal and its index, the queue itself, the mark again.
+STEPS_OF_SETTING_ASIDE = 7
+
+
+@pytest.mark.parametrize("steps", range(STEPS_OF_SETTING_ASIDE))
+def test_a_kill_while_a_queue_is_set_aside_separates_nothing(device: Device, steps: int) -> None:
+    asked = {device.ask(f"p{n}") for n in range(3)}
+    path, working = database(device, "queue.db"), device.client.account()
+    path.with_name("queue.db.envelope").write_bytes(b"sealed")
+    # What was asked for stays in the journal, as it does while another program has the file open.
+    working.queue.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    with killed_after(steps), working.watched():
+        raise LocalFileUnreadable("queue.db")
+
+    client = device.another()
+    status = client.status()
+    if steps:
+        [aside] = find_asides(device.home, client.account().vault)
+        assert (aside.has_key, aside.has_envelope) == (True, True)
+        assert status.set_aside == [os.fspath(aside.path)]
+        assert any("queue.db" in notice for notice in status.notices)
+        assert client.queue.list() == []
+        assert take_back(client.account()).requests == len(asked)
+    assert {item["clientMutationId"] for item in client.queue.list()} == asked
+    client.close()
+    assert device.another().status().notices == []
+
+
+def test_what_took_the_place_of_a_queue_stays_where_only_the_end_of_setting_it_aside_is_missing(
+    device: Device,
+) -> None:
+    device.client.close()
+    path = database(device, "queue.db")
+    path.write_bytes(os.urandom(50_000))
+    # Nothing but the queue and its key is there to be renamed.
+    with killed_after(STEPS_OF_SETTING_ASIDE - 4):
+        device.another().status()
+    [mark] = path.parent.glob("queue.db.setting-aside")
+    kept = mark.read_bytes()
+    cmid = device.another().request("General Test Requisition", "p2")["clientMutationId"]
+    mark.write_bytes(kept)
+    assert device.another().queue.show(cmid)["status"] == "queued"
+    assert not mark.exists()
+    assert len(find_set_aside(device.home)) == 1
+
+
+def test_a_key_that_is_kept_is_not_replaced_by_a_newer_one(tmp_path: Path) -> None:
+    made = create_vault(tmp_path, "dev_1", Unlocking("right"))
+    old = made.key("queue/a")
+    made.rename("queue/a", "kept")
+    newer = made.key("queue/a")
+    made.rename("queue/a", "kept")
+    assert (made.key("kept", create=False), made.key("queue/a", create=False)) == (old, newer)
 
 
 def test_a_flipped_bit_in_the_queue_is_never_read_as_data(device: Device) -> None:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,8 +26,8 @@ import apsw
 from . import audit, cache, feed, requests, templates
 from .clock import Reading, TimeSource, make_contact, read_clock, see, to_text
 from .errors import LocalFileUnreadable, QueueSetAside, SignInNeeded, StorageProblem
-from .files import make_folder, write_private
-from .localdb import has_moved, is_readable, open_sealed, remove_files, set_aside, transaction
+from .files import exclusive, make_folder, sync_folder, write_private
+from .localdb import has_moved, is_readable, name_aside, open_sealed, remove_files, set_aside, transaction
 from .policy import CachePolicy
 from .vault import Vault
 
@@ -172,20 +172,24 @@ class Account:
             raise StorageProblem("a database could not be read; run the command again") from failure
 
     def _put_away(self, name: str, failure: Exception) -> NoReturn:
-        moved = has_moved({"queue.db": self.queue, "audit.db": self.audit, "cache.db": self.cache}[name])
-        self.close()
-        if moved:
-            # Another program has met the damage before: the file of that name is a healthy one by now, and in use.
-            raise StorageProblem(f"{name} was set aside by another program; run the command again") from failure
-        if name == "cache.db":
-            remove_files(self.folder / name)
-            cleared = "the cache was damaged and has been cleared; run the command again, and sync to fill it"
-            raise LocalFileUnreadable(cleared) from failure
-        if name == "audit.db":
-            path = self.home / "outboxes" / self.session.outbox_id / name
-            target = _set_aside(path, self.vault, f"audit/{self.session.outbox_id}")
-        else:
-            target = _set_aside(self.folder / "queue.db", self.vault, f"queue/{self.session.account_id}")
+        account_id, outbox_id = self.session.account_id, self.session.outbox_id
+        conn, folder, key_name = {
+            "queue.db": (self.queue, self.folder, f"queue/{account_id}"),
+            "audit.db": (self.audit, self.home / "outboxes" / outbox_id, f"audit/{outbox_id}"),
+            "cache.db": (self.cache, self.folder, ""),
+        }[name]
+        path = folder / name
+        with _deciding_on(path):
+            moved = has_moved(conn)
+            self.close()
+            if moved:
+                # Another program has met the damage before: the file of that name is a healthy one by now, and in use.
+                raise StorageProblem(f"{name} was set aside by another program; run the command again") from failure
+            if name == "cache.db":
+                remove_files(path)
+                cleared = "the cache was damaged and has been cleared; run the command again, and sync to fill it"
+                raise LocalFileUnreadable(cleared) from failure
+            target = _set_aside(path, self.vault, key_name)
         raise QueueSetAside(f"kept as {target}") from failure
 
 
@@ -205,17 +209,21 @@ def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -
 
 def _open_kept(path: Path, vault: Vault, key_name: str, schema: Any, notices: list[str]) -> apsw.Connection:
     """Open a database whose content exists nowhere else."""
-    key = vault.key(key_name, create=False)
-    if key is None and path.exists():
-        notices.append(f"The key of {path.name} is lost. The file was kept as {_set_aside(path, vault, key_name)}.")
-    if key is not None:
-        try:
-            return open_sealed(path, key, schema, durable=True)
-        except LocalFileUnreadable:
+    with _deciding_on(path):
+        if _mark_of(path).exists():
+            # A program was killed while it set the file aside.
             notices.append(f"{path.name} cannot be read. It was kept as {_set_aside(path, vault, key_name)}.")
-    fresh = vault.key(key_name)
-    assert fresh is not None
-    return open_sealed(path, fresh, schema, durable=True)
+        key = vault.key(key_name, create=False)
+        if key is None and path.exists():
+            notices.append(f"The key of {path.name} is lost. The file was kept as {_set_aside(path, vault, key_name)}.")
+        if key is not None:
+            try:
+                return open_sealed(path, key, schema, durable=True)
+            except LocalFileUnreadable:
+                notices.append(f"{path.name} cannot be read. It was kept as {_set_aside(path, vault, key_name)}.")
+        fresh = vault.key(key_name)
+        assert fresh is not None
+        return open_sealed(path, fresh, schema, durable=True)
 
 
 def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str], *, revoked: bool) -> apsw.Connection:
@@ -239,13 +247,35 @@ def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str], *, 
     return open_sealed(path, fresh, feed.SCHEMA, durable=False)
 
 
+def _deciding_on(path: Path) -> AbstractContextManager[None]:
+    """Be the only program that opens ``path`` or sets it aside: a second one would set the new file aside."""
+    return exclusive(path.with_name(f"{path.name}.lock"))
+
+
+def _mark_of(path: Path) -> Path:
+    """The file that stands beside ``path`` while it is set aside, and says under which stamp."""
+    return path.with_name(f"{path.name}.setting-aside")
+
+
 def _set_aside(path: Path, vault: Vault, key_name: str) -> Path:
+    """Give a file, its journal, its envelope and its key the names of a moment; returns the file's. Inside the lock.
+
+    A kill at any step leaves the mark, and whoever opens the file next goes on under the same stamp. The file itself is
+    renamed last: while it stands here nothing has taken its place, and once it is there nothing is left to rename.
+    """
     import time
 
-    stamp = to_text(time.time()).replace(":", "").replace(".", "")
-    target = set_aside(path, stamp)
-    # The key stays beside it in the vault: a damaged file may be read by a person who knows how.
-    vault.rename(key_name, f"set-aside/{target.name}/{key_name}")
+    mark = _mark_of(path)
+    if not mark.exists():
+        write_private(mark, to_text(time.time()).replace(":", "").replace(".", "").encode())
+    stamp = mark.read_text()
+    target = name_aside(path, stamp)
+    if not target.exists():
+        # The key stays beside it in the vault: a damaged file may be read by a person who knows how.
+        vault.rename(key_name, f"set-aside/{target.name}/{key_name}")
+        set_aside(path, stamp)
+        sync_folder(path.parent)
+    mark.unlink()
     return target
 
 

@@ -194,10 +194,14 @@ def remove_files(path: Path) -> None:
             os.unlink(f"{path}{suffix}")
 
 
-def set_aside(path: Path, stamp: str) -> Path:
-    """Rename a database with its journal and envelope to ``<name>.set-aside-<stamp>``, and return the new path."""
-    target = path.with_name(f"{path.name}.set-aside-{stamp}")
+def name_aside(path: Path, stamp: str) -> Path:
+    """Return the name that a database has once it is set aside."""
+    return path.with_name(f"{path.name}.set-aside-{stamp}")
+
+
+def set_aside(path: Path, stamp: str) -> None:
+    """Rename what of a database, its journal and its envelope stands here still; the database is the last of them."""
+    target = name_aside(path, stamp)
     for suffix in (".envelope", "-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
             os.rename(f"{path}{suffix}", f"{target}{suffix}")
-    return target

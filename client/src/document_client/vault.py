@@ -112,11 +112,14 @@ class Vault:
             content["keys"].pop(name, None)
 
     def rename(self, name: str, new_name: str) -> None:
-        """Keep the key ``name`` under another name (a file that was set aside keeps its key)."""
+        """Keep the key ``name`` under another name (a file that was set aside keeps its key).
+
+        A key that has the new name already stays, and so does ``name``, which is then a newer one.
+        """
         with _edited(self._path, self._root) as content:
-            sealed = content["keys"].pop(name, None)
-            if sealed is not None:
-                content["keys"][new_name] = self._seal(new_name, self._unseal(name, sealed))
+            keys = content["keys"]
+            if name in keys and new_name not in keys:
+                keys[new_name] = self._seal(new_name, self._unseal(name, keys.pop(name)))
 
     def sign(self, data: bytes) -> bytes:
         """Return the device's Ed25519 signature over ``data``."""
