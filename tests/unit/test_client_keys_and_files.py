@@ -317,6 +317,16 @@ def test_a_program_that_still_has_the_damaged_queue_open_leaves_the_new_one_in_p
     assert len(find_set_aside(device.home)) == 1
 
 
+def test_what_is_asked_for_after_another_program_set_the_queue_aside_goes_into_the_new_one(device: Device) -> None:
+    device.ask()
+    other = device.another().account()
+    with pytest.raises(QueueSetAside), other.watched():
+        raise LocalFileUnreadable("queue.db")
+    # This program had the file open all the time and met no damage.
+    cmid = device.ask("p2")
+    assert [item["clientMutationId"] for item in device.another().queue.list()] == [cmid]
+
+
 def test_of_two_programs_that_meet_a_damaged_queue_one_sets_it_aside(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

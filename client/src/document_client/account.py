@@ -116,6 +116,10 @@ class Account:
         """The folder of this user's files."""
         return self.home / "accounts" / self.session.account_id
 
+    def is_set_aside(self) -> bool:
+        """Return whether another program set the queue or the outbox aside while they were open here."""
+        return has_moved(self.queue) or has_moved(self.audit)
+
     def token(self) -> str | None:
         """Return the session's bearer token."""
         sealed = self.vault.key(f"token/{self.session.account_id}", create=False)

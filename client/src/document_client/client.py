@@ -120,8 +120,9 @@ class DocumentClient:
         session = read_session(self.home)
         if session is None:
             raise SignInNeeded()
-        if self._opened is not None and self._opened.session == session and not self._opened.closed:
-            return self._opened
+        opened = self._opened
+        if opened is not None and opened.session == session and not opened.closed and not opened.is_set_aside():
+            return opened
         vault = self._vault
         self.close()
         self._vault = vault or open_vault(self.home, self._unlocking)
@@ -172,8 +173,9 @@ class DocumentClient:
             trust_new_keys=trust_new_keys,
         )
         if cache_ttl is not None:
-            with transaction(self.account().cache):
-                feed.save_local_ttl(self.account().cache, cache_ttl)
+            cache = self.account().cache
+            with transaction(cache):
+                feed.save_local_ttl(cache, cache_ttl)
         return {**self.whoami(), "notices": notices}
 
     def logout(self, *, keep_sealed: bool = False, discard_pending: bool = False) -> SignedOut:
