@@ -300,8 +300,10 @@ def expires_at(doc: Doc, policy: CachePolicy) -> float | None:
     return doc.fetched_at + min(doc.ttl_at_fetch, policy.ttl)
 
 
-def revoke(cache: CacheFile, revocations: list[dict[str, Any]]) -> None:
+def revoke(cache: CacheFile, revocations: list[dict[str, Any]], *, whole: bool = False) -> None:
     """``cache.revoke``."""
+    if whole:
+        cache.revocations.clear()
     for revocation in revocations:
         document_id = str(revocation["documentId"])
         cache.revocations[document_id] = str(revocation.get("reason") or "")

@@ -81,6 +81,7 @@ class MemoryDisk:
         self.token = 0
         #: When each kind of thing was asked for, and what was known here then (``asking.Questions``).
         self.asked: float | None = None
+        self.heard: float | None = None
         self.asked_content: float | None = None
         self.asked_listing: float | None = None
         self.known: tuple[Any, ...] = ()
@@ -286,12 +287,12 @@ class MemoryDisk:
             if cache.contact is None:
                 m.end_lives(cache, effect.server_time)
             cache.contact, cache.highest = m.make_contact(
-                self.account.time, effect.server_time, cache.contact, self.asked
+                self.account.time, effect.server_time, cache.contact, self.asked, self.heard
             )
             cache.read_at = -1
         if wire and policy is not None:
             cache.policy, cache.mark = policy, wire["signature"][-MARK_CHARACTERS:]
-        m.revoke(cache, page["revocations"])
+        m.revoke(cache, page["revocations"], whole=not effect.asked_from)
         now = self.now()
         self.fence()
         for job in page["jobs"]:
@@ -305,7 +306,6 @@ class MemoryDisk:
 
     def start_feed_again(self, effect: fx.StartFeedAgain) -> None:
         self.hook()
-        self.cache.revocations.clear()
         self.cache.cursor, self.cache.sweeping = "", True
         self.cache.generation += 1
 
@@ -388,7 +388,7 @@ class MemoryDisk:
         if held:
             number = world.next_number()
             m.record(self.audit, number, world.device_id, "cache.purged", self.account.user, self.account.clock())
-            world.wrote(number)
+            world.wrote(self.process.session[0], number)
         self.hook()
         self.cache.blobs, self.cache.parts, self.cache.documents = {}, {}, {}
         world.home.drop_caches()
@@ -419,7 +419,9 @@ class MemoryDisk:
             self.known = cache.contact, cache.mark
         if cache.mark and cache.cursor and path.startswith(ROUTE):
             path += f"&policy={cache.mark}"
-        return exchange(self.process, "GET", path, b"", None, False)
+        answer = exchange(self.process, "GET", path, b"", None, False)
+        self.heard = self.account.time.monotonic()
+        return answer
 
     def refresh_token(self, effect: fx.RefreshToken) -> bool:
         return self.process.refresh_token()

@@ -81,7 +81,7 @@ def attend(world: World) -> None:
 def _give_up(world: World, account: Any, cmid: str) -> None:
     number = world.next_number()
     world.home.record(account, number, "request.discarded", client_mutation_id=cmid)
-    world.wrote(number)
+    world.wrote(world.session[0], number)
     if world.draw() < 0.1:
         # The command dies between the event and the deed.
         return
@@ -123,7 +123,7 @@ def open_document(world: World) -> None:
     document_id = pick(world, sorted(readable))
     number = world.next_number()
     world.home.record(account, number, "document.opened", document_id=document_id, document_sha256="0" * 64)
-    world.wrote(number)
+    world.wrote(world.session[0], number)
     world.home.mark_opened(account, document_id)
 
 
@@ -138,7 +138,7 @@ def print_document(world: World) -> None:
             world.home.record(
                 account, number, action, document_id=document_id, document_sha256="0" * 64, copy=1, printer="p"
             )
-            world.wrote(number)
+            world.wrote(world.session[0], number)
             if world.draw() < 0.2:
                 return
 
@@ -161,7 +161,7 @@ def sign_out(world: World) -> None:
         for cmid, *_ in waiting:
             number = world.next_number()
             world.home.record(account, number, "request.discarded", client_mutation_id=cmid)
-            world.wrote(number)
+            world.wrote(world.session[0], number)
             world.home.discard(account, cmid)
             world.gave_up(cmid)
     world.home.drop_cache(session)

@@ -531,6 +531,18 @@ def life_begins_when_it_is_stored() -> list[Patch]:
     return [(MemoryDisk, "born", lambda disk, asked: disk.account.clock().birth)]
 
 
+@bug("a sleep between the first answer after a restart and its storing is added to the lives of what was here")
+def contact_begins_when_it_is_stored() -> list[Patch]:
+    plain = memory.make_contact
+    return [(memory, "make_contact", lambda source, said, before, asked, heard: plain(source, said, before, asked))]
+
+
+@bug("what a restored service has forgotten is revoked here for ever")
+def revocations_outlive_a_listing() -> list[Patch]:
+    plain = memory.revoke
+    return [(memory, "revoke", lambda cache, revocations, *, whole=False: plain(cache, revocations))]
+
+
 @bug("a list of forms that is on its way replaces what another program heard meanwhile")
 def older_list_replaces_newer_forms() -> list[Patch]:
     def save_templates(disk: MemoryDisk, effect: Any) -> None:

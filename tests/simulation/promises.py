@@ -14,10 +14,11 @@ from document_client.withdrawals import ALREADY_SENT, WITHDRAWN
 
 from . import beforehand
 from .memory import LIST_AGE_SECONDS, policy_of
-from .server import BATCH, FIRST_HASH, JOBS, hash_event
+from .server import BATCH, JOBS, hash_event
 
 if TYPE_CHECKING:
     from document_client import effects as fx
+    from document_client.policy import CachePolicy
 
     from .world import Process, World
 
@@ -152,10 +153,11 @@ def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
     """Remember which documents this account was told are revoked, and when it had read everything."""
     if not effect.page["more"]:
         after_list(process, effect, outcome)
-    wire, session = effect.page.get("cachePolicy"), process.session
-    policy = policy_of(wire, session[0]) if wire else None
+    policy, session = _policy(process, effect), process.session
     if policy is not None and process.world.home.is_cache_of(session, process.account):
-        process.world.told[session] = (process.heard_at, policy.ttl)
+        told_before = process.world.told.get(session)
+        if told_before is None or process.heard_at >= told_before[0]:
+            process.world.told[session] = (process.heard_at, policy.ttl)
     told = effect.page["revocations"]
     if told:
         # A service that was restored since it gave this page has forgotten some of them, and may give the document.
@@ -164,10 +166,16 @@ def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
         known.update(standing.intersection(r["documentId"] for r in told))
 
 
-def cut_off(process: Process) -> None:
-    """A page was stored in part: whether its policy is in force is not known, unless another one was told since."""
-    if process.heard_at >= process.world.told.get(process.session, (0.0, 0.0))[0]:
-        process.world.told.pop(process.session, None)
+def before_page(process: Process, effect: fx.ApplyPage) -> None:
+    """While a page is stored, and when that is cut off, its policy may be in force, or the one that was told before."""
+    told = process.world.told.get(process.session)
+    if told is not None and process.heard_at >= told[0] and _policy(process, effect) is not None:
+        del process.world.told[process.session]
+
+
+def _policy(process: Process, effect: fx.ApplyPage) -> CachePolicy | None:
+    wire = effect.page.get("cachePolicy")
+    return policy_of(wire, process.session[0]) if wire else None
 
 
 def after_purge(process: Process, effect: fx.PurgeCopies, outcome: Any) -> None:
@@ -357,20 +365,31 @@ def _once_each(world: World, session: Any) -> None:
         world.break_promise("a request was doubled")
 
 
+def _check_gap(world: World, tenant: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """What arrived two months ago goes, but for prints, whose copies are counted by them: a gap is nothing else."""
+    first, last = before["eventId"], after["eventId"]
+    gone = [i for i, of in world.evidence.items() if of == tenant and first < i < last]
+    kept = [i for i in gone if world.now - world.server.arrived.get(i, world.now) <= KEPT]
+    if kept or len(gone) != after["sequence"] - before["sequence"] - 1 or not gone:
+        world.break_promise(f"the chain of {tenant} is broken at {after['sequence']}")
+
+
 def evidence(world: World, tenant: str) -> None:
     """The chain of an outbox is whole, and every event of it arrived."""
-    previous, sequence = FIRST_HASH, None
+    last: dict[str, Any] | None = None
     for event, state in world.home.chain(tenant):
-        if sequence is not None and (event["sequence"] != sequence + 1 or event["previousHash"] != previous):
-            world.break_promise(f"the chain of {tenant} is broken at {event['sequence']}")
+        if last is not None and (event["sequence"], event["previousHash"]) != (last["sequence"] + 1, last["hash"]):
+            _check_gap(world, tenant, last, event)
         if hash_event(event) != event["hash"]:
             world.break_promise(f"event {event['sequence']} does not have its hash")
-        previous, sequence = event["hash"], event["sequence"]
+        last = event
         if state == "pending":
             world.break_promise(f"event {event['sequence']} was never sent although everything works")
         if event["eventId"] not in world.server.state.events:
             world.break_promise(f"event {event['sequence']} counts as {state}, and the service does not have it")
-    for event_id in world.evidence:
+    for event_id, of in world.evidence.items():
+        if of != tenant:
+            continue
         # What arrived two months before a restore is on no device any more.
         if (
             event_id not in world.server.state.events

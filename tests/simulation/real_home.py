@@ -83,7 +83,7 @@ class RealDisk(driver.Driver):
         if held:
             number = world.next_number()
             world.home.record(account, number, "cache.purged")
-            world.wrote(number)
+            world.wrote(self.process.session[0], number)
         with driver.transaction(account.cache):
             for table in ("blobs", "parts", "documents"):
                 account.cache.execute(f"DELETE FROM {table}")

@@ -15,7 +15,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from document_client.audit import FIRST_HASH
 from document_client.clock import to_text
 from document_client.model import Caller, Model, ModelAnswer
 from document_client.model.batch import submit_batch
@@ -247,4 +246,4 @@ def hash_event(event: dict[str, Any]) -> str:
     return hashlib.sha256(_COMPACT.encode(bare).encode()).hexdigest()
 
 
-__all__ = ["BATCH", "DEFINITION", "FIRST_HASH", "JOBS", "Caller", "Server", "hash_event"]
+__all__ = ["BATCH", "DEFINITION", "JOBS", "Caller", "Server", "hash_event"]

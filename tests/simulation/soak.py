@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import document_client
 
 from .arena import arena
 from .seed import LEAST_FAULTS, LEAST_STEPS, run_seed
@@ -25,6 +26,12 @@ from .seed import LEAST_FAULTS, LEAST_STEPS, run_seed
 CHUNK = 500
 #: More failures say nothing more; the first are what somebody looks at.
 MOST_SHOWN = 10
+_LIST_SOURCES = f"""import sys, {__name__}
+for name in sorted(sys.modules):
+    source = getattr(sys.modules[name], "__file__", None)
+    if source and name.partition(".")[0] in ("document_client", "tests"):
+        print(source)
+"""
 
 
 @dataclass(slots=True)
@@ -110,12 +117,14 @@ def run_many(
                 return
 
 
+@cache
 def code_digest() -> str:
-    """Return a digest of the sources of engine and simulation: seeds of other sources are other seeds."""
+    """Return a digest of the sources that a seed runs: seeds of other sources are other seeds."""
+    # A new process, for this one may have loaded what no seed needs.
+    listed = subprocess.run([sys.executable, "-c", _LIST_SOURCES], capture_output=True, text=True, check=True)
     digest = hashlib.sha256()
-    for folder in (Path(document_client.__file__).parent, Path(__file__).parent):
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in map(Path, listed.stdout.splitlines()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -30,6 +30,7 @@ from .moves import (
     rule,
     switch,
     take_back,
+    work,
 )
 from .server import JOBS
 
@@ -149,6 +150,31 @@ def recall(world: World) -> None:
     promises.look(world)
 
 
+def forgotten(world: World) -> None:
+    """A revocation comes with the first page of a listing that goes no further; the service is restored without it."""
+    process = _idle(world)
+    if process is None:
+        return
+    ask(world)
+    for _ in range(2):
+        _sync(world, process)
+        work(world)
+    held = [i for i, _ in world.home.owners(world.open())] if world.session is not None else []
+    held = [i for i in held if i in world.server.state.documents]
+    if not held:
+        return
+    backup(world)
+    document_id = pick(world, held)
+    if world.server.state.documents[document_id]["status"] == "current":
+        world.server.revoke(document_id, "entered in error")
+    lose_cache(world)
+    mode, world.mode = world.mode, "stuck page"
+    _sync(world, process)
+    world.mode = mode
+    restore(world)
+    _sync(world, process)
+
+
 def dismissal(world: World) -> None:
     """There is evidence that was not sent when the service stops knowing the device, or the person."""
     process = _idle(world)
@@ -232,11 +258,12 @@ def overtaken(world: World) -> None:
     if process is None:
         return
     ask(world)
-    if world.draw() < 0.5:
+    where = pick(world, (fx.ApplyPage, fx.ApplyPage, fx.SaveTemplates, fx.SaveTemplates, fx.Complete))
+    if where is fx.SaveTemplates or world.draw() < 0.5:
+        # The whole list of forms is fetched for an empty cache only.
         lose_cache(world)
-    usual = world.interloper
-    world.ambush = pick(world, (fx.ApplyPage, fx.ApplyPage, fx.SaveTemplates, fx.SaveTemplates, fx.Complete))
-    world.interloper = _overtake
+    usual, world.interloper = world.interloper, _overtake
+    world.ambush = where
     _sync(world, process)
     world.ambush, world.interloper = None, usual
     promises.look(world)
@@ -255,13 +282,27 @@ def _overtake(world: World) -> None:
 
 
 def lid(world: World) -> None:
-    """The lid is closed for days between an answer and its storing, and nobody connects afterwards."""
+    """The lid is closed for days between an answer and its storing, and nobody connects afterwards.
+
+    Perhaps it is the first answer after a restart, on a device whose own clock is behind.
+    """
     process = _idle(world)
     if process is None:
         return
     ask(world)
+    closed_at: tuple[type, ...] = (fx.ApplyPage, fx.Complete, fx.Renew)
+    if world.draw() < 0.5:
+        closed_at = (fx.ApplyPage,)
+        for _ in range(2):
+            _sync(world, process)
+            work(world)
+        world.reboot()
+        world.set_clock(-30 * DAY)
+        world.happened("clock set")
+        if world.session is None:
+            return
     usual, world.interloper = world.interloper, lambda world: world.pass_time(3 * DAY)
-    world.ambush = pick(world, (fx.ApplyPage, fx.Complete, fx.Renew))
+    world.ambush = pick(world, closed_at)
     _sync(world, process)
     world.ambush, world.interloper = None, usual
     if world.session is not None:
@@ -282,7 +323,7 @@ def give_up_half(world: World) -> None:
     if world.session is not None:
         number = world.next_number()
         world.home.record(world.open(), number, "request.discarded", client_mutation_id=f"c{number}")
-        world.wrote(number)
+        world.wrote(world.session[0], number)
 
 
 def second_thoughts(world: World) -> None:
@@ -416,6 +457,7 @@ MOVES.update(
     disaster=disaster,
     hand_over=hand_over,
     recall=recall,
+    forgotten=forgotten,
     second_thoughts=second_thoughts,
     overtaken=overtaken,
     lid=lid,

@@ -101,7 +101,8 @@ class World:
         self.trace: list[str] = []
         self.asked: dict[str, Asked] = {}
         self.delivered: dict[str, float] = {}
-        self.evidence: list[str] = []
+        #: Every audit event that was ever durable, with its tenant, in their order.
+        self.evidence: dict[str, str] = {}
         #: When the list of templates was last as the service has it.
         self.listed: dict[Session, float] = {}
         #: The time to live that the service last told, and when it did.
@@ -216,9 +217,9 @@ class World:
         self.asked[cmid].given_up = None
         self.hold.pop(cmid, None)
 
-    def wrote(self, number: int) -> None:
+    def wrote(self, tenant: str, number: int) -> None:
         """An audit event is durable."""
-        self.evidence.append(f"evt_{number:026d}")
+        self.evidence[f"evt_{number:026d}"] = tenant
 
     def reached_the_disk(self, session: Session) -> None:
         """A commit of a cache outlives a power cut from here on, and so does all before it."""
@@ -361,6 +362,8 @@ class Process:
                     often = (_RARE_BEFOREHAND if self.planned else _RARE).get(kind, 1.0)
                     if draw() < min(world.crash_rate * often, MOST_OFTEN):
                         self._make_plan(draw())
+                if kind is fx.ApplyPage:
+                    promises.before_page(self, effect)
                 self.outcome = self.disk.perform(effect)
                 if kind in _WATCHED:
                     _WATCHED[kind](self, effect, self.outcome)
@@ -377,23 +380,17 @@ class Process:
             name = kind.__name__ + (" beforehand" if self.planned and kind in _RARE_BEFOREHAND else "")
             world.happened("crash")
             world.stats[f"crash {name} {self.point}"] += 1
-            self._end(effect)
+            self.die()
             return True
         except (LeaseLost, StorageFull) as failure:
             trace.append(type(failure).__name__)
             world.stats[type(failure).__name__] += 1
-            self._end(effect)
+            self.die()
             self.disk.release()
             return True
         except ClientError as failure:
             raise Broken(f"the run ended by {failure!r}") from failure
         return False
-
-    def _end(self, effect: Any) -> None:
-        """End in the middle of an effect."""
-        if isinstance(effect, fx.ApplyPage):
-            promises.cut_off(self)
-        self.die()
 
     def _make_plan(self, dice: float) -> None:
         self.plan = 1 + int(self.world.draw() * 4)

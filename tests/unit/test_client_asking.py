@@ -10,7 +10,7 @@ import pytest
 
 from client_device import DEFINITION, Device, made_device
 from document_client import effects as fx
-from document_client import lease, requests
+from document_client import feed, lease, requests
 from document_client.driver import Driver
 from document_client.errors import LeaseLost
 from document_client.localdb import on_the_disk, transaction
@@ -87,6 +87,45 @@ def test_a_sleep_between_the_confirmation_and_its_storing_is_part_of_a_life(
     assert device.client.documents.show(document)["state"] == "available"
     device.clocks.pass_time(2 * DAY)
     assert device.client.documents.show(document)["state"] == "expired"
+
+
+def test_a_sleep_before_the_first_answer_after_a_restart_is_stored_prolongs_no_life(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = device.clocks
+    clocks.boot += "'"
+    clocks.wall -= 30 * DAY
+    after(monkeypatch, "_on_Get", lambda effect: "/changes" in effect.path, lambda: clocks.pass_time(3 * DAY))
+    restarted = device.another()
+    restarted.sync()
+    device.transport.offline = True
+    clocks.pass_time(4 * DAY - 60)
+    assert restarted.documents.show(document)["state"] == "available"
+    clocks.pass_time(120)
+    assert restarted.documents.show(document)["state"] == "expired"
+
+
+def test_what_a_restored_service_has_forgotten_is_not_revoked_here_for_ever(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The revocation came with the first page of a listing, and the program died before it stored the rest."""
+    backup = device.model.snapshot()
+    device.model.revoke(document, "entered in error")
+    account = device.client.account()
+    with transaction(account.cache):
+        feed.start_again(account.cache)
+
+    def die(*_: object) -> None:
+        raise LeaseLost()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feed, "apply_page", die)
+        with pytest.raises(LeaseLost):
+            device.client.sync()
+    assert [held["status"] for held in device.client.documents.list()] == ["entered in error"]
+    device.model.restore(backup, "epoch-2")
+    device.client.sync()
+    assert device.client.documents.show(document)["state"] == "available"
 
 
 def test_a_program_that_was_overtaken_calls_no_copy_lost(device: Device, document: str) -> None:

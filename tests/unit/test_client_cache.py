@@ -172,6 +172,20 @@ def test_an_answer_from_before_a_sleep_does_not_take_the_sleep_out_of_the_time()
     assert read_clock(clocks.source(), *prompt).now == pytest.approx(said)
 
 
+def test_the_first_answer_after_a_restart_counts_what_went_by_since_it_came() -> None:
+    clocks = Clocks()
+    before, _ = make_contact(clocks.source(), clocks.server)
+    clocks.boot += "'"
+    asked, said = clocks.monotonic, clocks.server
+    clocks.pass_time(2)
+    heard = clocks.monotonic
+    clocks.pass_time(3 * DAY)
+    clocks.wall -= 400 * DAY
+    contact = make_contact(clocks.source(), said, before, asked, heard)
+    # What the answer took on its way is not counted: a life must never begin in the server's future.
+    assert read_clock(clocks.source(), *contact).now == pytest.approx(said + 3 * DAY)
+
+
 @pytest.mark.parametrize("heard", [False, True])
 def test_time_goes_on_within_a_boot_although_the_clock_was_set_back(heard: bool) -> None:
     clocks = Clocks()

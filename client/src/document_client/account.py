@@ -153,13 +153,14 @@ class Account:
         """Return whether the cache is locked: no contact for longer than the lease."""
         return reading.confirmed is not None and reading.now - reading.confirmed > policy.lease
 
-    def note_contact(self, server_time: float, asked: float | None) -> None:
-        """Record an authenticated server time, asked for at a monotonic reading; inside a transaction of the cache."""
+    def note_contact(self, server_time: float, asked: float | None, heard: float | None) -> None:
+        """Record an authenticated server time, asked for and heard at monotonic readings; inside a transaction of the
+        cache."""
         before, _ = feed.read_contact(self.cache)
         if before is None:
             cache.end_lives(self.cache, server_time)
             templates.end_freshness(self.cache, server_time)
-        feed.save_contact(self.cache, *make_contact(self.time, server_time, before, asked))
+        feed.save_contact(self.cache, *make_contact(self.time, server_time, before, asked, heard))
 
     @contextmanager
     def watched(self) -> Iterator[None]:

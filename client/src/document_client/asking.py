@@ -6,6 +6,7 @@ stored is therefore dated by its question, and never takes the place of what cam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from . import feed
@@ -24,19 +25,25 @@ class Questions:
         """Begin with nothing asked."""
         self._account = account
         self.changes: float | None = None
+        # When the page of changes was here at the latest; what went by since is not in its Date.
+        self.heard: float | None = None
         self.content: float | None = None
         self.listing: float | None = None
         self._known: tuple[Any, ...] = ()
         self._cursor = ""
 
-    def ask_changes(self, path: str) -> Answer | None:
-        """A page of changes is asked for; returns the one that a watch has been waiting for, if it still holds."""
-        now, heard, self._account.heard = self._account.time.monotonic(), self._account.heard, None
-        holds = heard is not None and heard[0] == path and now - heard[2] < HEARD_SECONDS
-        # When a watch's question left is not known.
-        self.changes = None if holds else now
+    def ask_changes(self, path: str, send: Callable[[str], Answer]) -> Answer:
+        """Return the page of changes that a watch has been waiting for, if it still holds, or ask for one."""
+        now, waited, self._account.heard = self._account.time.monotonic(), self._account.heard, None
         self._known = feed.read_known(self._account.cache)
-        return heard[1] if heard is not None and holds else None
+        if waited is not None and waited[0] == path and now - waited[2] < HEARD_SECONDS:
+            # When a watch's question left is not known.
+            self.changes, self.heard = None, waited[2]
+            return waited[1]
+        self.changes = now
+        answer = send(path)
+        self.heard = self._account.time.monotonic()
+        return answer
 
     def ask_content(self) -> None:
         """The bytes of a document, or their confirmation, are asked for."""

@@ -207,17 +207,15 @@ def give_up(conn: apsw.Connection, document_id: str) -> None:
     conn.execute("UPDATE documents SET evicted = 1 WHERE document_id = ?", (document_id,))
 
 
-def revoke(conn: apsw.Connection, revocations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Remove revoked documents with their bytes, at once; returns the ids that had been known."""
-    known = []
+def revoke(conn: apsw.Connection, revocations: Sequence[Mapping[str, Any]], *, whole: bool = False) -> None:
+    """Remove revoked documents with their bytes, at once; ``whole``: no other one is revoked (any more)."""
+    if whole:
+        conn.execute("DELETE FROM revocations")
     for revocation in revocations:
         document_id, reason = str(revocation["documentId"]), str(revocation.get("reason") or "")
         conn.execute("INSERT OR REPLACE INTO revocations VALUES (?,?)", (document_id, reason))
         recalls.note(conn, document_id, reason)
         conn.execute("DELETE FROM documents WHERE document_id = ?", (document_id,))
-        if conn.changes():
-            known.append(document_id)
-    return known
 
 
 def sweep(conn: apsw.Connection, generation: int) -> None:

@@ -121,19 +121,25 @@ def see(source: TimeSource, now: float, highest: Highest) -> Highest | None:
 
 
 def make_contact(
-    source: TimeSource, server_time: float, before: Contact | None = None, asked: float | None = None
+    source: TimeSource,
+    server_time: float,
+    before: Contact | None = None,
+    asked: float | None = None,
+    heard: float | None = None,
 ) -> tuple[Contact, Highest]:
     """Return the contact for a server time received, and the highest that starts again from it.
 
-    ``asked`` is the monotonic reading when the question left (None: unknown), ``before`` the contact so far. A device
-    that slept between the question and now has an answer from before its sleep: as far as the time since the question
+    ``asked`` is the monotonic reading when the question left (None: unknown), ``heard`` the one when its answer was
+    here, ``before`` the contact so far. What went by since the answer is added, asleep or not. A device that slept
+    between the question and its answer may have an answer from before its sleep: as far as the time since the question
     allows, the time counted so far is then believed, for a contact must not take the sleep out of every life.
     """
-    monotonic, counted = source.monotonic(), server_time
+    monotonic = source.monotonic()
+    counted = server_time + (max(monotonic - heard, 0.0) if heard is not None else 0.0)
     if before is not None and source.boot and before.boot == source.boot:
         longest = monotonic - asked if asked is not None else math.inf
         so_far = before.server_time + monotonic - before.monotonic
-        counted = min(max(server_time, so_far), server_time + max(longest, 0.0))
+        counted = max(counted, min(so_far, server_time + longest))
     contact = Contact(server_time, monotonic - (counted - server_time), source.boot)
     return contact, Highest(counted, monotonic, source.boot)
 

@@ -257,13 +257,14 @@ class Driver:
         with transaction(account.cache):
             self._asked.check_changes()
             if effect.server_time is not None:
-                account.note_contact(effect.server_time, self._asked.changes)
+                account.note_contact(effect.server_time, self._asked.changes, self._asked.heard)
             if problem:
                 feed.note_policy_problem(account.cache, problem)
             elif isinstance(wire, dict):
                 feed.save_policy(account.cache, wire)
-            # Revoked copies go before anything of the page is stored, the queue's part of it included.
-            cache.revoke(account.cache, page["revocations"])
+            # Revoked copies go before anything of the page is stored, the queue's part of it included. The first page
+            # of a listing names all that is revoked: a service that was restored may have forgotten some of it.
+            cache.revoke(account.cache, page["revocations"], whole=not effect.asked_from)
         now = self.now()
         with self._fenced() as queue:
             for job in page["jobs"]:
@@ -407,7 +408,7 @@ class Driver:
     def _read_changes(self, path: str) -> Answer:
         """Return the page of changes that a watch has been waiting for, or ask for it."""
         path += feed.policy_mark(self._account.cache)
-        return self._asked.ask_changes(path) or self._connection.send("GET", path)
+        return self._asked.ask_changes(path, lambda path: self._connection.send("GET", path))
 
     def _on_Fetch(self, effect: fx.Fetch) -> Transfer:
         document = effect.document

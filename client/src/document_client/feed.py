@@ -81,14 +81,13 @@ def check_cursor(conn: apsw.Connection, asked_from: str) -> None:
 
 
 def start_again(conn: apsw.Connection) -> None:
-    """Begin a whole listing: what it does not name is removed when it is complete; it names all that is revoked."""
-    conn.execute("DELETE FROM revocations")
+    """Begin a whole listing: what it does not name is removed when it is complete."""
     conn.execute("UPDATE feed SET cursor = '', generation = generation + 1, sweeping = 1")
 
 
-def apply_page(conn: apsw.Connection, page: Mapping[str, Any], now: float) -> list[str]:
-    """Apply one page with its cursor; returns the ids of known documents that it revoked."""
-    revoked = cache.revoke(conn, page["revocations"])
+def apply_page(conn: apsw.Connection, page: Mapping[str, Any], now: float) -> None:
+    """Apply one page with its cursor."""
+    cache.revoke(conn, page["revocations"])
     generation, sweeping = single_row(conn, "SELECT generation, sweeping FROM feed")
     for template in page["templates"]:
         templates.save_template(conn, template, generation)
@@ -104,7 +103,6 @@ def apply_page(conn: apsw.Connection, page: Mapping[str, Any], now: float) -> li
             templates.sweep(conn, generation)
             conn.execute("UPDATE feed SET sweeping = 0")
         templates.touch(conn, now)
-    return revoked
 
 
 def save_listing(
