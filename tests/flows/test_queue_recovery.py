@@ -140,6 +140,8 @@ def test_a_request_that_came_back_is_given_up_by_the_services_word_only(desk: De
     assert desk.documents("recover", str(answer)).returncode == 0
     arrived, never_sent = desk.waiting
     with DocumentClient(desk.home, passphrase=PASSPHRASE) as client:
+        # A second thought changes nothing about what may have been before the keys were lost.
+        assert len(client.queue.retry_all()) == 2
         for cmid in desk.waiting:
             shown = client.queue.discard(cmid, confirmation=cmid)
             assert (shown["status"], shown["reason"]["code"]) == ("quarantined", "WITHDRAWAL_ASKED")

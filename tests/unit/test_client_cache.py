@@ -26,8 +26,9 @@ from document_client.errors import (
     DocumentUnknown,
     LeaseLost,
     StorageFull,
+    UsageProblem,
 )
-from document_client.localdb import transaction
+from document_client.localdb import remove_files, transaction
 from document_client.model import Caller, Fault
 
 DAY = 86_400.0
@@ -759,3 +760,25 @@ def test_a_request_whose_document_is_too_large_can_be_given_up(device: Device) -
     device.client.queue.discard(cmid, confirmation=cmid)
     assert device.client.queue.list() == []
     assert device.client.status().everything_received
+
+
+def test_a_life_shortened_at_sign_in_stays_so_in_a_new_cache_until_the_person_signs_out(device: Device) -> None:
+    def ttl() -> float:
+        return device.client.account().policy().ttl
+
+    usual = ttl()
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageProblem, match="--cache-ttl"):
+            device.login(cache_ttl=wrong)
+    device.login(cache_ttl=3600.0)
+    assert ttl() == 3600
+    device.client.close()
+    remove_files(next(device.home.glob("accounts/*/cache.db")))
+    assert ttl() == 3600
+    device.login()
+    assert ttl() == 3600
+    device.login(cache_ttl=7200.0)
+    assert ttl() == 7200
+    device.client.logout()
+    device.login()
+    assert ttl() == usual

@@ -192,7 +192,8 @@ def test_a_failed_request_says_what_is_missing_and_what_to_do(clinic: Clinic) ->
     assert "queue edit (another patient)" in told
     clinic.model.failing = lambda job: None
     assert clinic.run("queue", "retry")[0] == 64
-    assert len(clinic.json("queue", "retry", "--all")["items"]) == 2
+    again = clinic.json("queue", "retry", "--all")
+    assert (len(again["items"]), again["left"]) == (2, [])
     assert clinic.json("sync", "--wait", "0")["acknowledged"] == 2
     assert {item["status"] for item in clinic.json("queue")["items"]} == {"done"}
 
@@ -289,6 +290,8 @@ def test_what_may_have_left_is_told_apart_from_what_was_refused(
     assert facts["sentences"][0] == f"Not everything is sent: {told}."
     assert "need a decision" not in clinic.run("sync")[1]
     assert "documents sync (asks whether it had arrived)" in clinic.run("queue")[1]
+    assert clinic.json("queue", "retry", "--all") == {"items": [], "left": [cmid]}
+    assert "left: 1 request taken back" in clinic.run("queue", "retry", "--all")[1]
     (clinic.home / "session.json").write_text(session)
     assert "taken back in time, the service does not have it: 1 request" in clinic.run("sync")[1]
     assert clinic.json("status")["takenBack"] == 0

@@ -13,9 +13,15 @@ import httpx2
 import pytest
 
 from client_device import FORM, Device, made_device, problem
-from document_client import DocumentClient, audit, requests, signing_in, withdrawals
+from document_client import DocumentClient, audit, recovery, requests, signing_in, withdrawals
 from document_client.account import Account
-from document_client.errors import ClientError, NotConfirmed, RequestStateWrong
+from document_client.errors import (
+    ClientError,
+    LocalFileUnreadable,
+    NotConfirmed,
+    QueueSetAside,
+    RequestStateWrong,
+)
 from document_client.localdb import transaction
 from document_client.model import Fault
 from document_client.queueing import RequestQueue
@@ -55,6 +61,28 @@ def lose(device: Device, *, late: bool = False) -> str:
     device.spoil(POST_JOB, httpx2.ReadTimeout("lost"), late=late)
     assert not device.client.sync().success
     return cmid
+
+
+def test_what_was_taken_back_stays_so_when_a_queue_is_recovered(device: Device) -> None:
+    """Of two requests that left one was replaced and one taken back, another waits; then the queue is damaged."""
+    replaced, given_up = device.ask(), device.ask()
+    device.spoil(POST_JOB, httpx2.ReadTimeout("lost"), times=2, late=True)
+    assert not device.client.sync().success
+    device.transport.offline = True
+    kept = device.ask("p3")
+    newer = device.client.queue.edit(replaced, {"patient": "p2"})["clientMutationId"]
+    assert take_back(device, given_up) == ("quarantined", "WITHDRAWAL_ASKED")
+    working = device.client.account()
+    with pytest.raises(QueueSetAside), working.watched():
+        raise LocalFileUnreadable("queue.db")
+    client = device.another()
+    assert recovery.take_back(client.account()).requests == 4
+    assert {item["clientMutationId"] for item in client.queue.retry_all()} == {newer, kept}
+    assert client.queue.show(replaced)["replacedBy"] == newer
+    device.transport.offline = False
+    client.sync()
+    assert [client.queue.show(cmid)["reason"]["code"] for cmid in (replaced, given_up)] == ["ALREADY_SENT"] * 2
+    assert sorted(jobs(device)) == sorted([replaced, given_up, newer, kept])
 
 
 # --- what never left --------------------------------------------------------------------------------------------

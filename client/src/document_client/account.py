@@ -37,13 +37,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who is signed in, where, and the server's pinned policy keys (kid to base64url)."""
+    """Who is signed in, where, and the server's pinned policy keys (kid to base64url).
+
+    ``cache_ttl`` (seconds): how long at most copies may be read here, where the person said so at sign-in.
+    """
 
     server: str
     tenant: str
     user: str
     policy_keys: dict[str, str]
     signed_in_at: str
+    cache_ttl: float | None = None
 
     @property
     def account_id(self) -> str:
@@ -65,7 +69,12 @@ def read_session(home: Path) -> Session | None:
     try:
         content = json.loads((home / "session.json").read_bytes())
         return Session(
-            content["server"], content["tenant"], content["user"], content["policyKeys"], content["signedInAt"]
+            content["server"],
+            content["tenant"],
+            content["user"],
+            content["policyKeys"],
+            content["signedInAt"],
+            None if content.get("cacheTtl") is None else float(content["cacheTtl"]),
         )
     except FileNotFoundError:
         return None
@@ -85,6 +94,7 @@ def write_session(home: Path, session: Session | None) -> None:
         "user": session.user,
         "policyKeys": session.policy_keys,
         "signedInAt": session.signed_in_at,
+        "cacheTtl": session.cache_ttl,
     }
     write_private(path, json.dumps(content, indent=1).encode())
 
@@ -209,6 +219,10 @@ def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -
     events = _open_kept(outbox / "audit.db", vault, f"audit/{session.outbox_id}", audit.SCHEMA, notices)
     revoked = requests.read_fact(queue, "last_stop") == "DEVICE_REVOKED"
     cache = _open_cache(folder / "cache.db", vault, f"cache/{session.account_id}", notices, revoked=revoked)
+    if session.cache_ttl is not None and cache.execute("SELECT local_ttl FROM feed").get != session.cache_ttl:
+        # The cache is a new one: what shortens a life here outlives the copies.
+        with transaction(cache):
+            feed.save_local_ttl(cache, session.cache_ttl)
     return Account(home, vault, session, time, queue, cache, events, notices)
 
 

@@ -144,10 +144,8 @@ class DocumentClient:
 
         Without ``token``, by device flow at the issuer that the service names: ``show`` is handed the page and the
         code before each look at the issuer (``issuer.Prompt``), and an exception from it gives up. ``cache_ttl``
-        (seconds) shortens how long documents stay readable here; it never lengthens it.
+        (seconds) shortens how long documents stay readable here, until this person signs out; it never lengthens it.
         """
-        from . import feed
-        from .localdb import transaction
         from .renewal import Grant
         from .signing_in import check_pending_choice, grant_by_device, sign_in, unlock
 
@@ -171,11 +169,8 @@ class DocumentClient:
             transport=self._transport,
             pending=pending,
             trust_new_keys=trust_new_keys,
+            cache_ttl=cache_ttl,
         )
-        if cache_ttl is not None:
-            cache = self.account().cache
-            with transaction(cache):
-                feed.save_local_ttl(cache, cache_ttl)
         return {**self.whoami(), "notices": notices}
 
     def logout(self, *, keep_sealed: bool = False, discard_pending: bool = False) -> SignedOut:

@@ -7,10 +7,11 @@
     take_back(file)     the operator's answer opens the old files; what they held comes back
 
 Requests come back under their own ids as *quarantined* (``RECOVERED``), and are not sent by themselves: whoever lost
-the queue may have asked for the same again, under another id. What had been sent is answered by its job, for the id is
-the same. Rows go to the queue of the person who made them. Records of opening and printing need nobody's decision: they
-happened. They come back under their own ids, and the next sync sends them, marked as recovered; what had arrived before
-counts once. The old file stays, as ``queue.db.recovered-T``.
+the queue may have asked for the same again, under another id. One that had been taken back or replaced comes back as
+that. What had been sent is answered by its job, for the id is the same. Rows go to the queue of the person who made
+them. Records of opening and printing need nobody's decision: they happened. They come back under their own ids, and the
+next sync sends them, marked as recovered; what had arrived before counts once. The old file stays, as
+``queue.db.recovered-T``.
 """
 
 from __future__ import annotations
@@ -335,9 +336,13 @@ def _add_requests(account: Account, aside: Aside, queue: apsw.Connection, rows: 
             patient_id=row.patient_id,
             requested_at=row.requested_at,
         )
-        requests.quarantine(queue, row.client_mutation_id, RECOVERED, _TITLE, now)
         # Nobody knows any more whether the service has it: whoever gives it up must hear the service's word.
         withdrawals.note_that_it_may_have_left(queue, row.client_mutation_id)
+        if row.replaced_by or row.reason_code in withdrawals.TAKEN_BACK:
+            # What a person was told is not sent stays unsent; the next sync asks once more whether it had arrived.
+            withdrawals.give_up(queue, row.client_mutation_id, now, replaced_by=row.replaced_by)
+        else:
+            requests.quarantine(queue, row.client_mutation_id, RECOVERED, _TITLE, now)
         count += 1
     return count
 

@@ -8,6 +8,7 @@ unless told how, and destroys the cache's key.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,16 @@ def sign_in(
     transport: httpx2.BaseTransport | None = None,
     pending: str | None = None,
     trust_new_keys: bool = False,
+    cache_ttl: float | None = None,
 ) -> tuple[Session, Vault, list[str]]:
     """Open a session; returns it with the unlocked vault (``vault``, where it is open already) and notices.
 
-    ``pending`` ("keep" or "discard") says what happens to another user's pending requests. Raises TokenUnreadable,
+    ``pending`` ("keep" or "discard") says what happens to another user's pending requests. ``cache_ttl`` (seconds)
+    stays for the whole session, the same person's later sign-ins included. Raises UsageProblem, TokenUnreadable,
     TokenRefused, ServerUnreachable, NotTheService, PendingRequests and the vault's errors.
     """
+    if cache_ttl is not None and not 0 < cache_ttl < math.inf:
+        raise UsageProblem("--cache-ttl: a number of seconds above 0 is needed")
     address = normalize_address(server)
     tenant, user = read_person(grant.access, grant.tenant_claim)
     vault = vault or unlock(home, unlocking)
@@ -109,7 +114,9 @@ def sign_in(
     former = _read_former(home)
     if former is not None and (former.tenant, former.user) != (tenant, user):
         sign_out(home, vault, former, time, pending=pending)
-    session = Session(address, tenant, user, keys, draft.signed_in_at)
+    elif former is not None and cache_ttl is None:
+        cache_ttl = former.cache_ttl
+    session = Session(address, tenant, user, keys, draft.signed_in_at, cache_ttl)
     keep(vault, session.account_id, grant, time.wall())
     account = open_account(home, vault, session, time)
     notices += account.notices

@@ -112,7 +112,14 @@ def retry(client: DocumentClient, screen: Screen, id_: str | None, everything: b
         screen.answer(shown, lambda: click.echo(f"{shown['clientMutationId']} is queued again"))
         return
     items = client.queue.retry_all()
-    screen.answer({"items": items}, lambda: click.echo(f"queued again: {counted(len(items), 'request')}"))
+    left = [item["clientMutationId"] for item in client.queue.list() if item["status"] in ("quarantined", "failed")]
+
+    def words() -> None:
+        click.echo(f"queued again: {counted(len(items), 'request')}")
+        if left:
+            click.echo(f"left: {counted(len(left), 'request')} taken back; `documents queue` says which")
+
+    screen.answer({"items": items, "left": left}, words)
 
 
 @queue.command()
