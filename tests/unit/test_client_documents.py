@@ -260,6 +260,26 @@ def test_the_purge_of_a_revoked_device_is_recorded_whatever_happens_to_it(
     assert purging.purge_caches(account) == 1
 
 
+def test_a_copy_that_comes_while_its_device_is_purged_is_recorded_too(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = iter((0, 1))
+    monkeypatch.setattr(purging, "_count_copies", lambda account: next(counted))
+    assert purging.purge_caches(device.client.account()) == 1
+    assert [e["action"] for e in events(device)] == ["cache.purged"]
+
+
+def test_a_purge_of_somebody_elses_copies_is_recorded_once(device: Device) -> None:
+    account = device.client.account()
+    purging.purge_caches(account)
+    (device.home / "accounts" / "another").mkdir()
+    account.vault.key("cache/another")
+    assert purging.purge_caches(account) == 0
+    assert account.vault.key("cache/another", create=False) is None
+    purging.purge_caches(account)
+    assert [e["action"] for e in events(device)] == ["cache.purged"] * 2
+
+
 def test_a_revoked_device_is_purged_also_when_its_evidence_cannot_be_written(device: Device, document: str) -> None:
     account = device.client.account()
     account.audit.pragma("max_page_count", account.audit.pragma("page_count"))

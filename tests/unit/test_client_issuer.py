@@ -298,17 +298,22 @@ def test_another_persons_token_is_never_taken(kept: Kept, other: dict[str, str])
     assert kept.token == token()
 
 
-@pytest.mark.parametrize("answer", [answered(2), (400, {"error": "invalid_grant"})])
-def test_a_renewal_that_was_under_way_brings_no_ended_session_back(kept: Kept, answer: Any) -> None:
+@pytest.mark.parametrize(("answer", "ended"), [(answered(2), ["next"]), ((400, {"error": "invalid_grant"}), [])])
+def test_a_renewal_that_was_under_way_brings_no_ended_session_back(kept: Kept, answer: Any, ended: list[str]) -> None:
     class SignedOut(Script):
         def handle_request(self, request: httpx2.Request) -> httpx2.Response:
             given = super().handle_request(request)
             renewal.forget(kept.vault, "a")
             return given
 
-    assert renewal.renew(kept.home, kept.vault, "a", token(), 2000.0, SignedOut(answer)) is None
+    grant = Grant(token(), "first", 300.0, issuing(revocation_endpoint=f"{ISSUER}/revoke"))
+    renewal.keep(kept.vault, "a", grant, 1000.0)
+    script = SignedOut(answer, (200, {}))
+    assert renewal.renew(kept.home, kept.vault, "a", token(), 2000.0, script) is None
     assert kept.token is None
     assert not renewal.is_renewable(kept.vault, "a")
+    # What the issuer gave meanwhile is ended too.
+    assert [script.form(number).get("token") for number in range(1, len(script.asked))] == ended
 
 
 def test_a_late_refusal_leaves_what_a_new_sign_in_brought(kept: Kept) -> None:

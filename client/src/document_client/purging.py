@@ -15,19 +15,40 @@ from .localdb import remove_files, transaction
 
 def purge_caches(account: Account) -> int:
     """Destroy the keys and rows of all caches, the open one too; returns how many of its documents were readable."""
-    held = int(account.cache.execute("SELECT count(*) FROM blobs").get)
+    recorded, held = False, 0
     try:
-        if held:
+        if _count_copies(account) or _have_others_keys(account):
             # First: a crash in between records it once more, and never not at all.
-            record(account, Happening("cache.purged", account.session.user))
+            _record(account)
+            recorded = True
     finally:
         # An outbox that takes no more keeps nothing readable on a device that was lost.
-        _purge(account)
+        held = _purge(account)
+    if held and not recorded:
+        # Another program stored a copy in between.
+        _record(account)
     return held
 
 
-def _purge(account: Account) -> None:
+def _record(account: Account) -> None:
+    record(account, Happening("cache.purged", account.session.user))
+
+
+def _count_copies(account: Account) -> int:
+    return int(account.cache.execute("SELECT count(*) FROM blobs").get)
+
+
+def _have_others_keys(account: Account) -> bool:
+    """Return whether somebody else's cache on this device may be readable: a sign-out destroys its key."""
+    own = account.session.account_id
+    others = (folder.name for folder in (account.home / "accounts").iterdir() if folder.name != own)
+    return any(account.vault.key(f"cache/{name}", create=False) is not None for name in others)
+
+
+def _purge(account: Account) -> int:
+    """Remove everything; returns how many documents of the open cache were readable."""
     with transaction(account.cache):
+        held = _count_copies(account)
         for table in ("blobs", "parts", "documents", "withdrawn"):
             account.cache.execute(f"DELETE FROM {table}")
     # The key is what counts: whatever the deleted rows leave on the disk can then never be read.
@@ -39,3 +60,4 @@ def _purge(account: Account) -> None:
         if folder.name != own:
             account.vault.destroy(f"cache/{folder.name}")
             remove_files(folder / "cache.db")
+    return held

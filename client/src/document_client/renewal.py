@@ -142,7 +142,11 @@ def renew(
             return None
         # RFC 6749 §6: an issuer that gives no new refresh token means the old one to be used again.
         renewed = Grant(tokens.access, tokens.refresh or grant.refresh, tokens.expires_in, grant.issuing)
-        return tokens.access if keep(vault, account_id, renewed, wall, renews=former) else None
+        if keep(vault, account_id, renewed, wall, renews=former):
+            return tokens.access
+    # A person signed out meanwhile, and nobody but this program knows what the issuer gave last.
+    end(renewed, transport)
+    return None
 
 
 def _forget_refused(vault: Vault, account_id: str, refused: bytes) -> None:
