@@ -47,6 +47,9 @@ def after_post(process: Process, effect: fx.Post, answer: Any) -> None:
             _check_sent(process, json.loads(body)["clientMutationId"], body)
     elif effect.path.endswith("/download-url"):
         beforehand.after_url(process, effect.path.split("/")[3], answer)
+    else:
+        # What is refused now is a look-up, or evidence: that is a reason to stop.
+        process.was_refused = False
     if effect.cmid is not None or effect.path == BATCH:
         _check_run(process, effect, answer)
 

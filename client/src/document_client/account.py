@@ -219,7 +219,7 @@ def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -
     events = _open_kept(outbox / "audit.db", vault, f"audit/{session.outbox_id}", audit.SCHEMA, notices)
     revoked = requests.read_fact(queue, "last_stop") == "DEVICE_REVOKED"
     cache = _open_cache(folder / "cache.db", vault, f"cache/{session.account_id}", notices, revoked=revoked)
-    if session.cache_ttl is not None and cache.execute("SELECT local_ttl FROM feed").get != session.cache_ttl:
+    if session.cache_ttl is not None and feed.read_local_ttl(cache) != session.cache_ttl:
         # The cache is a new one: what shortens a life here outlives the copies.
         with transaction(cache):
             feed.save_local_ttl(cache, session.cache_ttl)

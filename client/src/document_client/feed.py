@@ -156,6 +156,12 @@ def read_policy_problem(conn: apsw.Connection) -> str | None:
     return None if value is None else str(value)
 
 
+def read_local_ttl(conn: apsw.Connection) -> float | None:
+    """Return the life in seconds that this device was told to keep to; None without one."""
+    found: float | None = conn.execute("SELECT local_ttl FROM feed").get
+    return found
+
+
 def save_local_ttl(conn: apsw.Connection, seconds: float | None) -> None:
     """Set the local time to live of copies; it may only shorten the policy's."""
     conn.execute("UPDATE feed SET local_ttl = ?", (seconds,))
