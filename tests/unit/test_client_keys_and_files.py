@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from client_device import Device, made_device
 from document_client import DocumentClient, account, localdb, requests, vault
-from document_client.account import find_set_aside
+from document_client.account import find_set_aside, open_as_it_is
 from document_client.errors import (
     KeyFileMissing,
     KeyFileUnreadable,
@@ -30,7 +30,7 @@ from document_client.errors import (
     StorageFull,
     StorageProblem,
 )
-from document_client.localdb import open_sealed, set_aside
+from document_client.localdb import has_moved, open_sealed, set_aside
 from document_client.recovery import find_asides, take_back
 from document_client.vault import Unlocking, Vault, create_vault, open_vault
 from kept_keyring import keep_in_keyring
@@ -356,6 +356,60 @@ def test_of_two_programs_that_meet_a_damaged_queue_one_sets_it_aside(
     assert len(status.set_aside) == 1
     assert [item["clientMutationId"] for item in device.another().queue.list()] == asked
     assert len(find_set_aside(device.home)) == 1
+
+
+def test_of_two_programs_that_meet_a_damaged_cache_one_replaces_it(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.client.close()
+    database(device, "cache.db").write_bytes(os.urandom(50_000))
+    second = device.another()
+    other = threading.Thread(target=second.account)
+
+    def overtaken(path: Path, *given: Any, **named: Any) -> apsw.Connection:
+        try:
+            return open_sealed(path, *given, **named)
+        except LocalFileUnreadable:
+            if other.ident is None:
+                other.start()
+                other.join(2)
+            raise
+
+    monkeypatch.setattr(account, "open_sealed", overtaken)
+    mine = device.another().account()
+    other.join(20)
+    assert not has_moved(second.account().cache), "the other program works in a file that is gone"
+    assert not has_moved(mine.cache)
+
+
+def test_what_no_session_speaks_for_is_looked_at_and_neither_made_nor_set_aside(device: Device) -> None:
+    cmid = device.ask()
+    path, home = database(device, "queue.db"), device.home
+    key_name = f"queue/{path.parent.name}"
+    device.client.close()
+    keys = open_vault(home, Unlocking("correct horse"))
+
+    def look() -> int | None:
+        conn = open_as_it_is(path, keys, key_name, requests.SCHEMA)
+        if conn is None:
+            return None
+        with closing(conn):
+            return len(requests.read_all(conn))
+
+    before = sorted(home.rglob("*"))
+    assert look() == 1
+    mark, kept = path.with_name("queue.db.setting-aside"), path.read_bytes()
+    mark.write_bytes(b"now")
+    assert look() is None, "somebody is setting it aside"
+    mark.unlink()
+    path.write_bytes(os.urandom(len(kept)))
+    assert look() is None, "it is damaged"
+    path.unlink()
+    assert look() is None
+    assert not path.exists()
+    path.write_bytes(kept)
+    assert sorted(home.rglob("*")) == before
+    assert device.another().queue.show(cmid)["status"] == "queued"
 
 
 class Killed(BaseException):

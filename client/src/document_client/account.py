@@ -215,8 +215,8 @@ def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -
     make_folder(folder)
     make_folder(outbox)
     notices: list[str] = []
-    queue = _open_kept(folder / "queue.db", vault, f"queue/{session.account_id}", requests.SCHEMA, notices)
-    events = _open_kept(outbox / "audit.db", vault, f"audit/{session.outbox_id}", audit.SCHEMA, notices)
+    queue = open_kept(folder / "queue.db", vault, f"queue/{session.account_id}", requests.SCHEMA, notices)
+    events = open_kept(outbox / "audit.db", vault, f"audit/{session.outbox_id}", audit.SCHEMA, notices)
     revoked = requests.read_fact(queue, "last_stop") == "DEVICE_REVOKED"
     cache = _open_cache(folder / "cache.db", vault, f"cache/{session.account_id}", notices, revoked=revoked)
     if session.cache_ttl is not None and feed.read_local_ttl(cache) != session.cache_ttl:
@@ -226,8 +226,8 @@ def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -
     return Account(home, vault, session, time, queue, cache, events, notices)
 
 
-def _open_kept(path: Path, vault: Vault, key_name: str, schema: Any, notices: list[str]) -> apsw.Connection:
-    """Open a database whose content exists nowhere else."""
+def open_kept(path: Path, vault: Vault, key_name: str, schema: Any, notices: list[str]) -> apsw.Connection:
+    """Open a database whose content exists nowhere else, made when it is not there; what is unreadable is set aside."""
     with _deciding_on(path):
         if _mark_of(path).exists():
             # A program was killed while it set the file aside.
@@ -245,25 +245,41 @@ def _open_kept(path: Path, vault: Vault, key_name: str, schema: Any, notices: li
         return open_sealed(path, fresh, schema, durable=True)
 
 
+def open_as_it_is(path: Path, vault: Vault, key_name: str, schema: Any) -> apsw.Connection | None:
+    """Open a queue or an outbox that no session here speaks for; None where it is not there or cannot be opened.
+
+    Nothing is made and nothing set aside: the next session of its owner does that, and says so.
+    """
+    with _deciding_on(path):
+        key = vault.key(key_name, create=False)
+        if key is None or not path.exists() or _mark_of(path).exists():
+            return None
+        try:
+            return open_sealed(path, key, schema, durable=True)
+        except StorageProblem:
+            return None
+
+
 def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str], *, revoked: bool) -> apsw.Connection:
     """Open the cache; what cannot be read is deleted, because it can be fetched again.
 
     ``revoked``: the last sync ended with the service's word that this device was revoked.
     """
-    key = vault.key(key_name, create=False)
-    if key is not None:
-        try:
-            return open_sealed(path, key, feed.SCHEMA, durable=False)
-        except LocalFileUnreadable:
-            notices.append("The cache could not be read and was cleared; the next sync fills it again.")
-    elif path.exists():
-        # The word of the service destroyed the key (``purging``); otherwise it was lost.
-        cause = "The service revoked this device" if revoked else "The key of the cache is lost"
-        notices.append(f"{cause}, so the cache was cleared; the next sync that is taken fills it again.")
-    remove_files(path)
-    fresh = vault.key(key_name)
-    assert fresh is not None
-    return open_sealed(path, fresh, feed.SCHEMA, durable=False)
+    with _deciding_on(path):
+        key = vault.key(key_name, create=False)
+        if key is not None:
+            try:
+                return open_sealed(path, key, feed.SCHEMA, durable=False)
+            except LocalFileUnreadable:
+                notices.append("The cache could not be read and was cleared; the next sync fills it again.")
+        elif path.exists():
+            # The word of the service destroyed the key (``purging``); otherwise it was lost.
+            cause = "The service revoked this device" if revoked else "The key of the cache is lost"
+            notices.append(f"{cause}, so the cache was cleared; the next sync that is taken fills it again.")
+        remove_files(path)
+        fresh = vault.key(key_name)
+        assert fresh is not None
+        return open_sealed(path, fresh, feed.SCHEMA, durable=False)
 
 
 def _deciding_on(path: Path) -> AbstractContextManager[None]:

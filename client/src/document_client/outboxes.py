@@ -15,15 +15,15 @@ from typing import Any, NoReturn
 
 from . import audit
 from . import effects as fx
-from .account import Account, Session
+from .account import Account, Session, open_as_it_is
 from .answers import Answer
 from .clock import TimeSource
 from .cycle import Cycle
 from .enrolment import was_ever_enrolled
-from .errors import EvidenceNeedsSignIn, EvidenceSent, EvidenceWaits, LocalFileUnreadable, SignInNeeded
+from .errors import EvidenceNeedsSignIn, EvidenceSent, EvidenceWaits, SignInNeeded
 from .evidence import signed_headers
 from .http import Connection, Transport
-from .localdb import open_sealed, transaction
+from .localdb import transaction
 from .sync import send_evidence
 from .vault import Vault
 
@@ -110,14 +110,7 @@ def _find(home: Path) -> list[Path]:
 
 
 def _open(box: Path, vault: Vault) -> Any:
-    key = vault.key(f"audit/{box.parent.name}", create=False)
-    if key is None:
-        return None
-    try:
-        return open_sealed(box, key, audit.SCHEMA, durable=True)
-    except LocalFileUnreadable:
-        # The next session of the tenant sets it aside and says so.
-        return None
+    return open_as_it_is(box, vault, f"audit/{box.parent.name}", audit.SCHEMA)
 
 
 def _count(box: Path, vault: Vault) -> int:

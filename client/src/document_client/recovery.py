@@ -31,7 +31,7 @@ from typing import Any
 import apsw
 
 from . import audit, feed, requests, withdrawals
-from .account import Account, Session, find_set_aside
+from .account import Account, Session, find_set_aside, open_kept
 from .errors import FileUnreadable, LocalFileUnreadable, NothingToRecover
 from .files import write_private
 from .localdb import open_sealed, transaction
@@ -303,9 +303,7 @@ def _in_use(account: Account, aside: Aside, kind: _Kind) -> Iterator[apsw.Connec
     if own is not None:
         yield own
         return
-    key = account.vault.key(f"{kind.key_name}/{aside.owner_id}")
-    assert key is not None
-    conn = open_sealed(aside.in_use, key, kind.schema, durable=True)
+    conn = open_kept(aside.in_use, account.vault, f"{kind.key_name}/{aside.owner_id}", kind.schema, account.notices)
     try:
         yield conn
     finally:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from . import requests
-from .account import Account, read_session
-from .errors import ClientError, SignInNeeded, StorageProblem
-from .localdb import open_sealed
+from .account import Account, open_as_it_is, read_session
+from .errors import ClientError, SignInNeeded
 from .vault import Unlocking, Vault, open_vault
 from .words import sentence
 
@@ -40,12 +39,10 @@ def count_others(account: Account) -> dict[str, Any]:
 def _count(home: Path, vault: Vault, besides: Path | None) -> dict[str, Any]:
     people = pending = decisions = 0
     for path in sorted(home.glob("accounts/*/queue.db")):
-        key = vault.key(f"queue/{path.parent.name}", create=False)
-        if path.parent == besides or key is None:
+        if path.parent == besides:
             continue
-        try:
-            conn = open_sealed(path, key, requests.SCHEMA, durable=True)
-        except StorageProblem:
+        conn = open_as_it_is(path, vault, f"queue/{path.parent.name}", requests.SCHEMA)
+        if conn is None:
             continue
         try:
             counts = requests.count_states(conn)
