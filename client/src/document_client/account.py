@@ -284,7 +284,7 @@ def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str], *, 
 
 def _deciding_on(path: Path) -> AbstractContextManager[None]:
     """Be the only program that opens ``path`` or sets it aside: a second one would set the new file aside."""
-    return exclusive(path.with_name(f"{path.name}.lock"))
+    return exclusive(path.with_name("opening.lock"))
 
 
 def _mark_of(path: Path) -> Path:
