@@ -341,9 +341,7 @@ def test_a_sign_out_discards_nothing_that_was_sent_until_the_drain_was_stopped(
     plain = signing_in._stop_drain
 
     def stop(account: Account) -> None:
-        with transaction(account.queue):
-            job = {"id": "job_1", "clientMutationId": sent, "status": "queued"}
-            requests.acknowledge(account.queue, sent, job, "epoch-1", 0.0)
+        acknowledge(account, sent)
         plain(account)
 
     monkeypatch.setattr(signing_in, "_stop_drain", stop)
@@ -354,6 +352,46 @@ def test_a_sign_out_discards_nothing_that_was_sent_until_the_drain_was_stopped(
     recorded = audit.read_all(device.client.account().audit)
     given_up = [e["clientMutationId"] for e in recorded if e["action"] == "request.discarded"]
     assert given_up == [waiting]
+
+
+def acknowledge(account: Account, cmid: str) -> None:
+    with transaction(account.queue):
+        job = {"id": "job_1", "clientMutationId": cmid, "status": "queued"}
+        requests.acknowledge(account.queue, cmid, job, "epoch-1", 0.0)
+
+
+def test_what_the_drain_sent_until_it_was_stopped_is_not_told_as_kept(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, _ = device.ask("p1"), device.ask("p2")
+    plain = signing_in._stop_drain
+
+    def stop(account: Account) -> None:
+        acknowledge(account, sent)
+        plain(account)
+
+    monkeypatch.setattr(signing_in, "_stop_drain", stop)
+    assert device.client.logout(keep_sealed=True).requests == 1
+
+
+def test_what_another_command_settles_while_everything_is_discarded_stays_as_that_said(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, waiting = device.ask("p1"), device.ask("p2")
+    plain = signing_in._undecided
+    looks: list[list[str]] = []
+
+    def look(account: Account) -> list[str]:
+        found = plain(account)
+        looks.append(found)
+        if len(looks) == 1:
+            acknowledge(account, kept)
+        return found
+
+    monkeypatch.setattr(signing_in, "_undecided", look)
+    assert device.client.logout(discard_pending=True).requests == 1
+    device.login()
+    assert [told(device, cmid)[0] for cmid in (kept, waiting)] == ["acknowledged", "discarded"]
 
 
 def test_requests_of_an_earlier_version_may_have_left(device: Device) -> None:
