@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -180,6 +182,39 @@ def test_no_print_counts_as_cut_off_while_one_is_followed(device: Device, docume
         assert settle_cut_off_prints(account) == 0
     assert settle_cut_off_prints(account) == 1
     assert settle_cut_off_prints(device.another().account()) == 0
+
+
+PRINTING = """
+import sys, time
+from document_client import DocumentClient, printing
+from document_client.clock import TimeSource
+from document_client.printers import Printer
+
+def spool(*content, **options):
+    print("spooling", flush=True)
+    time.sleep(600)
+
+home, document, wall, monotonic, boot = sys.argv[1:]
+printing.choose_printer, printing.print_document = lambda named: Printer("P", True, "idle", False), spool
+clock = TimeSource(lambda: float(wall), lambda: float(monotonic), boot)
+DocumentClient(home, passphrase="correct horse", clock=clock).documents.print(document)
+"""
+
+
+def test_a_print_whose_process_is_killed_counts_as_cut_off(device: Device, document: str) -> None:
+    now = device.clocks.source()
+    told = [os.fspath(device.home), document, str(now.wall()), str(now.monotonic()), now.boot]
+    account = device.client.account()
+    with subprocess.Popen([sys.executable, "-c", PRINTING, *told], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"spooling\n"
+            device.clocks.pass_time(3600)
+            assert settle_cut_off_prints(account) == 0
+        finally:
+            process.kill()
+    assert settle_cut_off_prints(account) == 1
+    assert [e["action"] for e in events(device)] == ["print.intent", "print.unknown"]
 
 
 @pytest.mark.parametrize("tenant", ["clinic", "other"])
