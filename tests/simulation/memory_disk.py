@@ -281,7 +281,7 @@ class MemoryDisk:
         wire = page.get("cachePolicy")
         policy = m.policy_of(wire, self.account.tenant) if wire else None
         self.hook()
-        if self.known != (cache.contact, cache.mark):
+        if self.known != (cache.contact, cache.mark) or cache.cursor != effect.asked_from:
             raise m.LeaseLost()
         if effect.server_time is not None:
             if cache.contact is None:

@@ -58,7 +58,7 @@ MOVES: dict[str, float] = {
     "second_thoughts": 0.1,
     "crowd": 0.06,
     "dismissal": 0.06,
-    "overtaken": 0.12,
+    "overtaken": 0.16,
     "lid": 0.1,
 }
 #: The moves of a tenant whose policy says what comes before anybody asks.

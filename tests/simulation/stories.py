@@ -259,10 +259,17 @@ def overtaken(world: World) -> None:
         return
     ask(world)
     where = pick(world, (fx.ApplyPage, fx.ApplyPage, fx.SaveTemplates, fx.SaveTemplates, fx.Complete))
-    if where is fx.SaveTemplates or world.draw() < 0.5:
+    quiet = where is fx.ApplyPage and world.draw() < 0.5
+    if quiet:
+        # Nothing is new but the policy: the place in the feed tells the two pages not apart.
+        for _ in range(2):
+            _sync(world, process)
+            work(world)
+        world.server.policy = {**world.server.policy, "cacheTtlSeconds": 2 * DAY}
+    elif where is fx.SaveTemplates or world.draw() < 0.5:
         # The whole list of forms is fetched for an empty cache only.
         lose_cache(world)
-    usual, world.interloper = world.interloper, _overtake
+    usual, world.interloper = world.interloper, _overtake_quietly if quiet else _overtake
     world.ambush = where
     _sync(world, process)
     world.ambush, world.interloper = None, usual
@@ -271,8 +278,13 @@ def overtaken(world: World) -> None:
 
 def _overtake(world: World) -> None:
     """Another program takes the lease, and hears of a shorter life of copies and of a new form."""
-    world.server.policy = {**world.server.policy, "cacheTtlSeconds": HOUR}
     publish(world)
+    _overtake_quietly(world)
+
+
+def _overtake_quietly(world: World) -> None:
+    """Another program takes the lease, and hears of a shorter life of copies."""
+    world.server.policy = {**world.server.policy, "cacheTtlSeconds": HOUR}
     world.pass_time(2 * LEASE_SECONDS)
     world.happened("slept beyond the lease")
     other = world.processes[-1]

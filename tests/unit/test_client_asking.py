@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from client_device import DEFINITION, Device, made_device
+from document_client import cache, feed, lease, requests
 from document_client import effects as fx
-from document_client import feed, lease, requests
 from document_client.driver import Driver
 from document_client.errors import LeaseLost
+from document_client.http import Connection
 from document_client.localdb import on_the_disk, transaction
+from document_client.watching import Listening
 
 DAY = 86_400.0
 
@@ -128,6 +130,53 @@ def test_what_a_restored_service_has_forgotten_is_not_revoked_here_for_ever(
     assert device.client.documents.show(document)["state"] == "available"
 
 
+def test_an_overtaken_first_page_forgets_no_revocation(device: Device, document: str) -> None:
+    """Without dates two pages look alike: neither contact nor policy tells them apart."""
+    account = device.client.account()
+    driver = Driver(account, None)  # type: ignore[arg-type]
+    driver.perform(fx.BeginRun())
+    with transaction(account.cache):
+        feed.start_again(account.cache)
+    driver._asked._known = feed.read_known(account.cache)
+    page: dict[str, Any] = {"more": False, "revocations": [], "templates": [], "jobs": [], "documents": []}
+    revoked = [{"documentId": document, "reason": "entered in error"}]
+    with transaction(account.cache):
+        cache.revoke(account.cache, revoked, whole=True)
+        feed.apply_page(account.cache, {**page, "revocations": revoked, "cursor": "newer"}, device.clocks.wall)
+    with pytest.raises(LeaseLost):
+        driver.perform(fx.ApplyPage({**page, "cursor": "older"}, None, ""))
+    assert cache.read_revoked(account.cache) == [document]
+
+
+@pytest.mark.parametrize("asleep", ["before the next run", "before it was read"])
+def test_a_sleep_between_a_watchs_page_and_the_run_that_reads_it_makes_no_list_fresh(
+    device: Device, monkeypatch: pytest.MonkeyPatch, asleep: str
+) -> None:
+    device.client.sync()
+    device.model.publish("Second Form", DEFINITION, key="second")
+    listening, send = Listening(device.client), Connection.send
+
+    def slow(*given: Any, **named: Any) -> Any:
+        answer = send(*given, **named)
+        if asleep == "before it was read":
+            device.clocks.pass_time(3 * DAY)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "send", slow)
+        listening.begin()
+        assert listening._thread is not None
+        listening._thread.join()
+    if asleep == "before the next run":
+        device.clocks.pass_time(3 * DAY)
+    assert listening.hear() == (asleep == "before the next run")
+    device.transport.offline = True
+    device.client.sync()
+    age = device.client.templates().age
+    assert age is not None
+    assert age >= 3 * DAY - 1
+
+
 def test_a_program_that_was_overtaken_calls_no_copy_lost(device: Device, document: str) -> None:
     account = device.client.account()
     driver = Driver(account, None)  # type: ignore[arg-type]
@@ -141,8 +190,8 @@ def test_a_program_that_was_overtaken_calls_no_copy_lost(device: Device, documen
 
 
 def test_what_must_outlive_a_power_cut_reaches_the_disk(device: Device) -> None:
-    cache = device.client.account().cache
-    before = cache.pragma("synchronous")
-    with on_the_disk(cache):
-        assert cache.pragma("synchronous") > before
-    assert cache.pragma("synchronous") == before
+    conn = device.client.account().cache
+    before = conn.pragma("synchronous")
+    with on_the_disk(conn):
+        assert conn.pragma("synchronous") > before
+    assert conn.pragma("synchronous") == before

@@ -37,6 +37,7 @@ from document_client.errors import (
 from document_client.files import shared
 from document_client.printers import Printer
 from document_client.printing import PrintOutcome
+from document_client.vault import Vault
 from document_client.viewing import feed_viewer, show_once
 
 
@@ -325,6 +326,35 @@ def test_a_revoked_device_is_purged_also_when_its_evidence_cannot_be_written(dev
         purging.purge_caches(account)
     assert account.cache.execute("SELECT count(*) FROM blobs").get == 0
     assert account.vault.key(f"cache/{account.session.account_id}", create=False) is None
+
+
+def test_a_full_disk_keeps_nothing_readable_on_a_revoked_device(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, room = device.client.account(), []
+    remove, destroy = purging.remove_files, Vault.destroy
+
+    def full(*_: object) -> Any:
+        raise StorageFull
+
+    def make_room(path: Path) -> None:
+        remove(path)
+        room.append(path)
+
+    def need_room(vault: Vault, name: str) -> None:
+        if not room:
+            raise StorageFull
+        destroy(vault, name)
+
+    monkeypatch.setattr(purging, "record", full)
+    monkeypatch.setattr(purging, "transaction", full)
+    monkeypatch.setattr(purging, "remove_files", make_room)
+    monkeypatch.setattr(Vault, "destroy", need_room)
+    with pytest.raises(StorageFull):
+        purging.purge_caches(account)
+    assert account.vault.key(f"cache/{account.session.account_id}", create=False) is None
+    assert device.client.documents.list() == []
+    assert device.another().documents.list() == []
 
 
 def test_no_byte_leaves_when_the_audit_event_cannot_be_written(

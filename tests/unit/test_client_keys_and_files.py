@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import httpx2
 import pytest
 
-from client_device import Device, made_device
-from document_client import DocumentClient, account, localdb, requests, vault
+from client_device import SERVER, Device, made_device
+from document_client import DocumentClient, account, localdb, queueing, requests, vault
 from document_client.account import find_set_aside, open_as_it_is
 from document_client.errors import (
+    DocumentRevoked,
     KeyFileMissing,
     KeyFileUnreadable,
     KeyringLost,
@@ -30,7 +32,9 @@ from document_client.errors import (
     StorageFull,
     StorageProblem,
 )
-from document_client.localdb import has_moved, open_sealed, set_aside
+from document_client.localdb import PAGE_SIZE, has_moved, open_sealed, set_aside
+from document_client.model import Fault
+from document_client.purging import purge_caches
 from document_client.recovery import find_asides, take_back
 from document_client.vault import Unlocking, Vault, create_vault, open_vault
 from kept_keyring import keep_in_keyring
@@ -325,6 +329,118 @@ def test_what_is_asked_for_after_another_program_set_the_queue_aside_goes_into_t
     # This program had the file open all the time and met no damage.
     cmid = device.ask("p2")
     assert [item["clientMutationId"] for item in device.another().queue.list()] == [cmid]
+
+
+def clear_the_cache(device: Device) -> DocumentClient:
+    """Let another program meet a damaged cache, and fill a new one; returns it."""
+    with pytest.raises(LocalFileUnreadable), device.another().account().watched():
+        raise LocalFileUnreadable("cache.db")
+    other = device.another()
+    other.sync()
+    return other
+
+
+def test_what_a_program_hears_after_another_one_replaced_the_cache_reaches_the_new_one(device: Device) -> None:
+    device.ask()
+    device.client.sync()
+    [document] = device.client.documents.list()
+    clear_the_cache(device)
+    device.model.revoke(document["id"], "entered in error")
+    device.client.sync()
+    with pytest.raises(DocumentRevoked):
+        device.another().documents.read(document["id"])
+    cmid = device.ask("p2")
+    device.client.sync()
+    assert device.status_of(cmid) == "done"
+    assert [item["state"] for item in device.another().documents.list() if item["state"] == "available"]
+
+
+def test_a_cache_that_another_program_purged_shows_nothing_here(device: Device) -> None:
+    device.ask()
+    device.client.sync()
+    assert len(device.client.documents.list()) == 1
+    purge_caches(clear_the_cache(device).account())
+    assert device.client.documents.list() == []
+
+
+@pytest.mark.parametrize("act", ["request", "retry", "discard", "edit"])
+def test_nothing_is_decided_in_a_queue_that_was_set_aside_meanwhile(
+    device: Device, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    cmid = device.ask()
+    working, other, plain = device.client.account(), device.another().account(), queueing.transaction
+    with plain(working.queue):
+        requests.quarantine(working.queue, cmid, "X", "x", 1.0)
+
+    def meanwhile(conn: apsw.Connection) -> Any:
+        monkeypatch.setattr(queueing, "transaction", plain)
+        with pytest.raises(QueueSetAside), other.watched():
+            raise LocalFileUnreadable("queue.db")
+        return plain(conn)
+
+    monkeypatch.setattr(queueing, "transaction", meanwhile)
+    acts: dict[str, Callable[[], object]] = {
+        "request": lambda: device.ask("p2"),
+        "retry": lambda: device.client.queue.retry(cmid),
+        "discard": lambda: device.client.queue.discard(cmid, confirmation=cmid),
+        "edit": lambda: device.client.queue.edit(cmid, {"patient": "p2"}),
+    }
+    with pytest.raises(StorageProblem, match="run the command again"):
+        acts[act]()
+    assert device.client.queue.list() == []
+    take_back(device.client.account())
+    [back] = device.client.queue.list()
+    assert (back["clientMutationId"], back["status"]) == (cmid, "quarantined")
+
+
+def corrupt(path: Path, page: int) -> None:
+    """Flip a bit of a page."""
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * PAGE_SIZE + PAGE_SIZE // 2] ^= 1
+    path.write_bytes(content)
+
+
+def page_of(conn: apsw.Connection, name: str) -> int:
+    conn.pragma("wal_checkpoint", "truncate")
+    return int(conn.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).get)
+
+
+def test_damage_of_another_tenants_outbox_is_not_taken_for_the_own_ones(device: Device) -> None:
+    """Reading and sending what waits there works; noting that it arrived does not."""
+    device.ask()
+    device.client.sync()
+    device.client.documents.read(device.client.documents.list()[0]["id"])
+    path, page = database(device, "audit.db"), page_of(device.client.account().audit, "sqlite_autoindex_events_1")
+    device.client.login(SERVER, device.token("dr.b", "other"), keep_sealed=True)
+    corrupt(path, page)
+
+    def accept(request: httpx2.Request) -> httpx2.Response:
+        items = [{"eventId": event["eventId"], "result": "accepted"} for event in json.loads(request.content)["events"]]
+        return httpx2.Response(200, headers={"x-sync-epoch": "epoch-1"}, json={"items": items})
+
+    device.transport.faults.append(Fault("POST /v1/documents/audit-events", accept, 99, False))
+    for _ in range(3):
+        assert device.client.sync().success
+    assert find_set_aside(device.home) == []
+
+
+def test_damage_of_another_persons_queue_keeps_nobody_from_working(device: Device) -> None:
+    device.ask()
+    path, page = database(device, "queue.db"), page_of(device.client.account().queue, "requests_by_state")
+    device.client.login(SERVER, device.token("dr.b"), keep_sealed=True)
+    corrupt(path, page)
+    assert device.client.status().pending == 0
+    assert find_set_aside(device.home) == []
+
+
+def test_a_look_at_a_file_drops_no_lock_of_this_process(device: Device) -> None:
+    """POSIX drops all of them with any descriptor of the file; another program would then delete the journal in use."""
+    device.client.account()
+    device.another().account()
+    for name in ("queue.db", "audit.db", "cache.db"):
+        inode = database(device, name).stat().st_ino
+        held = [line for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
+        assert held, name
 
 
 def test_of_two_programs_that_meet_a_damaged_queue_one_sets_it_aside(

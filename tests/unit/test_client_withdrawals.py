@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import httpx2
 import pytest
 
 from client_device import FORM, Device, made_device, problem
-from document_client import DocumentClient, audit, recovery, requests, signing_in, withdrawals
+from document_client import DocumentClient, audit, queueing, recovery, requests, signing_in, withdrawals
 from document_client.account import Account
 from document_client.errors import (
     ClientError,
@@ -24,7 +25,6 @@ from document_client.errors import (
 )
 from document_client.localdb import transaction
 from document_client.model import Fault
-from document_client.queueing import RequestQueue
 
 POST_JOB = "POST /v1/documents/render-jobs"
 LOOKUP = f"{POST_JOB}/lookup"
@@ -83,6 +83,18 @@ def test_what_was_taken_back_stays_so_when_a_queue_is_recovered(device: Device) 
     client.sync()
     assert [client.queue.show(cmid)["reason"]["code"] for cmid in (replaced, given_up)] == ["ALREADY_SENT"] * 2
     assert sorted(jobs(device)) == sorted([replaced, given_up, newer, kept])
+
+
+def test_what_a_person_chose_to_send_all_the_same_is_not_given_up_by_a_recovery(device: Device) -> None:
+    first = lose(device)
+    device.transport.offline = True
+    second = device.client.queue.edit(first, {"patient": "p2"})["clientMutationId"]
+    device.client.queue.discard(second, confirmation=second)
+    device.client.queue.retry(first)
+    with pytest.raises(QueueSetAside), device.client.account().watched():
+        raise LocalFileUnreadable("queue.db")
+    recovery.take_back(device.client.account())
+    assert told(device, first) == ("quarantined", "RECOVERED")
 
 
 # --- what never left --------------------------------------------------------------------------------------------
@@ -145,16 +157,16 @@ def test_what_is_given_up_while_it_is_tried_again_stays_given_up(
     cmid, another = device.ask("p1"), device.ask("p2")
     device.spoil(POST_JOB, problem(422, "INPUTS_INVALID"), times=2)
     device.client.sync()
-    other, plain = device.another(), RequestQueue._find
+    other, plain = device.another(), queueing._find
 
-    def meanwhile(queue: RequestQueue, named: str) -> Any:
-        found = plain(queue, named)
+    def meanwhile(account: Account, named: str) -> Any:
+        found = plain(account, named)
         if named == cmid:
-            monkeypatch.setattr(RequestQueue, "_find", plain)
+            monkeypatch.setattr(queueing, "_find", plain)
             assert other.queue.discard(cmid, confirmation=cmid)["status"] == "discarded"
         return found
 
-    monkeypatch.setattr(RequestQueue, "_find", meanwhile)
+    monkeypatch.setattr(queueing, "_find", meanwhile)
     if together:
         assert [item["clientMutationId"] for item in device.client.queue.retry_all()] == [another]
     else:
@@ -169,10 +181,12 @@ def test_trying_all_again_leaves_what_was_taken_back_since_they_were_listed(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cmid = lose(device, late=True)
-    listed = [{"clientMutationId": cmid, "status": "quarantined", "replacedBy": None}]
+    [request] = requests.read_all(device.client.account().queue)
+    listed = [replace(request, state="quarantined")]
     assert take_back(device, cmid) == ("quarantined", "WITHDRAWAL_ASKED")
-    monkeypatch.setattr(RequestQueue, "list", lambda queue: listed)
-    assert device.client.queue.retry_all() == []
+    with monkeypatch.context() as patch:
+        patch.setattr(requests, "read_all", lambda conn: listed)
+        assert device.client.queue.retry_all() == []
     assert told(device, cmid) == ("quarantined", "WITHDRAWAL_ASKED")
 
 

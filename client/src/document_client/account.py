@@ -126,9 +126,9 @@ class Account:
         """The folder of this user's files."""
         return self.home / "accounts" / self.session.account_id
 
-    def is_set_aside(self) -> bool:
-        """Return whether another program set the queue or the outbox aside while they were open here."""
-        return has_moved(self.queue) or has_moved(self.audit)
+    def is_replaced(self) -> bool:
+        """Return whether another program set a file aside, or removed it, while it was open here."""
+        return has_moved(self.queue) or has_moved(self.audit) or has_moved(self.cache)
 
     def token(self) -> str | None:
         """Return the session's bearer token."""

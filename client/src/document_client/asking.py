@@ -54,11 +54,13 @@ class Questions:
         self.listing = self._account.time.monotonic()
         self._cursor = feed.read_cursor(self._account.cache)
 
-    def check_changes(self) -> None:
+    def check_changes(self, asked_from: str) -> None:
         """Raise LeaseLost when another program has applied a page since this one was asked for.
 
-        Its contact and its policy are newer than this page's: what the policy shortened must not grow again.
+        Its contact and its policy are newer than this page's: what the policy shortened must not grow again; and what
+        it revoked stays revoked, also where no answer has a date.
         """
+        feed.check_cursor(self._account.cache, asked_from)
         if feed.read_known(self._account.cache) != self._known:
             raise LeaseLost()
 

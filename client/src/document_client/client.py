@@ -121,7 +121,7 @@ class DocumentClient:
         if session is None:
             raise SignInNeeded()
         opened = self._opened
-        if opened is not None and opened.session == session and not opened.closed and not opened.is_set_aside():
+        if opened is not None and opened.session == session and not opened.closed and not opened.is_replaced():
             return opened
         vault = self._vault
         self.close()
@@ -147,9 +147,9 @@ class DocumentClient:
         (seconds) shortens how long documents stay readable here, until this person signs out; it never lengthens it.
         """
         from .renewal import Grant
-        from .signing_in import check_pending_choice, grant_by_device, sign_in, unlock
+        from .signing_in import check_cache_ttl, check_pending_choice, grant_by_device, sign_in, unlock
 
-        pending = check_pending_choice(keep=keep_sealed, discard=discard_pending)
+        cache_ttl, pending = check_cache_ttl(cache_ttl), check_pending_choice(keep=keep_sealed, discard=discard_pending)
         self.close()
         if token is None:
             if show is None:

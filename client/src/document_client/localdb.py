@@ -28,6 +28,8 @@ _CACHE_ALGORITHM = "aegis-256x2"
 PAGE_SIZE = 16_384
 # The journal is folded into the file at 1 MB: SQLite's own thousand pages would be 16 MB of these for each database.
 CHECKPOINT_PAGES = 64
+# What SQLite or ``transaction`` raises for a page that fails its check.
+DAMAGE = (LocalFileUnreadable, apsw.CorruptError, apsw.NotADBError)
 # Below this much free space an input/output error of SQLite is told as a full disk.
 _FULL_BELOW_BYTES = 256 * 1024
 
@@ -60,12 +62,21 @@ def open_sealed(path: Path, key: bytes, schema: Sequence[str], *, durable: bool)
         conn.pragma("synchronous", "full" if durable else "normal")
         conn.pragma("foreign_keys", 1)
         _migrate(conn, schema)
-    with path.open("rb") as stream:
-        # A key that was not set makes SQLite write plaintext without a word.
-        if stream.read(16).startswith(b"SQLite format 3"):
-            conn.close()
-            raise LocalFileUnreadable(f"{path.name} is not encrypted")
+    # A key that was not set makes SQLite write plaintext without a word.
+    if _begins_in_the_clear(path):
+        conn.close()
+        raise LocalFileUnreadable(f"{path.name} is not encrypted")
     return conn
+
+
+def _begins_in_the_clear(path: Path) -> bool:
+    """Look at the file's first bytes by SQLite's own layer: whoever closes a descriptor of a file beside it drops the
+    locks that this process holds on the file, and another program would think that nobody has it open."""
+    file = apsw.VFSFile("unix", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
+    try:
+        return file.xRead(16, 0).startswith(b"SQLite format 3")
+    finally:
+        file.xClose()
 
 
 def _migrate(conn: apsw.Connection, schema: Sequence[str]) -> None:

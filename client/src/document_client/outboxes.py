@@ -2,7 +2,7 @@
 
 What was opened and printed before a sign-out must still reach the service: by the next session of the tenant, or by the
 device's own signature without any (contract §2, §4). For that the vault keeps, sealed, where each outbox belongs. An
-outbox that cannot be opened or sent is left as it is.
+outbox that cannot be opened, read or sent is left as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .enrolment import was_ever_enrolled
 from .errors import EvidenceNeedsSignIn, EvidenceSent, EvidenceWaits, SignInNeeded
 from .evidence import signed_headers
 from .http import Connection, Transport
-from .localdb import transaction
+from .localdb import DAMAGE, transaction
 from .sync import send_evidence
 from .vault import Vault
 
@@ -119,6 +119,8 @@ def _count(box: Path, vault: Vault) -> int:
         return 0
     try:
         return audit.count_states(conn).get("pending", 0)
+    except DAMAGE:
+        return 0
     finally:
         conn.close()
 
@@ -136,7 +138,7 @@ def _send(box: Path, vault: Vault, time: TimeSource, transport: Transport | None
         outcome: Any = None
         while True:
             outcome = _perform(steps.send(outcome), conn, vault, belongs["tenant"], connection)
-    except StopIteration:
+    except (StopIteration, *DAMAGE):
         return cycle.report.events_sent
     finally:
         connection.close()

@@ -7,9 +7,12 @@ dropped.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .account import Account
 from .audit import Happening
 from .documents import record
+from .errors import StorageProblem
 from .localdb import remove_files, transaction
 
 
@@ -47,17 +50,27 @@ def _have_others_keys(account: Account) -> bool:
 
 def _purge(account: Account) -> int:
     """Remove everything; returns how many documents of the open cache were readable."""
-    with transaction(account.cache):
-        held = _count_copies(account)
-        for table in ("blobs", "parts", "documents", "withdrawn"):
-            account.cache.execute(f"DELETE FROM {table}")
-    # The key is what counts: whatever the deleted rows leave on the disk can then never be read.
-    own = account.session.account_id
-    account.vault.destroy(f"cache/{own}")
-    # Nor may whoever holds the device now go on getting tokens.
-    account.vault.replace({f"refresh/{folder.name}": None for folder in (account.home / "accounts").iterdir()})
-    for folder in (account.home / "accounts").iterdir():
-        if folder.name != own:
-            account.vault.destroy(f"cache/{folder.name}")
-            remove_files(folder / "cache.db")
+    folders, own, held = list((account.home / "accounts").iterdir()), account.session.account_id, 0
+    try:
+        with transaction(account.cache):
+            held = _count_copies(account)
+            for table in ("blobs", "parts", "documents", "withdrawn"):
+                account.cache.execute(f"DELETE FROM {table}")
+        # The key is what counts: whatever the deleted rows leave on the disk can then never be read.
+        _destroy_keys(account, folders)
+    except StorageProblem:
+        # A disk that is full keeps nothing readable either: names are removed without any room, and make some.
+        remove_files(account.folder / "cache.db")
+        _destroy_keys(account, folders)
+    finally:
+        for folder in folders:
+            if folder.name != own:
+                remove_files(folder / "cache.db")
     return held
+
+
+def _destroy_keys(account: Account, folders: list[Path]) -> None:
+    for folder in folders:
+        account.vault.destroy(f"cache/{folder.name}")
+    # Nor may whoever holds the device now go on getting tokens.
+    account.vault.replace({f"refresh/{folder.name}": None for folder in folders})

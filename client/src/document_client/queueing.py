@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -15,11 +15,11 @@ from .account import Account
 from .audit import Happening
 from .clock import from_text, to_text
 from .documents import record
-from .errors import NotConfirmed, RequestStateWrong, RequestUnknown, UsageProblem
+from .errors import NotConfirmed, RequestStateWrong, RequestUnknown, StorageProblem, UsageProblem
 from .files import write_private
 from .ids import new_mutation_id
 from .inputs import check_birth_date, check_inputs, check_reference, choose_locale, parse_assignments, to_bytes
-from .localdb import transaction
+from .localdb import has_moved, transaction
 from .requests import Request
 
 
@@ -96,9 +96,9 @@ class RequestQueue:
         account = self._account()
         with account.watched():
             prepared = prepare(account, wish)
-            with transaction(account.queue):
+            with _deciding(account):
                 cmid = self._insert(account, prepared)
-            return self.show(cmid)
+            return _shown_whole(account, cmid)
 
     def list(self, *, given_up: bool = False) -> _Shown:
         """Return every kept request: those that need attention first, then the pending, then the others.
@@ -113,7 +113,7 @@ class RequestQueue:
 
     def alike(self, client_mutation_id: str) -> _Shown:
         """Return the other requests for the same form and patient that are not settled; raises RequestUnknown."""
-        this = self._find(client_mutation_id)
+        this = _find(self._account(), client_mutation_id)
         return [
             item
             for item in self.list()
@@ -124,47 +124,24 @@ class RequestQueue:
 
     def show(self, client_mutation_id: str) -> dict[str, Any]:
         """Return one request with its body; raises RequestUnknown."""
-        request = self._find(client_mutation_id)
-        return {**_shown(request), "request": json.loads(request.body)}
+        return _shown_whole(self._account(), client_mutation_id)
 
     def retry(self, client_mutation_id: str) -> dict[str, Any]:
         """Queue a request again under the same id; the next sync sends it. Raises RequestStateWrong while pending."""
-        return self.show(self._retry(client_mutation_id))
+        account = self._account()
+        return _shown_whole(account, _retry(account, client_mutation_id))
 
     def retry_all(self) -> _Shown:
         """Queue every quarantined or failed request again, but none that was taken back or replaced; returns them."""
-        waiting = [i["clientMutationId"] for i in self.list() if i["status"] in requests.ATTENTION]
-        again = []
-        for cmid in waiting:
-            # One that a person gives up meanwhile is no error of this command.
-            with suppress(RequestStateWrong):
-                again.append(self._retry(cmid, with_others=True))
-        return [self.show(cmid) for cmid in again]
-
-    def _retry(self, client_mutation_id: str, *, with_others: bool = False) -> str:
-        """Queue a request again; returns its id. ``with_others``: nobody named it, so that what was given up stays so.
-
-        It is looked at where no other command can give it up meanwhile: what a person was told is not sent is not sent.
-        """
         account = self._account()
         with account.watched():
-            request = self._find(client_mutation_id)
-            if request.document_id is not None and request.state in requests.ATTENTION:
-                # It was made, and could not be had: it is asked for again.
-                with transaction(account.cache):
-                    cache.want(account.cache, request.document_id)
-            with transaction(account.queue):
-                request = self._find(request.client_mutation_id)
-                if request.state not in requests.ATTENTION and request.state != "acknowledged":
-                    # One that is done would leave its state of being settled, and could then be edited into a second.
-                    raise RequestStateWrong(f"the request is {request.state}")
-                if with_others and (request.replaced_by or request.reason_code in withdrawals.TAKEN_BACK):
-                    raise RequestStateWrong("the request was taken back; name it to send it all the same")
-                if request.reason_code != withdrawals.ALREADY_SENT:
-                    # What the service has can be kept; anything else would be made beside its replacement.
-                    self._need_no_replacement(request)
-                requests.retry(account.queue, request, account.clock().now)
-        return request.client_mutation_id
+            waiting = [r for r in requests.read_all(account.queue) if _seen(r, account).state in requests.ATTENTION]
+        again = []
+        for request in waiting:
+            # One that a person gives up meanwhile is no error of this command.
+            with suppress(RequestStateWrong):
+                again.append(_retry(account, request.client_mutation_id, with_others=True))
+        return [_shown_whole(account, cmid) for cmid in again]
 
     def edit(self, client_mutation_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Replace a request that waits, was quarantined or failed by a new one with ``changes`` (fields of ``Wish``).
@@ -174,9 +151,9 @@ class RequestQueue:
         """
         account = self._account()
         with account.watched():
-            request = self._find(client_mutation_id)
+            request = _find(account, client_mutation_id)
             _need_giving_up(request)
-            self._need_no_replacement(request)
+            _need_no_replacement(account, request)
             body = json.loads(request.body, parse_float=Decimal)
             check = body.get("patientCheck") or {}
             kept: dict[str, Any] = {
@@ -194,18 +171,18 @@ class RequestQueue:
             kept["inputs"] = {name: value for name, value in kept["inputs"].items() if name not in replaced}
             wish = Wish(**{**kept, **{k: v for k, v in changes.items() if v is not None}})
             prepared = prepare(account, wish)
-            with transaction(account.queue):
+            with _deciding(account):
                 # Again, where no other command can replace it meanwhile: two replacements would be two documents.
-                self._need_no_replacement(self._find(request.client_mutation_id))
+                _need_no_replacement(account, _find(account, request.client_mutation_id))
                 cmid = self._insert(account, prepared)
                 self._give_up(account, request.client_mutation_id, replaced_by=cmid)
-        return self.show(cmid)
+        return _shown_whole(account, cmid)
 
     def export(self, client_mutation_id: str, path: Path) -> dict[str, Any]:
         """Write a request's exact bytes to a private file, audited."""
         account = self._account()
         with account.watched():
-            request = self._find(client_mutation_id)
+            request = _find(account, client_mutation_id)
             if path.exists():
                 raise UsageProblem(f"{path} exists; choose another name")
             if not path.parent.is_dir():
@@ -223,16 +200,16 @@ class RequestQueue:
         """
         account = self._account()
         with account.watched():
-            cmid = self._find(client_mutation_id).client_mutation_id
+            cmid = _find(account, client_mutation_id).client_mutation_id
             if confirmation != cmid:
                 raise NotConfirmed()
-            with transaction(account.queue):
+            with _deciding(account):
                 self._give_up(account, cmid)
-        return self.show(cmid)
+        return _shown_whole(account, cmid)
 
     def _give_up(self, account: Account, client_mutation_id: str, *, replaced_by: str | None = None) -> None:
         """Give a request up inside the caller's transaction, in which no drain can claim or settle it."""
-        request, now = self._find(client_mutation_id), account.clock().now
+        request, now = _find(account, client_mutation_id), account.clock().now
         _need_giving_up(request)
         record(account, Happening("request.discarded", account.session.user, client_mutation_id=client_mutation_id))
         if request.reason_code == _TOO_LARGE and request.document_id is not None:
@@ -240,16 +217,6 @@ class RequestQueue:
             title = str(request.reason_title)
             requests.fail_undelivered(account.queue, [request.document_id], _TOO_LARGE, title, now)
         withdrawals.give_up(account.queue, client_mutation_id, now, replaced_by=replaced_by)
-
-    def _need_no_replacement(self, request: Request) -> None:
-        """Raise RequestStateWrong while the request that replaced this one, or replaced that in turn, is not given up.
-
-        One that was edited after it may have left stays ``quarantined`` until the service was asked; its replacement
-        is queued meanwhile.
-        """
-        newest = withdrawals.read_replacement(self._account().queue, request.client_mutation_id)
-        if newest is not None:
-            raise RequestStateWrong(f"the request was replaced by {newest}; edit or discard that one")
 
     def _insert(self, account: Account, prepared: Prepared) -> str:
         """Queue a request under a new id inside the caller's transaction; returns the id."""
@@ -268,17 +235,67 @@ class RequestQueue:
         )
         return cmid
 
-    def _find(self, client_mutation_id: str) -> Request:
-        """Return a request by its id or by the unique beginning of it."""
-        account = self._account()
-        found = requests.read(account.queue, client_mutation_id)
-        if found is None and len(client_mutation_id) >= 4:
-            kept = requests.read_all(account.queue, given_up=True)
-            matches = [r for r in kept if r.client_mutation_id.startswith(client_mutation_id)]
-            found = matches[0] if len(matches) == 1 else None
-        if found is None:
-            raise RequestUnknown(f"{client_mutation_id} is not in the queue")
-        return _seen(found, account)
+
+@contextmanager
+def _deciding(account: Account) -> Iterator[None]:
+    """A transaction of the queue, as long as it is the one in use; StorageProblem where it was set aside meanwhile."""
+    with transaction(account.queue):
+        if has_moved(account.queue):
+            raise StorageProblem("the queue was set aside by another program; nothing was done, run the command again")
+        yield
+
+
+def _retry(account: Account, client_mutation_id: str, *, with_others: bool = False) -> str:
+    """Queue a request again; returns its id. ``with_others``: nobody named it, so that what was given up stays so.
+
+    It is looked at where no other command can give it up meanwhile: what a person was told is not sent is not sent.
+    """
+    with account.watched():
+        request = _find(account, client_mutation_id)
+        if request.document_id is not None and request.state in requests.ATTENTION:
+            # It was made, and could not be had: it is asked for again.
+            with transaction(account.cache):
+                cache.want(account.cache, request.document_id)
+        with _deciding(account):
+            request = _find(account, request.client_mutation_id)
+            if request.state not in requests.ATTENTION and request.state != "acknowledged":
+                # One that is done would leave its state of being settled, and could then be edited into a second.
+                raise RequestStateWrong(f"the request is {request.state}")
+            if with_others and (request.replaced_by or request.reason_code in withdrawals.TAKEN_BACK):
+                raise RequestStateWrong("the request was taken back; name it to send it all the same")
+            if request.reason_code != withdrawals.ALREADY_SENT:
+                # What the service has can be kept; anything else would be made beside its replacement.
+                _need_no_replacement(account, request)
+            requests.retry(account.queue, request, account.clock().now)
+    return request.client_mutation_id
+
+
+def _find(account: Account, client_mutation_id: str) -> Request:
+    """Return a request by its id or by the unique beginning of it."""
+    found = requests.read(account.queue, client_mutation_id)
+    if found is None and len(client_mutation_id) >= 4:
+        kept = requests.read_all(account.queue, given_up=True)
+        matches = [r for r in kept if r.client_mutation_id.startswith(client_mutation_id)]
+        found = matches[0] if len(matches) == 1 else None
+    if found is None:
+        raise RequestUnknown(f"{client_mutation_id} is not in the queue")
+    return _seen(found, account)
+
+
+def _need_no_replacement(account: Account, request: Request) -> None:
+    """Raise RequestStateWrong while the request that replaced this one, or replaced that in turn, is not given up.
+
+    One that was edited after it may have left stays ``quarantined`` until the service was asked; its replacement is
+    queued meanwhile.
+    """
+    newest = withdrawals.read_replacement(account.queue, request.client_mutation_id)
+    if newest is not None:
+        raise RequestStateWrong(f"the request was replaced by {newest}; edit or discard that one")
+
+
+def _shown_whole(account: Account, client_mutation_id: str) -> dict[str, Any]:
+    request = _find(account, client_mutation_id)
+    return {**_shown(request), "request": json.loads(request.body)}
 
 
 def _seen(request: Request, account: Account) -> Request:

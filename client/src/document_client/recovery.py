@@ -32,9 +32,9 @@ import apsw
 
 from . import audit, feed, requests, withdrawals
 from .account import Account, Session, find_set_aside, open_kept
-from .errors import FileUnreadable, LocalFileUnreadable, NothingToRecover
+from .errors import FileUnreadable, LocalFileUnreadable, NothingToRecover, StorageProblem
 from .files import write_private
-from .localdb import open_sealed, transaction
+from .localdb import DAMAGE, open_sealed, transaction
 from .policy import decode
 from .vault import Vault
 
@@ -45,7 +45,6 @@ RECOVERED = withdrawals.RECOVERED
 _TITLE = "It was in a queue whose key was lost. Retry it, or discard it if it was asked for again meanwhile."
 # Asking again while an answer is on its way must not make that answer useless.
 _ANSWER_KEY = "recovery-answer"
-_DAMAGE = (apsw.CorruptError, apsw.NotADBError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +279,7 @@ def _read_rows(old: apsw.Connection, kind: _Kind) -> tuple[list[Any], bool]:
             if name not in rows:
                 try:
                     rows[name] = kind.read(old, name)
-                except _DAMAGE:
+                except DAMAGE:
                     whole = False
         if whole:
             break
@@ -291,7 +290,7 @@ def _list(old: apsw.Connection, listing: str) -> tuple[list[Any], bool]:
     names: list[Any] = []
     try:
         names.extend(name for (name,) in old.execute(listing))
-    except _DAMAGE:
+    except DAMAGE:
         return names, False
     return names, True
 
@@ -306,6 +305,9 @@ def _in_use(account: Account, aside: Aside, kind: _Kind) -> Iterator[apsw.Connec
     conn = open_kept(aside.in_use, account.vault, f"{kind.key_name}/{aside.owner_id}", kind.schema, account.notices)
     try:
         yield conn
+    except DAMAGE as failure:
+        # It must not count as damage of the session's own file, which has the same name.
+        raise StorageProblem("a file of somebody else cannot be read; their next sign-in sets it aside") from failure
     finally:
         conn.close()
 
@@ -336,7 +338,7 @@ def _add_requests(account: Account, aside: Aside, queue: apsw.Connection, rows: 
         )
         # Nobody knows any more whether the service has it: whoever gives it up must hear the service's word.
         withdrawals.note_that_it_may_have_left(queue, row.client_mutation_id)
-        if row.replaced_by or row.reason_code in withdrawals.TAKEN_BACK:
+        if row.reason_code in withdrawals.TAKEN_BACK:
             # What a person was told is not sent stays unsent; the next sync asks once more whether it had arrived.
             withdrawals.give_up(queue, row.client_mutation_id, now, replaced_by=row.replaced_by)
         else:

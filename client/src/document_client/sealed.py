@@ -13,6 +13,7 @@ from typing import Any
 from . import requests
 from .account import Account, open_as_it_is, read_session
 from .errors import ClientError, SignInNeeded
+from .localdb import DAMAGE
 from .vault import Unlocking, Vault, open_vault
 from .words import sentence
 
@@ -46,6 +47,8 @@ def _count(home: Path, vault: Vault, besides: Path | None) -> dict[str, Any]:
             continue
         try:
             counts = requests.count_states(conn)
+        except DAMAGE:
+            continue
         finally:
             conn.close()
         waiting = sum(counts.get(state, 0) for state in requests.PENDING)

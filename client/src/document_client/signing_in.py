@@ -86,11 +86,9 @@ def sign_in(
     """Open a session; returns it with the unlocked vault (``vault``, where it is open already) and notices.
 
     ``pending`` ("keep" or "discard") says what happens to another user's pending requests. ``cache_ttl`` (seconds)
-    stays for the whole session, the same person's later sign-ins included. Raises UsageProblem, TokenUnreadable,
-    TokenRefused, ServerUnreachable, NotTheService, PendingRequests and the vault's errors.
+    stays for the whole session, the same person's later sign-ins included. Raises TokenUnreadable, TokenRefused,
+    ServerUnreachable, NotTheService, PendingRequests and the vault's errors.
     """
-    if cache_ttl is not None and not 0 < cache_ttl < math.inf:
-        raise UsageProblem("--cache-ttl: a number of seconds above 0 is needed")
     address = normalize_address(server)
     tenant, user = read_person(grant.access, grant.tenant_claim)
     vault = vault or unlock(home, unlocking)
@@ -264,6 +262,13 @@ def _read_former(home: Path) -> Session | None:
         return read_session(home)
     except SignInNeeded:
         return None
+
+
+def check_cache_ttl(seconds: float | None) -> float | None:
+    """Return how long copies may be read here at most; raises UsageProblem for what is no time."""
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UsageProblem("--cache-ttl: a number of seconds above 0 is needed")
+    return seconds
 
 
 def check_pending_choice(*, keep: bool, discard: bool) -> str | None:

@@ -83,7 +83,7 @@ class Listening:
         """Ask nothing yet."""
         self._client = client
         self._thread: threading.Thread | None = None
-        self._answered: tuple[str, Answer] | None = None
+        self._answered: tuple[str, Answer, float] | None = None
         self._waits = True
 
     def begin(self) -> None:
@@ -99,14 +99,17 @@ class Listening:
         self._answered = None
 
         def ask() -> None:
-            began = time.monotonic()
+            began, asked = time.monotonic(), account.time.monotonic()
             with connected as connection:
                 answer = connection.send("GET", f"{path}&wait={LISTEN_SECONDS}", read_seconds=2.0 * LISTEN_SECONDS)
             nothing_new = answer.status == 204 or not _tells_something(answer)
             if nothing_new and time.monotonic() - began < _TOO_SOON_SECONDS:
                 # It would be asked again and again without a pause.
                 self._waits = False
-            self._answered = (path, answer)
+            heard = account.time.monotonic()
+            if heard - asked < 2.0 * LISTEN_SECONDS:
+                # What took longer than it may may be from before a sleep.
+                self._answered = (path, answer, heard)
 
         self._thread = threading.Thread(target=ask, name="listen-for-changes", daemon=True)
         self._thread.start()
@@ -115,8 +118,7 @@ class Listening:
         """Return whether the service has answered; its answer then is what the next cycle reads."""
         if self._answered is None:
             return False
-        account = self._client.account()
-        account.heard, self._answered = (*self._answered, account.time.monotonic()), None
+        self._client.account().heard, self._answered = self._answered, None
         return True
 
 
