@@ -53,6 +53,7 @@ bench: $(STAMP) ## Measure; results go to standard output as ratios (docs/benchm
 soak: $(STAMP) ## Long runs: simulated seeds, planted bugs, schedules, kills (SOAK="--minutes 60" limits the seeds).
 	@test -e tests/simulation/soak.py || { echo "the simulation is not there yet"; exit 69; }
 	$(BIN)/python -m tests.simulation --soak $(SOAK)
+	SOAK_MIDDLE=1 $(BIN)/python -m pytest -q -n $(PROCESSES) tests/unit/test_client_in_the_middle.py
 	POWER_CUTS=200 SCHEMATHESIS_EXAMPLES=50 DOCUMENTS_FEED_ROWS=100000 $(BIN)/python -m pytest -q tests/flows/test_power_cuts.py tests/flows/test_openapi_conformance.py tests/flows/test_long_poll.py
 
 requirements: ## Compile requirements/*.in to hashed requirements/*.txt (needs $(VENV)).

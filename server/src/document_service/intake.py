@@ -6,13 +6,12 @@ nothing outside the database.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from document_service import definitions, queue, render_jobs, translations
 from document_service.database import Connection
 from document_service.errors import (
-    ClientMutationIdConflict,
     ExpiredByRequester,
     InputsInvalid,
     LocaleUnsupported,
@@ -21,6 +20,7 @@ from document_service.errors import (
     TemplateVersionNotEffective,
     TemplateVersionRetired,
     TranslationNotAccepted,
+    Unavailable,
 )
 from document_service.keys import KeyStore
 from document_service.render_jobs import Job
@@ -62,9 +62,9 @@ async def accept(
         LocaleUnsupported, InputsInvalid: the request is refused and its id is not consumed.
     """
     fingerprint = keys.mac(caller.tenant, "render-fingerprint", request.content)
-    known = await render_jobs.find(connection, client_mutation_id)
+    known = await _replayed(connection, caller, client_mutation_id, fingerprint, kind)
     if known is not None:
-        return Accepted(render_jobs.check_replay(known, caller, fingerprint), False)
+        return Accepted(known, False)
     now = datetime.now(UTC)
     if requested_at < now - window:
         raise MutationWindowPassed()
@@ -90,12 +90,30 @@ async def accept(
     )
     if job is None:
         # Another request with this id committed since the look-up; it is answered by that one's job.
-        known = await render_jobs.find(connection, client_mutation_id)
+        known = await _replayed(connection, caller, client_mutation_id, fingerprint, kind)
         if known is None:
-            raise ClientMutationIdConflict()
-        return Accepted(render_jobs.check_replay(known, caller, fingerprint), False)
+            # It was a synchronous one that failed and took its job away: the id is free again.
+            raise Unavailable()
+        return Accepted(known, False)
     await queue.enqueue(connection, caller.tenant, job.id, job.generation, lane, urgent=kind == "sync")
     return Accepted(job, True)
+
+
+async def _replayed(
+    connection: Connection, caller: Caller, client_mutation_id: str, fingerprint: bytes, kind: str
+) -> Job | None:
+    """The job that this id already has; None when there is none, or none any more.
+
+    A synchronous job whose render fails is taken away by whoever waits for it. Once another request was answered by it,
+    it is that one's promise: it stays, and is tried again like any other.
+    """
+    known = await render_jobs.find(connection, client_mutation_id)
+    if known is None:
+        return None
+    job = render_jobs.check_replay(known, caller, fingerprint)
+    if kind == "sync" or job.kind != "sync":
+        return job
+    return replace(job, kind="async") if await render_jobs.let_live_on(connection, job) else None
 
 
 async def check_retry(connection: Connection, job: Job) -> None:

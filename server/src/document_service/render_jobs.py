@@ -320,8 +320,9 @@ async def retry(connection: Connection, job: Job) -> Job:
     if job.status != "failed" or job.purged_at is not None:
         raise JobStateConflict()
     row = await connection.fetchrow(
-        f"""UPDATE document_render_jobs SET status = 'queued', generation = generation + 1, transient_failures = 0,
-                unanswered_starts = 0, error_code = NULL, error_title = NULL, error_detail = NULL, finished_at = NULL
+        f"""UPDATE document_render_jobs SET status = 'queued', kind = 'async', generation = generation + 1,
+                transient_failures = 0, unanswered_starts = 0, error_code = NULL, error_title = NULL,
+                error_detail = NULL, finished_at = NULL
             WHERE tenant_id = $1 AND id = $2 RETURNING {_COLUMNS}""",
         job.tenant_id,
         job.id,
@@ -519,22 +520,25 @@ async def fail_all(connection: Connection, tenant_id: str, error: ServiceError) 
     return int(result.split()[-1])
 
 
-async def let_live_on(connection: Connection, job: Job) -> None:
-    """Nobody waits for this synchronous job any more: from now on it is retried like any other."""
-    await connection.execute(
-        "UPDATE document_render_jobs SET kind = 'async' WHERE tenant_id = $1 AND id = $2 AND kind = 'sync'",
+async def let_live_on(connection: Connection, job: Job) -> bool:
+    """From now on this synchronous job is retried like any other; False when it was taken away meanwhile."""
+    result = await connection.execute(
+        "UPDATE document_render_jobs SET kind = 'async' WHERE tenant_id = $1 AND id = $2", job.tenant_id, job.id
+    )
+    return bool(result == "UPDATE 1")
+
+
+async def discard(connection: Connection, job: Job) -> bool:
+    """Delete a job that stored nothing: a synchronous request that ended in an error does not consume its id.
+
+    False when it is not such a job any more: it was tried again, or another request was answered by it.
+    """
+    result = await connection.execute(
+        "DELETE FROM document_render_jobs WHERE tenant_id = $1 AND id = $2 AND status = 'failed' AND kind = 'sync'",
         job.tenant_id,
         job.id,
     )
-
-
-async def discard(connection: Connection, job: Job) -> None:
-    """Delete a job that stored nothing: a synchronous request that ended in an error does not consume its id."""
-    await connection.execute(
-        "DELETE FROM document_render_jobs WHERE tenant_id = $1 AND id = $2 AND status <> 'completed'",
-        job.tenant_id,
-        job.id,
-    )
+    return bool(result == "DELETE 1")
 
 
 async def purge_finished(connection: Connection, older_than: timedelta) -> int:

@@ -73,11 +73,10 @@ async def sign_heads(runtime: Runtime, known: dict[str, int] | None = None) -> i
                 if found is None or found.hex() != last.hash:
                     log.warning("audit.chain-contradicts-head", tenant=tail.tenant_id, head=last.chain_seq)
                     continue
+            if last is None or last.chain_seq != tail.chain_seq:
+                await runtime.store.write_mark(name, _mark(runtime, heads, tail, epoch))
+                written += 1
             known[tail.tenant_id] = tail.chain_seq
-            if last is not None and last.chain_seq == tail.chain_seq:
-                continue
-            await runtime.store.write_mark(name, _mark(runtime, heads, tail, epoch))
-            written += 1
     return written
 
 

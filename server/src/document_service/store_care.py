@@ -284,9 +284,10 @@ async def _not_named(connection: Connection, tenant: str, names: set[str]) -> se
     async for row in _pages(
         connection,
         """SELECT id, object_name, snapshot_name, original_name FROM document.documents
-           WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3""",
+           WHERE tenant_id = $1 AND id > $2 AND purged_objects_at IS NULL ORDER BY id LIMIT $3""",
         tenant,
     ):
+        # What was purged names nothing: a restore may bring its objects back from an older copy of the store.
         rest.difference_update((row["object_name"], row["snapshot_name"], row["original_name"]))
     for row in await connection.fetch("SELECT object_name FROM document.upload_pieces WHERE tenant_id = $1", tenant):
         rest.discard(row["object_name"])

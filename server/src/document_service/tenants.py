@@ -194,6 +194,15 @@ async def mark_shredded(connection: Connection, tenant_id: str, *, key_is_gone: 
     return bool(result == "UPDATE 1")
 
 
+async def is_shredded(connection: Connection, tenant_id: str) -> bool:
+    """Whether the tenant's row says that its key is destroyed. Owner role."""
+    return bool(
+        await connection.fetchval(
+            "SELECT shredded_at IS NOT NULL FROM document.tenants WHERE tenant_id = $1", tenant_id
+        )
+    )
+
+
 async def ensure_platform(connection: Connection) -> None:
     """Make the row that owns the shipped forms. Owner role."""
     await connection.execute(

@@ -102,11 +102,11 @@ async def _judge(runtime: Runtime, upload: Upload, content: bytes) -> None:
     except (ScannerUnavailable, FhirUnavailable):
         raise
     except ConversionFailed as failed:
-        await _refuse(runtime, upload, "failed", failed.code, failed.title)
+        await _refuse(runtime, upload, "quarantined" if upload.rescan else "failed", failed.code, failed.title)
     except ServiceError as refused:
         if refused.retryable:
             raise
-        await _refuse(runtime, upload, "failed", refused.code, refused.title)
+        await _refuse(runtime, upload, "quarantined" if upload.rescan else "failed", refused.code, refused.title)
 
 
 async def _subject_of(runtime: Runtime, upload: Upload) -> Subject:

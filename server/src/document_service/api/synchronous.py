@@ -83,8 +83,8 @@ async def _wait(runtime: Runtime, caller: Caller, job: Job, deadline: float) -> 
 
 async def _forget(runtime: Runtime, job: Job) -> None:
     async with tenant_transaction(runtime.database.app, job.tenant_id) as connection:
-        await queue.withdraw(connection, job.tenant_id, job.id)
-        await render_jobs.discard(connection, job)
+        if await render_jobs.discard(connection, job):
+            await queue.withdraw(connection, job.tenant_id, job.id)
 
 
 def _failure(job: Job) -> ServiceError:

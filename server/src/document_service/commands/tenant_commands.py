@@ -315,11 +315,13 @@ def shred(options: Options, tenant_id: str, confirm: str) -> None:
     async def destroy() -> None:
         keys = KeyStore.open(settings.keys)
         async with owner_transaction(settings) as connection:
-            await tenants.show(connection, tenant_id)
-            await retention.require_free(connection, tenant_id)
-            await tenants.mark_shredded(connection, tenant_id, key_is_gone=False)
-            await render_jobs.fail_all(connection, tenant_id, TenantShredded())
-            await audit.record(connection, tenant_id, audit.Event("tenant.shred", "operator"))
+            # A shred that was cut off before its last step is gone on with.
+            if not (keys.has_tenant(tenant_id) and await tenants.is_shredded(connection, tenant_id)):
+                await tenants.show(connection, tenant_id)
+                await retention.require_free(connection, tenant_id)
+                await tenants.mark_shredded(connection, tenant_id, key_is_gone=False)
+                await render_jobs.fail_all(connection, tenant_id, TenantShredded())
+                await audit.record(connection, tenant_id, audit.Event("tenant.shred", "operator"))
         # The row first: a key destroyed while the tenant still looks whole would fail its users without a reason.
         keys.shred(tenant_id)
 
