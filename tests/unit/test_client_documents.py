@@ -18,12 +18,13 @@ import httpx2
 import pytest
 import rfc8785
 
-from client_device import SERVER, Device, made_device, problem
+from client_device import FORM, SERVER, Device, made_device, problem
 from document_client import DocumentClient, audit, documents, printing, purging
 from document_client.account import Account, open_account
 from document_client.audit import Happening
 from document_client.documents import _print_lock, record, settle_cut_off_prints
 from document_client.errors import (
+    DeviceRevoked,
     DocumentUnknown,
     NotNow,
     OnlineOnly,
@@ -35,8 +36,10 @@ from document_client.errors import (
     ViewerUnavailable,
 )
 from document_client.files import shared
+from document_client.model import Fault
 from document_client.printers import Printer
 from document_client.printing import PrintOutcome
+from document_client.queueing import Wish
 from document_client.vault import Vault
 from document_client.viewing import feed_viewer, show_once
 
@@ -350,11 +353,57 @@ def test_a_full_disk_keeps_nothing_readable_on_a_revoked_device(
     monkeypatch.setattr(purging, "transaction", full)
     monkeypatch.setattr(purging, "remove_files", make_room)
     monkeypatch.setattr(Vault, "destroy", need_room)
+    before = account.vault.key(f"cache/{account.session.account_id}", create=False)
     with pytest.raises(StorageFull):
         purging.purge_caches(account)
-    assert account.vault.key(f"cache/{account.session.account_id}", create=False) is None
+    assert account.vault.key(f"cache/{account.session.account_id}", create=False) != before
+    # The run that heard of it goes on with an empty one.
+    assert account.cache.execute("SELECT count(*) FROM blobs").get == 0
     assert device.client.documents.list() == []
     assert device.another().documents.list() == []
+
+
+REVOKED: dict[str, Callable[[Device], object]] = {
+    "generate": lambda device: device.client.generate(Wish(FORM, "p1")),
+    "prefetch": lambda device: device.client.prefetch(["p1"]),
+    "refresh": lambda device: device.client.templates(refresh=True),
+    "login": lambda device: device.login(),
+    "sync": lambda device: device.client.sync(),
+}
+
+
+@pytest.mark.parametrize("act", REVOKED)
+def test_a_revoked_device_is_purged_by_whatever_hears_of_it(device: Device, document: str, act: str) -> None:
+    body = {"code": "DEVICE_REVOKED", "title": "This device was revoked."}
+    refusal = httpx2.Response(403, headers={"x-sync-epoch": "epoch-1"}, json=body)
+    device.transport.faults.append(Fault("/v1/", lambda request: refusal, times=99))
+    with contextlib.suppress(DeviceRevoked):
+        REVOKED[act](device)
+    device.transport.offline = True
+    with pytest.raises(DocumentUnknown):
+        device.client.documents.read(document)
+    assert "cache.purged" in [event["action"] for event in events(device)]
+
+
+def test_a_copy_that_was_printed_is_never_called_failed(
+    device: Device, document: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, failed = documents._write_print, list[str]()
+
+    def once(account: Account, action: str, *rest: Any) -> None:
+        if action == "print.submitted" and not failed:
+            failed.append(action)
+            raise StorageFull
+        plain(account, action, *rest)
+
+    monkeypatch.setattr(printing, "choose_printer", lambda named: Printer("P", True, "idle", False))
+    monkeypatch.setattr(printing, "print_document", lambda *content, **options: PrintOutcome("completed", "P", 7, ""))
+    monkeypatch.setattr(documents, "_write_print", once)
+    with pytest.raises(StorageFull):
+        device.client.documents.print(document)
+    device.clocks.pass_time(3600)
+    settle_cut_off_prints(device.client.account())
+    assert [e["action"] for e in events(device)] == ["print.intent", "print.unknown"]
 
 
 def test_no_byte_leaves_when_the_audit_event_cannot_be_written(

@@ -17,8 +17,9 @@ import httpx2
 import pytest
 
 from client_device import SERVER, Device, made_device
-from document_client import DocumentClient, account, localdb, queueing, requests, vault
+from document_client import DocumentClient, account, localdb, queueing, requests, vault, watching
 from document_client.account import find_set_aside, open_as_it_is
+from document_client.doctor import examine
 from document_client.errors import (
     DocumentRevoked,
     KeyFileMissing,
@@ -32,7 +33,7 @@ from document_client.errors import (
     StorageFull,
     StorageProblem,
 )
-from document_client.localdb import PAGE_SIZE, has_moved, open_sealed, set_aside
+from document_client.localdb import PAGE_SIZE, has_moved, open_sealed, set_aside, transaction
 from document_client.model import Fault
 from document_client.purging import purge_caches
 from document_client.recovery import find_asides, take_back
@@ -363,22 +364,72 @@ def test_a_cache_that_another_program_purged_shows_nothing_here(device: Device) 
     assert device.client.documents.list() == []
 
 
+def test_a_purge_by_a_program_whose_cache_was_replaced_reaches_the_new_one(device: Device) -> None:
+    device.ask()
+    device.client.sync()
+    old = device.client.account()
+    other = clear_the_cache(device)
+    assert len(other.documents.list()) == 1
+    purge_caches(old)
+    assert other.documents.list() == []
+
+
+def test_a_refresh_beside_a_program_that_clears_the_cache_goes_on_with_the_new_one(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = DocumentClient._refresh
+
+    def meanwhile(client: DocumentClient, observe: Any) -> Any:
+        clear_the_cache(device)
+        return plain(client, observe)
+
+    monkeypatch.setattr(DocumentClient, "_refresh", meanwhile)
+    assert device.client.templates(refresh=True).items
+
+
+def test_a_damaged_outbox_that_nobody_speaks_for_is_not_called_sent(device: Device) -> None:
+    device.ask()
+    device.client.sync()
+    device.client.documents.read(device.client.documents.list()[0]["id"])
+    device.transport.offline = True
+    path, page = database(device, "audit.db"), page_of(device.client.account().audit, "events_by_state")
+    device.client.logout(keep_sealed=True)
+    corrupt(path, page)
+    records = [finding["text"] for finding in examine(device.client) if finding["part"] == "records"]
+    assert records
+    assert "everything is sent" not in records
+
+
+@pytest.mark.parametrize("failure", [apsw.CorruptError("x"), StorageFull()])
+def test_a_watch_outlives_what_goes_wrong_while_it_waits(
+    device: Device, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def fail(conn: apsw.Connection) -> float:
+        raise failure
+
+    told: list[Any] = []
+    device.transport.offline = True
+    monkeypatch.setattr(requests, "next_due", fail)
+    watching.watch(device.client, lambda report, problem: told.append(problem), cycles=2, sleep=lambda seconds: None)
+    assert any(isinstance(problem, StorageProblem) for problem in told)
+
+
 @pytest.mark.parametrize("act", ["request", "retry", "discard", "edit"])
 def test_nothing_is_decided_in_a_queue_that_was_set_aside_meanwhile(
     device: Device, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
     cmid = device.ask()
-    working, other, plain = device.client.account(), device.another().account(), queueing.transaction
-    with plain(working.queue):
+    working, other, plain = device.client.account(), device.another().account(), queueing.deciding_on
+    with transaction(working.queue):
         requests.quarantine(working.queue, cmid, "X", "x", 1.0)
 
-    def meanwhile(conn: apsw.Connection) -> Any:
-        monkeypatch.setattr(queueing, "transaction", plain)
+    def meanwhile(path: Path) -> Any:
+        monkeypatch.setattr(queueing, "deciding_on", plain)
         with pytest.raises(QueueSetAside), other.watched():
             raise LocalFileUnreadable("queue.db")
-        return plain(conn)
+        return plain(path)
 
-    monkeypatch.setattr(queueing, "transaction", meanwhile)
+    monkeypatch.setattr(queueing, "deciding_on", meanwhile)
     acts: dict[str, Callable[[], object]] = {
         "request": lambda: device.ask("p2"),
         "retry": lambda: device.client.queue.retry(cmid),

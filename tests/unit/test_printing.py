@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from document_client import ipp, printers
+from document_client import ipp, printers, printing
 from document_client.errors import PrinterUnavailable
 from document_client.ipp import IppError, Spooler
 from document_client.printing import choose_printer, job_title, print_document, spooler_report
@@ -214,6 +214,23 @@ def test_a_spooler_that_talks_nonsense_is_unavailable(scripted: ScriptedSpooler,
     scripted.answer = answer
     with pytest.raises(PrinterUnavailable, match="No print spooler answers"):
         printers.printers()
+
+
+def test_a_job_that_the_spooler_has_forgotten_may_have_been_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to its bytes was lost, and ``PreserveJobHistory No`` forgets what is printed."""
+
+    class Forgetful:
+        def call(self, path: str, request: ipp.Request, **_: object) -> ipp.Response:
+            if request.operation == ipp.CREATE_JOB:
+                return ipp.Response(0, [(ipp.JOB_GROUP, {"job-id": [7]})])
+            if request.operation == ipp.SEND_DOCUMENT:
+                raise IppError("no answer from the spooler (TimeoutError)")
+            return ipp.Response(ipp.NOT_FOUND)
+
+    monkeypatch.setattr(printing, "find_spooler", Forgetful)
+    monkeypatch.setattr(printing, "choose_printer", lambda name: printers.Printer("P", True, "idle", False))
+    printed = print_document(b"%PDF", title="doc_1", printer="P", copies=1, timeout_seconds=1)
+    assert printed.state == "unknown"
 
 
 def test_a_spooler_without_printers_says_so(scripted: ScriptedSpooler) -> None:

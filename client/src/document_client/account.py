@@ -194,7 +194,7 @@ class Account:
             "cache.db": (self.cache, self.folder, ""),
         }[name]
         path = folder / name
-        with _deciding_on(path):
+        with deciding_on(path):
             moved = has_moved(conn)
             self.close()
             if moved:
@@ -218,7 +218,7 @@ def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -
     queue = open_kept(folder / "queue.db", vault, f"queue/{session.account_id}", requests.SCHEMA, notices)
     events = open_kept(outbox / "audit.db", vault, f"audit/{session.outbox_id}", audit.SCHEMA, notices)
     revoked = requests.read_fact(queue, "last_stop") == "DEVICE_REVOKED"
-    cache = _open_cache(folder / "cache.db", vault, f"cache/{session.account_id}", notices, revoked=revoked)
+    cache = open_cache(folder / "cache.db", vault, f"cache/{session.account_id}", notices, revoked=revoked)
     if session.cache_ttl is not None and feed.read_local_ttl(cache) != session.cache_ttl:
         # The cache is a new one: what shortens a life here outlives the copies.
         with transaction(cache):
@@ -228,7 +228,7 @@ def open_account(home: Path, vault: Vault, session: Session, time: TimeSource) -
 
 def open_kept(path: Path, vault: Vault, key_name: str, schema: Any, notices: list[str]) -> apsw.Connection:
     """Open a database whose content exists nowhere else, made when it is not there; what is unreadable is set aside."""
-    with _deciding_on(path):
+    with deciding_on(path):
         if _mark_of(path).exists():
             # A program was killed while it set the file aside.
             notices.append(f"{path.name} cannot be read. It was kept as {_set_aside(path, vault, key_name)}.")
@@ -250,7 +250,7 @@ def open_as_it_is(path: Path, vault: Vault, key_name: str, schema: Any) -> apsw.
 
     Nothing is made and nothing set aside: the next session of its owner does that, and says so.
     """
-    with _deciding_on(path):
+    with deciding_on(path):
         key = vault.key(key_name, create=False)
         if key is None or not path.exists() or _mark_of(path).exists():
             return None
@@ -260,12 +260,14 @@ def open_as_it_is(path: Path, vault: Vault, key_name: str, schema: Any) -> apsw.
             return None
 
 
-def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str], *, revoked: bool) -> apsw.Connection:
+def open_cache(
+    path: Path, vault: Vault, key_name: str, notices: list[str], *, revoked: bool = False
+) -> apsw.Connection:
     """Open the cache; what cannot be read is deleted, because it can be fetched again.
 
     ``revoked``: the last sync ended with the service's word that this device was revoked.
     """
-    with _deciding_on(path):
+    with deciding_on(path):
         key = vault.key(key_name, create=False)
         if key is not None:
             try:
@@ -282,7 +284,7 @@ def _open_cache(path: Path, vault: Vault, key_name: str, notices: list[str], *, 
         return open_sealed(path, fresh, feed.SCHEMA, durable=False)
 
 
-def _deciding_on(path: Path) -> AbstractContextManager[None]:
+def deciding_on(path: Path) -> AbstractContextManager[None]:
     """Be the only program that opens ``path`` or sets it aside: a second one would set the new file aside."""
     return exclusive(path.with_name("opening.lock"))
 

@@ -229,6 +229,8 @@ class DocumentClient:
                 report = self._refresh(observe)
                 if refresh and report.stopped:
                     raise_stop(report)
+                # Another program may have replaced a file meanwhile, and then this one was opened anew.
+                account = self.account()
                 catalogue = read_catalogue(account.cache, account.clock().now, search)
         return catalogue
 
@@ -290,6 +292,7 @@ class DocumentClient:
         from .enrolment import enrol_first
         from .localdb import transaction
         from .outboxes import send_others
+        from .purging import purge_if_stopped
         from .recovery import keep_envelopes
 
         account = self._account_or_evidence()
@@ -297,7 +300,7 @@ class DocumentClient:
             settle_cut_off_prints(account)
             unknown = enrol_first(account, connection)
             if unknown is not None:
-                return unknown
+                return purge_if_stopped(account, unknown)
             report = sync_once(account, connection, budget=budget, eager=eager, observe=observe)
             deadline = time.monotonic() + wait_seconds
             while report.acknowledged and report.success and time.monotonic() < deadline:
@@ -378,8 +381,9 @@ class DocumentClient:
     def _enrolled(self, account: Account) -> Iterator[Connection]:
         """A connection to a service that knows this device, for what works only while connected."""
         from .enrolment import need_enrolment
+        from .purging import purging_if_revoked
 
-        with self._connected(account) as connection:
+        with purging_if_revoked(account), self._connected(account) as connection:
             need_enrolment(account, connection)
             yield connection
 
@@ -387,9 +391,10 @@ class DocumentClient:
         from .cycle import Cycle
         from .driver import Driver
         from .enrolment import enrol_first
+        from .purging import purge_if_stopped
         from .receiving import run_refresh
 
         with self._connected(account := self.account()) as connection:
             driver = Driver(account, connection, observe=observe)
             cycle = Cycle(clock=driver.now, random=lambda: 0.5)
-            return enrol_first(account, connection) or driver.run(cycle, run_refresh)
+            return purge_if_stopped(account, enrol_first(account, connection) or driver.run(cycle, run_refresh))

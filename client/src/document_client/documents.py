@@ -152,7 +152,8 @@ class Documents:
         if not 1 <= copies <= MOST_COPIES:
             raise UsageProblem(f"--copies must be from 1 to {MOST_COPIES}")
         account = self._account()
-        settle_cut_off_prints(account)
+        with account.watched():
+            settle_cut_off_prints(account)
         with shared(_print_lock(account)), _opened_again(account) as own:
             return _print(own, document_id, printer, copies, timeout_seconds)
 
@@ -160,7 +161,7 @@ class Documents:
         """Keep a copy when room is needed, or stop keeping it."""
         account = self._account()
         entry = _find(account, document_id)
-        with transaction(account.cache):
+        with account.watched(), transaction(account.cache):
             account.cache.execute(
                 "UPDATE documents SET pinned = ? WHERE document_id = ?", (int(pinned), entry.document_id)
             )
@@ -196,7 +197,7 @@ def _print(account: Account, document_id: str, printer: str | None, copies: int,
     parts = _print_parts(account, opened, numbers)
     # The spooler's job list is readable by others: the title is the document's number, no name.
     title = str(opened.document.get("number") or opened.document["id"])
-    left = [*numbers]
+    left, taken = [*numbers], 0
     try:
         if refusal is not None:
             raise refusal
@@ -204,13 +205,14 @@ def _print(account: Account, document_id: str, printer: str | None, copies: int,
             outcome = print_document(
                 content(), title=title, printer=printer, copies=len(some), timeout_seconds=timeout_seconds
             )
-            action = _OUTCOMES.get(outcome.state, "unknown")
+            action, taken = _OUTCOMES.get(outcome.state, "unknown"), len(some)
             _write_print(account, f"print.{action}", opened, some, outcome.printer)
-            left = left[len(some) :]
+            left, taken = left[len(some) :], 0
             if action != "submitted":
                 break
     except ClientError:
-        _write_print(account, "print.failed", opened, left, printer)
+        # What the spooler took and could not be written down did not fail: it is told as unknown by a later sync.
+        _write_print(account, "print.failed", opened, left[taken:], printer)
         raise
     except BaseException:
         _write_print(account, "print.unknown", opened, left, printer)

@@ -72,9 +72,15 @@ def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, 
     prepared = prepare(account, wish)
     key = new_mutation_id()
     content = to_bytes(prepared.body)
-    deadline = time.monotonic() + GENERATE_SECONDS
+    deadline, lost = time.monotonic() + GENERATE_SECONDS, False
     while True:
         answer = _send(connection, "POST", "/v1/documents/generate", content=content, headers={"Idempotency-Key": key})
+        if answer.kind == "no_connection":
+            if lost:
+                raise OnlineOnly("it may have been made all the same; sync, and look for it before asking again")
+            # Its answer may be what was lost: the same key asks for the same document.
+            lost = True
+            continue
         # 504: the job lives on; the same key asks for its document.
         if answer.kind == "answer" and answer.status == 504 and answer.is_json and time.monotonic() < deadline:
             time.sleep(1.0)

@@ -50,24 +50,17 @@ def note_outbox(vault: Vault, session: Session) -> None:
 
 def count_left(home: Path, vault: Vault) -> int:
     """Return how many records wait in all outboxes of this device."""
-    return sum(_count(box, vault) for box in _find(home))
+    return sum(_count(box, vault) or 0 for box in _find(home))
 
 
 def count_unheard(home: Path, vault: Vault) -> int:
     """Return how many of those belong to a service that never took this device, and do not hear its signature."""
-    return sum(_count(box, vault) for box in _find(home) if not was_ever_enrolled(vault, box.parent.name))
+    return sum(_count(box, vault) or 0 for box in _find(home) if not was_ever_enrolled(vault, box.parent.name))
 
 
 def find_unreadable(home: Path, vault: Vault) -> list[Path]:
-    """Return the outboxes that cannot be opened; each is set aside when somebody of its tenant signs in."""
-    found = []
-    for box in _find(home):
-        conn = _open(box, vault)
-        if conn is None:
-            found.append(box)
-        else:
-            conn.close()
-    return found
+    """Return the outboxes that cannot be read; each is set aside when somebody of its tenant signs in."""
+    return [box for box in _find(home) if _count(box, vault) is None]
 
 
 def send_left(
@@ -78,7 +71,7 @@ def send_left(
     for box in _find(home):
         if box.parent.name != besides and _count(box, vault):
             left.sent += _send(box, vault, time, transport)
-            waiting = _count(box, vault)
+            waiting = _count(box, vault) or 0
             left.waiting += waiting
             left.unheard += 0 if was_ever_enrolled(vault, box.parent.name) else waiting
     return left
@@ -113,14 +106,15 @@ def _open(box: Path, vault: Vault) -> Any:
     return open_as_it_is(box, vault, f"audit/{box.parent.name}", audit.SCHEMA)
 
 
-def _count(box: Path, vault: Vault) -> int:
+def _count(box: Path, vault: Vault) -> int | None:
+    """Return how many records wait in an outbox; None when it cannot be read."""
     conn = _open(box, vault)
     if conn is None:
-        return 0
+        return None
     try:
         return audit.count_states(conn).get("pending", 0)
     except DAMAGE:
-        return 0
+        return None
     finally:
         conn.close()
 

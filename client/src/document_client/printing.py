@@ -192,7 +192,11 @@ def _send_document(spooler: Spooler, printer: str, job: int, title: str, pdf: by
         attributes = _job_attributes(spooler, printer, job)
         if attributes is None:
             return PrintOutcome("unknown", printer, job, "The connection to the spooler was lost while sending.")
-        if attributes.get("number-of-documents", [0])[0]:
+        if "number-of-documents" not in attributes:
+            # It may have printed the job and forgotten it since.
+            gone = "The connection to the spooler was lost while sending, and it does not know the job any more."
+            return PrintOutcome("unknown", printer, job, gone)
+        if attributes["number-of-documents"][0]:
             return None
         why = "The connection to the spooler was lost while sending"
     try:

@@ -7,13 +7,16 @@ dropped.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .account import Account
+from .account import Account, open_cache
 from .audit import Happening
+from .cycle import Report
 from .documents import record
-from .errors import StorageProblem
-from .localdb import remove_files, transaction
+from .errors import DeviceRevoked, StorageProblem
+from .localdb import has_moved, remove_files, transaction
 
 
 def purge_caches(account: Account) -> int:
@@ -31,6 +34,23 @@ def purge_caches(account: Account) -> int:
         # Another program stored a copy in between.
         _record(account)
     return held
+
+
+def purge_if_stopped(account: Account, report: Report) -> Report:
+    """Purge where a run that does not do so itself was stopped by that word; returns its report."""
+    if report.stopped == DeviceRevoked.code:
+        purge_caches(account)
+    return report
+
+
+@contextmanager
+def purging_if_revoked(account: Account) -> Iterator[None]:
+    """Purge where the block hears that this device was revoked; the error goes on."""
+    try:
+        yield
+    except DeviceRevoked:
+        purge_caches(account)
+        raise
 
 
 def _record(account: Account) -> None:
@@ -58,14 +78,18 @@ def _purge(account: Account) -> int:
                 account.cache.execute(f"DELETE FROM {table}")
         # The key is what counts: whatever the deleted rows leave on the disk can then never be read.
         _destroy_keys(account, folders)
-    except StorageProblem:
-        # A disk that is full keeps nothing readable either: names are removed without any room, and make some.
-        remove_files(account.folder / "cache.db")
-        _destroy_keys(account, folders)
-    finally:
+        # Where another program had replaced the cache, the rows of the one in use are elsewhere.
+        replaced = has_moved(account.cache)
         for folder in folders:
-            if folder.name != own:
+            if folder.name != own or replaced:
                 remove_files(folder / "cache.db")
+    except StorageProblem:
+        # A disk that is full keeps nothing readable either: a file that nobody has open makes room when it goes.
+        account.cache.close()
+        for folder in folders:
+            remove_files(folder / "cache.db")
+        _destroy_keys(account, folders)
+        account.cache = open_cache(account.folder / "cache.db", account.vault, f"cache/{own}", account.notices)
     return held
 
 

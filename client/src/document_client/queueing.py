@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cache, requests, templates, withdrawals
-from .account import Account
+from .account import Account, deciding_on
 from .audit import Happening
 from .clock import from_text, to_text
 from .documents import record
@@ -124,7 +124,9 @@ class RequestQueue:
 
     def show(self, client_mutation_id: str) -> dict[str, Any]:
         """Return one request with its body; raises RequestUnknown."""
-        return _shown_whole(self._account(), client_mutation_id)
+        account = self._account()
+        with account.watched():
+            return _shown_whole(account, client_mutation_id)
 
     def retry(self, client_mutation_id: str) -> dict[str, Any]:
         """Queue a request again under the same id; the next sync sends it. Raises RequestStateWrong while pending."""
@@ -239,7 +241,7 @@ class RequestQueue:
 @contextmanager
 def _deciding(account: Account) -> Iterator[None]:
     """A transaction of the queue, as long as it is the one in use; StorageProblem where it was set aside meanwhile."""
-    with transaction(account.queue):
+    with deciding_on(account.folder / "queue.db"), transaction(account.queue):
         if has_moved(account.queue):
             raise StorageProblem("the queue was set aside by another program; nothing was done, run the command again")
         yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from .clock import TimeSource, to_text
 from .documents import count_only_copies, record
 from .enrolment import enrol
 from .errors import (
+    DeviceRevoked,
     Misconfigured,
     NotTheService,
     PendingRequests,
@@ -39,6 +41,7 @@ from .ids import new_id
 from .issuer import Show, discover, sign_in_by_device
 from .localdb import remove_files, transaction
 from .outboxes import note_outbox
+from .purging import purge_caches
 from .reactions import Verdict, judge
 from .renewal import Grant, forget, keep, read_person
 from .vault import Unlocking, Vault, create_vault, open_vault, vault_exists
@@ -102,6 +105,9 @@ def sign_in(
             refused = enrol(with_connection, vault, draft)
             if refused is not None:
                 notices.append(f"The service did not take this device's enrolment: {refused.told}.")
+        except DeviceRevoked:
+            _purge_former(home, vault, time)
+            raise
         except (ServerUnreachable, TlsFailed) as failure:
             if known is None or known["server"] != address:
                 raise
@@ -123,6 +129,14 @@ def sign_in(
     _write_known(home, session)
     write_session(home, session)
     return session, vault, notices
+
+
+def _purge_former(home: Path, vault: Vault, time: TimeSource) -> None:
+    """Purge what is readable on a device that was revoked; where nobody is signed in a sign-out has done that."""
+    former = _read_former(home)
+    if former is not None:
+        with closing(open_account(home, vault, former, time)) as account:
+            purge_caches(account)
 
 
 def sign_out(
@@ -219,6 +233,8 @@ def _ask_server(connection: Connection, known: dict[str, Any] | None, *, trust_n
     judged = judge(probe, 0.0)
     if judged.verdict is Verdict.SIGN_IN:
         raise TokenRefused(judged.told, reason=judged.code)
+    if judged.verdict is Verdict.REVOKED:
+        raise DeviceRevoked(judged.told, reason=judged.code)
     if judged.verdict not in (Verdict.ACCEPTED, Verdict.REFUSED, Verdict.WAIT, Verdict.SERVER_FAILED):
         _need(probe, connection.server)
     return keys

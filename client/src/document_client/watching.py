@@ -73,7 +73,12 @@ def watch(
             # There is no queue to look at: what is left is evidence, and it is tried again.
             sleep(POLL_SECONDS)
         elif cycles is None or done < cycles:
-            _wait_for_work(client, sleep, listening if reached else None)
+            try:
+                _wait_for_work(client, sleep, listening if reached else None)
+            except ClientError as failure:
+                # It is told by the next cycle too, if it lasts.
+                tell(None, failure)
+                sleep(LOOK_SECONDS)
 
 
 class Listening:
@@ -134,15 +139,16 @@ def _wait_for_work(client: DocumentClient, sleep: Callable[[float], None], liste
     """
     account = client.account()
     end = time.monotonic() + POLL_SECONDS * random.uniform(0.8, 1.2)
-    seen = account.queue.pragma("data_version")
-    if listening is not None:
-        listening.begin()
-    while time.monotonic() < end:
-        sleep(LOOK_SECONDS)
-        if listening is not None and listening.hear():
-            return
-        due = requests.next_due(account.queue)
-        if due is not None and 0 < due <= account.clock().now:
-            return
-        if account.queue.pragma("data_version") != seen:
-            return
+    with account.watched():
+        seen = account.queue.pragma("data_version")
+        if listening is not None:
+            listening.begin()
+        while time.monotonic() < end:
+            sleep(LOOK_SECONDS)
+            if listening is not None and listening.hear():
+                return
+            due = requests.next_due(account.queue)
+            if due is not None and 0 < due <= account.clock().now:
+                return
+            if account.queue.pragma("data_version") != seen:
+                return
