@@ -155,6 +155,7 @@ class CacheFile:
         self.versions: set[str] = set()
         self.refreshed_at: float | None = None
         self.cursor = ""
+        self.pages = 0
         self.generation = 1
         self.sweeping = False
         self.policy = DEFAULT_POLICY
@@ -174,7 +175,7 @@ class CacheFile:
         new.versions = set(self.versions)
         new.refreshed_at, new.cursor, new.generation = self.refreshed_at, self.cursor, self.generation
         new.sweeping, new.policy, new.mark = self.sweeping, self.policy, self.mark
-        new.contact, new.highest = self.contact, self.highest
+        new.contact, new.highest, new.pages = self.contact, self.highest, self.pages
         return new
 
     def drop_document(self, document_id: str) -> bool:

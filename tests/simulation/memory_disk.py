@@ -84,7 +84,7 @@ class MemoryDisk:
         self.heard: float | None = None
         self.asked_content: float | None = None
         self.asked_listing: float | None = None
-        self.known: tuple[Any, ...] = ()
+        self.pages = 0
         self.cursor = ""
 
     def perform(self, effect: Any) -> Any:
@@ -281,8 +281,9 @@ class MemoryDisk:
         wire = page.get("cachePolicy")
         policy = m.policy_of(wire, self.account.tenant) if wire else None
         self.hook()
-        if self.known != (cache.contact, cache.mark) or cache.cursor != effect.asked_from:
+        if self.pages != cache.pages or cache.cursor != effect.asked_from:
             raise m.LeaseLost()
+        cache.pages += 1
         if effect.server_time is not None:
             if cache.contact is None:
                 m.end_lives(cache, effect.server_time)
@@ -416,7 +417,7 @@ class MemoryDisk:
         path, cache = effect.path, self.cache
         if path.startswith(ROUTE):
             self.asked = self.account.time.monotonic()
-            self.known = cache.contact, cache.mark
+            self.pages = cache.pages
         if cache.mark and cache.cursor and path.startswith(ROUTE):
             path += f"&policy={cache.mark}"
         answer = exchange(self.process, "GET", path, b"", None, False)

@@ -520,7 +520,7 @@ class _Whatever:
 @bug("a page from before another program's page brings an older policy back")
 def older_policy_comes_back() -> list[Patch]:
     def apply_page(disk: MemoryDisk, effect: Any) -> None:
-        disk.known = _Whatever()  # type: ignore[assignment]
+        disk.pages = _Whatever()  # type: ignore[assignment]
         MemoryDisk.apply_page(disk, effect)
 
     return [handler(fx.ApplyPage, apply_page)]

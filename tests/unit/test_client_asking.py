@@ -137,7 +137,7 @@ def test_an_overtaken_first_page_forgets_no_revocation(device: Device, document:
     driver.perform(fx.BeginRun())
     with transaction(account.cache):
         feed.start_again(account.cache)
-    driver._asked._known = feed.read_known(account.cache)
+    driver._asked._pages = feed.read_pages(account.cache)
     page: dict[str, Any] = {"more": False, "revocations": [], "templates": [], "jobs": [], "documents": []}
     revoked = [{"documentId": document, "reason": "entered in error"}]
     with transaction(account.cache):

@@ -437,6 +437,7 @@ def test_the_end_of_its_retention_is_no_withdrawal(device: Device, document: str
 def test_a_cache_of_an_earlier_version_goes_on(device: Device, document: str) -> None:
     db = device.client.account().cache
     db.execute("DROP TABLE withdrawn")
+    db.execute("ALTER TABLE feed DROP COLUMN pages")
     for column in ("highest_monotonic", "highest_boot"):
         db.execute(f"ALTER TABLE contact DROP COLUMN {column}")
     db.pragma("user_version", 1)

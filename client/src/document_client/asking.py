@@ -7,7 +7,6 @@ stored is therefore dated by its question, and never takes the place of what cam
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from . import feed
 from .account import Account
@@ -29,13 +28,13 @@ class Questions:
         self.heard: float | None = None
         self.content: float | None = None
         self.listing: float | None = None
-        self._known: tuple[Any, ...] = ()
+        self._pages = 0
         self._cursor = ""
 
     def ask_changes(self, path: str, send: Callable[[str], Answer]) -> Answer:
         """Return the page of changes that a watch has been waiting for, if it still holds, or ask for one."""
         now, waited, self._account.heard = self._account.time.monotonic(), self._account.heard, None
-        self._known = feed.read_known(self._account.cache)
+        self._pages = feed.read_pages(self._account.cache)
         if waited is not None and waited[0] == path and now - waited[2] < HEARD_SECONDS:
             # When a watch's question left is not known.
             self.changes, self.heard = None, waited[2]
@@ -54,15 +53,16 @@ class Questions:
         self.listing = self._account.time.monotonic()
         self._cursor = feed.read_cursor(self._account.cache)
 
-    def check_changes(self, asked_from: str) -> None:
+    def begin_changes(self, asked_from: str) -> None:
         """Raise LeaseLost when another program has applied a page since this one was asked for.
 
-        Its contact and its policy are newer than this page's: what the policy shortened must not grow again; and what
-        it revoked stays revoked, also where no answer has a date.
+        Its contact and its policy are newer than this page's: what the policy shortened must not grow again, also where
+        it is what was in force before; and what it revoked stays revoked, also where no answer has a date.
         """
         feed.check_cursor(self._account.cache, asked_from)
-        if feed.read_known(self._account.cache) != self._known:
+        if feed.read_pages(self._account.cache) != self._pages:
             raise LeaseLost()
+        feed.count_page(self._account.cache)
 
     def is_listing_overtaken(self) -> bool:
         """Return whether the feed was read on since the list was asked for: it knows changes that the list may lack."""

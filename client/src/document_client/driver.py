@@ -255,7 +255,7 @@ class Driver:
         wire = page.get("cachePolicy")
         problem = self._check_policy(wire) if isinstance(wire, dict) else None
         with transaction(account.cache):
-            self._asked.check_changes(effect.asked_from)
+            self._asked.begin_changes(effect.asked_from)
             if effect.server_time is not None:
                 account.note_contact(effect.server_time, self._asked.changes, self._asked.heard)
             if problem:

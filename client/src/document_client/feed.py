@@ -48,6 +48,7 @@ SCHEMA = (
     ALTER TABLE contact ADD COLUMN highest_monotonic REAL NOT NULL DEFAULT 0;
     ALTER TABLE contact ADD COLUMN highest_boot TEXT NOT NULL DEFAULT '';
     """,
+    "ALTER TABLE feed ADD COLUMN pages INTEGER NOT NULL DEFAULT 0;",
 )
 
 _CONTACT_COLUMNS = "server_time, monotonic, boot, highest, highest_monotonic, highest_boot"
@@ -66,9 +67,14 @@ def read_cursor(conn: apsw.Connection) -> str:
     return str(conn.execute("SELECT cursor FROM feed").get)
 
 
-def read_known(conn: apsw.Connection) -> tuple[Any, ...]:
-    """Return what every page of changes brings anew: the contact and the policy in force here."""
-    return single_row(conn, "SELECT server_time, monotonic, boot, policy FROM contact, feed")
+def read_pages(conn: apsw.Connection) -> int:
+    """Return how many pages of changes were applied here: what a page leaves may be what was there before it."""
+    return int(conn.execute("SELECT pages FROM feed").get)
+
+
+def count_page(conn: apsw.Connection) -> None:
+    """Count a page of changes, inside the transaction that begins to apply it."""
+    conn.execute("UPDATE feed SET pages = pages + 1")
 
 
 def check_cursor(conn: apsw.Connection, asked_from: str) -> None:

@@ -148,15 +148,12 @@ async def create(connection: Connection, caller: Caller, new: NewUpload, sealer:
 
 
 async def require_quota(connection: Connection, caller: Caller, size: int) -> None:
-    """Whether the caller may begin an upload of ``size`` bytes.
+    """Whether the caller may begin an upload of ``size`` bytes; one decides for each user at a time, until it commits.
 
     Raises:
         UploadQuotaExceeded: too much of theirs is on the way, or was begun within a day.
     """
-    # Until this one is in the table, no other of the same user counts.
-    await connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"upload-quota {caller.tenant} {caller.user}"
-    )
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", f"{caller.tenant} {caller.user}")
     row = await connection.fetchrow(
         """SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes,
                   count(*) FILTER (WHERE status IN ('receiving', 'scanning')) AS open_files,
