@@ -494,6 +494,21 @@ def test_a_look_at_a_file_drops_no_lock_of_this_process(device: Device) -> None:
         assert held, name
 
 
+def overtake_at_the_damage(monkeypatch: pytest.MonkeyPatch, other: threading.Thread) -> None:
+    """Let the other program get as far as it can before the first one does anything about the damage it meets."""
+
+    def overtaken(path: Path, *given: Any, **named: Any) -> apsw.Connection:
+        try:
+            return open_sealed(path, *given, **named)
+        except LocalFileUnreadable:
+            if other.ident is None:
+                other.start()
+                other.join(2)
+            raise
+
+    monkeypatch.setattr(account, "open_sealed", overtaken)
+
+
 def test_of_two_programs_that_meet_a_damaged_queue_one_sets_it_aside(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,18 +521,7 @@ def test_of_two_programs_that_meet_a_damaged_queue_one_sets_it_aside(
         asked.append(device.another().request("General Test Requisition", "p1")["clientMutationId"])
 
     other = threading.Thread(target=ask)
-
-    def overtaken(path: Path, *given: Any, **named: Any) -> apsw.Connection:
-        try:
-            return open_sealed(path, *given, **named)
-        except LocalFileUnreadable:
-            # The other program gets as far as it can before this one does anything about the damage.
-            if other.ident is None:
-                other.start()
-                other.join(2)
-            raise
-
-    monkeypatch.setattr(account, "open_sealed", overtaken)
+    overtake_at_the_damage(monkeypatch, other)
     status = device.another().status()
     other.join(20)
     assert len(status.set_aside) == 1
@@ -532,17 +536,7 @@ def test_of_two_programs_that_meet_a_damaged_cache_one_replaces_it(
     database(device, "cache.db").write_bytes(os.urandom(50_000))
     second = device.another()
     other = threading.Thread(target=second.account)
-
-    def overtaken(path: Path, *given: Any, **named: Any) -> apsw.Connection:
-        try:
-            return open_sealed(path, *given, **named)
-        except LocalFileUnreadable:
-            if other.ident is None:
-                other.start()
-                other.join(2)
-            raise
-
-    monkeypatch.setattr(account, "open_sealed", overtaken)
+    overtake_at_the_damage(monkeypatch, other)
     mine = device.another().account()
     other.join(20)
     assert not has_moved(second.account().cache), "the other program works in a file that is gone"

@@ -348,17 +348,28 @@ def test_a_sign_out_that_discards_waits_for_the_servers_word_too(device: Device)
     assert jobs(device) == [lost]
 
 
+def acknowledge(account: Account, cmid: str) -> None:
+    with transaction(account.queue):
+        job = {"id": "job_1", "clientMutationId": cmid, "status": "queued"}
+        requests.acknowledge(account.queue, cmid, job, "epoch-1", 0.0)
+
+
+def send_until_stopped(monkeypatch: pytest.MonkeyPatch, cmid: str) -> None:
+    """Let the drain that a sign-out stops have sent this request a moment before."""
+    plain = signing_in._stop_drain
+
+    def stop(account: Account) -> None:
+        acknowledge(account, cmid)
+        plain(account)
+
+    monkeypatch.setattr(signing_in, "_stop_drain", stop)
+
+
 def test_a_sign_out_discards_nothing_that_was_sent_until_the_drain_was_stopped(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent, waiting = device.ask("p1"), device.ask("p2")
-    plain = signing_in._stop_drain
-
-    def stop(account: Account) -> None:
-        acknowledge(account, sent)
-        plain(account)
-
-    monkeypatch.setattr(signing_in, "_stop_drain", stop)
+    send_until_stopped(monkeypatch, sent)
     assert device.client.logout(discard_pending=True).requests == 1
     device.login()
     assert told(device, sent)[0] == "acknowledged"
@@ -368,23 +379,11 @@ def test_a_sign_out_discards_nothing_that_was_sent_until_the_drain_was_stopped(
     assert given_up == [waiting]
 
 
-def acknowledge(account: Account, cmid: str) -> None:
-    with transaction(account.queue):
-        job = {"id": "job_1", "clientMutationId": cmid, "status": "queued"}
-        requests.acknowledge(account.queue, cmid, job, "epoch-1", 0.0)
-
-
 def test_what_the_drain_sent_until_it_was_stopped_is_not_told_as_kept(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent, _ = device.ask("p1"), device.ask("p2")
-    plain = signing_in._stop_drain
-
-    def stop(account: Account) -> None:
-        acknowledge(account, sent)
-        plain(account)
-
-    monkeypatch.setattr(signing_in, "_stop_drain", stop)
+    send_until_stopped(monkeypatch, sent)
     assert device.client.logout(keep_sealed=True).requests == 1
 
 

@@ -14,7 +14,7 @@ from ..client import DocumentClient
 from ..clock import from_text
 from ..errors import NotConfirmed
 from ..recovery import RECOVERED
-from ..withdrawals import ALREADY_SENT, WITHDRAWAL_ASKED
+from ..withdrawals import ALREADY_SENT, TAKEN_BACK, WITHDRAWAL_ASKED
 from ..words import sentence
 from .frame import Screen, age, also, counted, shared, table
 
@@ -99,6 +99,12 @@ def show(client: DocumentClient, screen: Screen, id_: str) -> None:
     screen.answer(shown, lambda: click.echo(json.dumps(shown, ensure_ascii=False, indent=1)))
 
 
+def _is_taken_back(item: dict[str, Any]) -> bool:
+    """Return whether a person gave up or replaced a request that is not settled yet."""
+    given_up = item["replacedBy"] or (item["reason"] or {}).get("code") in TAKEN_BACK
+    return item["status"] in ("quarantined", "failed") and bool(given_up)
+
+
 @queue.command()
 @click.argument("id_", metavar="ID", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every refused or failed request that was not taken back.")
@@ -112,7 +118,7 @@ def retry(client: DocumentClient, screen: Screen, id_: str | None, everything: b
         screen.answer(shown, lambda: click.echo(f"{shown['clientMutationId']} is queued again"))
         return
     items = client.queue.retry_all()
-    left = [item["clientMutationId"] for item in client.queue.list() if item["status"] in ("quarantined", "failed")]
+    left = [item["clientMutationId"] for item in client.queue.list() if _is_taken_back(item)]
 
     def words() -> None:
         click.echo(f"queued again: {counted(len(items), 'request')}")
