@@ -259,11 +259,14 @@ def apply_job(queue: QueueFile, job: dict[str, Any], now: float, cmid: str | Non
         row.state, row.reason_code, row.changed_at = "failed", error.get("code") or "FAILED", now
 
 
+_SETTLED_BY_UNKNOWN = frozenset({("quarantined", WITHDRAWAL_ASKED), ("failed", ALREADY_SENT)})
+_TAKEN_BACK = _SETTLED_BY_UNKNOWN | {("discarded", WITHDRAWN)}
+
+
 def hear_of_job(row: Row, status: str, now: float) -> None:
     """``withdrawals.hear_of_job``."""
     state, reason = ("discarded", WITHDRAWN) if status == "failed" else ("failed", ALREADY_SENT)
-    before = ("quarantined", WITHDRAWAL_ASKED), ("discarded", WITHDRAWN), ("failed", ALREADY_SENT)
-    if row.reason_code != reason and (row.state, row.reason_code) in before:
+    if row.reason_code != reason and (row.state, row.reason_code) in _TAKEN_BACK:
         row.state, row.reason_code, row.changed_at, row.kept_from = state, reason, now, None
 
 
@@ -283,7 +286,7 @@ def give_up(row: Row, now: float, replaced_by: str | None = None) -> None:
 
 def settle_unknown(row: Row, now: float) -> None:
     """``withdrawals.settle_unknown``."""
-    if (row.state, row.reason_code) in (("quarantined", WITHDRAWAL_ASKED), ("failed", ALREADY_SENT)):
+    if (row.state, row.reason_code) in _SETTLED_BY_UNKNOWN:
         row.state, row.reason_code, row.changed_at = "discarded", WITHDRAWN, now
 
 

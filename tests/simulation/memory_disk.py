@@ -10,6 +10,7 @@ from document_client.answers import Answer, Transfer
 from document_client.feed import MARK_CHARACTERS, ROUTE
 from document_client.pieces import Pieces
 from document_client.requests import LONGEST_WAIT_SECONDS
+from document_client.withdrawals import WITHDRAWAL_ASKED
 
 from . import memory as m
 from .memory import MemoryAccount, OutboxFile, QueueFile, Row
@@ -183,7 +184,7 @@ class MemoryDisk:
         ]
 
     def read_withdrawn(self, effect: fx.ReadWithdrawn) -> list[str]:
-        asked = ("quarantined", m.WITHDRAWAL_ASKED)
+        asked = ("quarantined", WITHDRAWAL_ASKED)
         return [row.cmid for row in self.queue.rows.values() if (row.state, row.reason_code) == asked]
 
     def settle_lookup(self, effect: fx.SettleLookup) -> int:

@@ -79,6 +79,7 @@ def attend(world: World) -> None:
 
 
 def _give_up(world: World, account: Any, cmid: str) -> None:
+    assert world.session is not None
     number = world.next_number()
     world.home.record(account, number, "request.discarded", client_mutation_id=cmid)
     world.wrote(world.session[0], number)

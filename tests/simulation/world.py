@@ -73,6 +73,8 @@ class Asked:
 class World:
     """Everything outside the client, and the truth that the promises are checked against."""
 
+    __deletable__ = ("time", "server", "home")
+
     def __init__(self, seed: int, profile: Profile, home: Callable[[str], Any], stats: Counter[str]) -> None:
         """Set the stage of seed ``seed``."""
         self.rng = random.Random(seed * 2 + 1)
@@ -124,6 +126,7 @@ class World:
     def close(self) -> None:
         """Take everything apart: what holds itself would wait for the garbage collector, which costs a tenth."""
         self.home.close()
+        del self.server.failing
         for process in self.processes:
             process.let_go()
         self.processes.clear()
@@ -256,6 +259,8 @@ class World:
 
 class Process:
     """A program that syncs: one run of the engine at a time, advanced effect by effect."""
+
+    __deletable__ = ("disk", "cycle")
 
     def __init__(self, world: World, number: int) -> None:
         """Begin idle."""
@@ -440,7 +445,7 @@ _RARE_BEFOREHAND: dict[type, float] = {
     fx.Renew: 40.0,
     fx.DropParts: 40.0,
     fx.FailDelivery: 40.0,
-    fx.RefreshToken: 20.0,
+    fx.RefreshToken: 30.0,
 }
 _WATCHED: dict[type, Callable[[Process, Any, Any], None]] = {
     fx.Acknowledge: promises.after_acknowledge,

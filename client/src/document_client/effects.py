@@ -1,7 +1,9 @@
 """What the sync engine asks the world to do: one small value for each thing, with the type of what comes back.
 
 Disk effects are one transaction each; network effects are one exchange each. The engine (``sync``) yields them and is
-sent their outcome; ``driver`` performs them on real files and a real network, a simulation on models of both.
+sent their outcome; ``driver`` performs them on real files and a real network, a simulation on models of both. Nobody
+writes to one that is made; they are not frozen because a frozen dataclass takes twice as long to make, and the
+simulation makes a thousand million of them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Effect:
     """The root of all effects; the comment of each says what comes back."""
 
@@ -19,12 +21,12 @@ class Effect:
 # --- The queue on the disk ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BeginRun(Effect):
     """Take the drain lease and note the attempt → ``Began``, or None while another program drains."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Began:
     """What a run starts from: the epoch last known, and whether the catalogue was ever fetched."""
 
@@ -32,14 +34,14 @@ class Began:
     has_catalogue: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim(Effect):
     """Mark the next due request as being sent → ``Item`` or None."""
 
     skip: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Item:
     """A claimed request, as far as the engine needs it."""
 
@@ -51,7 +53,7 @@ class Item:
     failures: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Acknowledge(Effect):
     """Record the job that answered a request → None."""
 
@@ -60,7 +62,7 @@ class Acknowledge(Effect):
     epoch: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Postpone(Effect):
     """Put a request back until ``not_before`` → None."""
 
@@ -70,14 +72,14 @@ class Postpone(Effect):
     server_said: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PutBack(Effect):
     """Put a request back unchanged → None."""
 
     cmid: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Quarantine(Effect):
     """Keep a refused request for a person's decision → None."""
 
@@ -86,19 +88,19 @@ class Quarantine(Effect):
     title: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadPromised(Effect):
     """→ the ids that a server before ``epoch`` acknowledged, as a list."""
 
     epoch: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadWithdrawn(Effect):
     """→ the ids that were taken back and may have reached the server, as a list."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SettleLookup(Effect):
     """Confirm the known, offer the unknown again but those taken back, in one transaction → how many are offered."""
 
@@ -106,19 +108,19 @@ class SettleLookup(Effect):
     epoch: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SaveEpoch(Effect):
     """Offer the audit events again, which a restored server may have lost; remember its epoch → None."""
 
     epoch: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reconcile(Effect):
     """Mark requests as done whose document is here, as failed whose document was withdrawn → how many became done."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EndRun(Effect):
     """Let go of the lease; a cycle without an error that leaves nothing queued is noted → whether it was a success.
 
@@ -130,7 +132,7 @@ class EndRun(Effect):
     stopped: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CountDue(Effect):
     """→ how many queued requests could be sent now, apart from those in ``skip``."""
 
@@ -140,12 +142,12 @@ class CountDue(Effect):
 # --- The cache on the disk ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadCursor(Effect):
     """→ the cursor of the change feed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ApplyPage(Effect):
     """Check the policy, apply revocations, then the page with its cursor → None. ``server_time`` is the contact.
 
@@ -157,17 +159,17 @@ class ApplyPage(Effect):
     asked_from: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StartFeedAgain(Effect):
     """Begin a whole listing from an empty cursor → None."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadMissingVersions(Effect):
     """→ (template id, version id) pairs whose definition is not here."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SaveVersion(Effect):
     """Keep one frozen template version → None."""
 
@@ -176,7 +178,7 @@ class SaveVersion(Effect):
     etag: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SaveTemplates(Effect):
     """Replace the catalogue by a whole list → None."""
 
@@ -185,24 +187,24 @@ class SaveTemplates(Effect):
     cache_control: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadListTag(Effect):
     """→ the ETag of the catalogue as it was last fetched, or None."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TouchTemplates(Effect):
     """The server confirmed the catalogue that is here (304) → None."""
 
     cache_control: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadWanted(Effect):
     """→ ``Wanted`` documents in the order in which they should be fetched."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wanted:
     """A document to fetch; ``here``: only its freshness is in question. ``received`` bytes are here already."""
 
@@ -213,33 +215,33 @@ class Wanted:
     received: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadBeforehand(Effect):
     """→ what the policy's prefetch rule wants fetched or confirmed, as a list of ``Wanted``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Complete(Effect):
     """Verify a finished download and make it visible → True when length and SHA-256 agreed."""
 
     document_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Renew(Effect):
     """The server confirmed the bytes that are here → None."""
 
     document_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DropParts(Effect):
     """Forget an unfinished download → None."""
 
     document_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FailDelivery(Effect):
     """The server will not give the document: tell the person who asked for it → None.
 
@@ -255,12 +257,12 @@ class FailDelivery(Effect):
 # --- The audit outbox -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadEvents(Effect):
     """→ the oldest events that the server does not have, as ``Offer``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Offer:
     """Events as they are sent, and how often all were offered again before that."""
 
@@ -268,7 +270,7 @@ class Offer:
     events: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MarkEvents(Effect):
     """Record the server's answer for each (event id, status) to an offer → whether it still counts."""
 
@@ -276,7 +278,7 @@ class MarkEvents(Effect):
     offer: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PurgeCopies(Effect):
     """The service revoked this device: make every cached document unreadable → how many there were."""
 
@@ -284,7 +286,7 @@ class PurgeCopies(Effect):
 # --- The network ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Post(Effect):
     """Send bytes → ``Answer``."""
 
@@ -293,7 +295,7 @@ class Post(Effect):
     cmid: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PostSigned(Effect):
     """Send audit events under the device's own signature, without a session → ``Answer``."""
 
@@ -301,7 +303,7 @@ class PostSigned(Effect):
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Get(Effect):
     """Read → ``Answer``."""
 
@@ -309,7 +311,7 @@ class Get(Effect):
     etag: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fetch(Effect):
     """Download a document's bytes into its parts → ``Transfer``."""
 
@@ -317,6 +319,6 @@ class Fetch(Effect):
     document: Wanted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RefreshToken(Effect):
     """Get a new token if the session can → True when there is one."""
