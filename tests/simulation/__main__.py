@@ -5,6 +5,8 @@ python -m tests.simulation --seed 4711 --files    the same on the real driver an
 python -m tests.simulation --planted              how many seeds each planted bug takes
 python -m tests.simulation --soak                 everything (``make soak``)
 python -m tests.simulation --ledger F --minutes 60   seeds in several sittings; F says where to go on
+python -m tests.simulation --compiled --seeds 100000 the same seeds, with the world around the client compiled
+python -m tests.simulation --fingerprint             one number for what happens in the first thousand seeds
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import argparse
 import os
 import sys
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 
+from . import compiled
 from .arena import arena
 from .memory_home import MemoryHome
 from .planted import BUGS
@@ -32,6 +36,8 @@ def main() -> int:
     parser.add_argument("--files", action="store_true", help="on the real driver and tables")
     parser.add_argument("--planted", action="store_true", help="search for every planted bug")
     parser.add_argument("--soak", action="store_true", help="seeds, planted bugs, schedules, kills")
+    parser.add_argument("--fingerprint", action="store_true", help="one number for the first thousand seeds")
+    parser.add_argument("--compiled", action="store_true", help="compile the world first (as --soak does)")
     parser.add_argument("--seeds", type=int, default=10_000_000)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--ledger", type=Path, help="go on where the last sitting with this file ended")
@@ -46,11 +52,14 @@ def main() -> int:
     options = parser.parse_args()
     if options.seed is not None:
         return show(options.seed, files=options.files)
+    if options.fingerprint:
+        print(fingerprint())
+        return 0
     failed = False
     if options.planted or options.soak:
         failed |= search()
     if not options.planted:
-        failed |= seeds(options)
+        failed |= seeds_compiled(options) if options.compiled or options.soak else seeds(options)
     if options.soak:
         failed |= beyond(options)
     return int(failed)
@@ -65,6 +74,13 @@ def show(seed: int, *, files: bool) -> int:
     print(f"{outcome.steps} steps, {outcome.faults} faults, trace {outcome.digest:08x}")
     print(f"BROKEN: {outcome.broken}" if outcome.broken else "every promise holds")
     return int(outcome.broken is not None)
+
+
+def fingerprint(seeds: int = 1000) -> int:
+    """Return the checksum of all traces of the first seeds."""
+    stats: Counter[str] = Counter()
+    with arena():
+        return zlib.crc32(" ".join(str(run_seed(seed, stats).digest) for seed in range(seeds)).encode())
 
 
 def search() -> bool:
@@ -102,6 +118,21 @@ def seeds(options: argparse.Namespace) -> bool:
         write_ledger(ledger, tally)
     print(report(tally))
     return bool(tally.broken)
+
+
+def seeds_compiled(options: argparse.Namespace) -> bool:
+    """Run the seeds on the compiled world, if that takes the same way through them; True when one failed."""
+    folder = compiled.compile_world()
+    if folder is None:
+        return seeds(options)
+    if (there := compiled.run(folder, "--fingerprint", captured=True).stdout.strip()) != str(fingerprint()):
+        print(f"FAILED the compiled world goes another way through the first seeds ({there!r})")
+        return True
+    wanted = ["--seeds", str(options.seeds), "--first", str(options.first), "--workers", str(options.workers)]
+    wanted += ["--minutes", str(options.minutes)] if options.minutes else []
+    wanted += ["--ledger", str(options.ledger.absolute())] if options.ledger else []
+    wanted += ["--once"] if options.once else []
+    return compiled.run(folder, *wanted).returncode != 0
 
 
 def beyond(options: argparse.Namespace) -> bool:

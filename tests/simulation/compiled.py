@@ -59,10 +59,8 @@ def compile_world() -> Path | None:
     return FOLDER
 
 
-def run_compiled(arguments: list[str]) -> int | None:
-    """Run ``python -m tests.simulation`` with these arguments on the compiled world; None where that cannot be."""
-    folder = compile_world()
-    if folder is None:
-        return None
+def run(folder: Path, *arguments: str, captured: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m tests.simulation`` with these arguments on what was compiled into ``folder``."""
     command = [sys.executable, "-m", "tests.simulation", *arguments]
-    return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, check=False).returncode
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=captured, text=True, check=False)
