@@ -102,6 +102,22 @@ def test_an_event_is_taken_once_however_often_it_is_sent(service: Service, clini
     assert [row["action"] for row in asyncio.run(_rows(service, device.id))] == ["device.document.open"] * 2
 
 
+def test_an_id_that_another_event_took_first_loses_no_evidence(service: Service, clinic: str, nurse: Api) -> None:
+    device = Device()
+    mine = device.event(action="print.intent")
+    # Somebody who has seen the id, and keeps the hash, so that it looks like the same event.
+    theirs = {**mine, "action": "document.open"}
+    assert [item["result"] for item in _send(nurse, theirs, mine)] == ["accepted", "accepted"]
+    again = _send(nurse, mine, theirs, mine)
+    assert [item["result"] for item in again] == ["duplicate"] * 3
+    kept = asyncio.run(_rows(service, device.id))
+    assert sorted(row["action"] for row in kept) == ["device.document.open", "device.print.intent"]
+    other = _hashed({**mine, "action": "document.print"})
+    taken, repeated = _send(nurse, other), _send(nurse, other)
+    assert (taken[0]["result"], repeated[0]["result"]) == ("accepted", "duplicate")
+    assert "id-reused" in taken[0]["flags"]
+
+
 def test_an_auditor_who_asks_for_failures_finds_the_print_that_failed(
     service: Service, clinic: str, nurse: Api
 ) -> None:

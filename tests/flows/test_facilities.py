@@ -256,6 +256,22 @@ def test_it_is_in_no_list_and_no_feed(held: dict[str, str], insider: Api, outsid
         assert {event["action"] for event in trail} <= {"access.denied", "audit.read"}
 
 
+def test_an_auditor_is_named_the_patients_of_the_facility_alone(
+    held: dict[str, str], insider: Api, outsider: Api, nobody: Api
+) -> None:
+    patient = "demo-patient-noorzai"
+    insider.get("/v1/documents", params={"patientId": patient})
+    own = insider.get("/v1/audit-events", params={"patientId": patient}).json()["items"]
+    assert "document.generate" in {event["action"] for event in own}
+    for api in (outsider, nobody):
+        assert api.get("/v1/audit-events", params={"patientId": patient}).json()["items"] == []
+        every = api.get("/v1/audit-events", params={"limit": 100}).json()["items"]
+        searches = [event["patientId"] for event in every if event["action"] == "document.search"]
+        assert searches, "the search is evidence all the same"
+        assert set(searches) == {None}
+        assert held["upload_id"] not in {event.get("uploadId") for event in every}
+
+
 def test_a_revocation_is_told_to_the_facility_alone(insider: Api, outsider: Api) -> None:
     document = made(insider)
     insider.post(

@@ -385,3 +385,15 @@ def test_only_an_author_writes(service: Service, clinic: str, role: str) -> None
     with service.caller(clinic, user="other", roles=(role,)) as caller:
         answer = caller.post(TEMPLATES, json={"name": f"by {role}", "category": "letter"})
         assert _refused(answer) == (403, "FORBIDDEN")
+
+
+def test_the_key_of_a_version_publishes_no_later_draft(author: Api) -> None:
+    form = Form(author)
+    before = author.get(form.path).headers["etag"]
+    first = form.publish("once", **{"If-Match": before}).json()
+    form.save(_with_label("The dose was wrong"))
+    # A repeat of the first call is answered as it was, whatever came after; a call that means the new draft is not.
+    assert form.publish("once", **{"If-Match": before}).json()["id"] == first["id"]
+    now = author.get(form.path).headers["etag"]
+    assert _refused(form.publish("once", **{"If-Match": now})) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert form.publish("twice", **{"If-Match": now}).json()["id"] != first["id"]

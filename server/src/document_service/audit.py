@@ -92,8 +92,18 @@ class Query:
     until: datetime | None = None
 
 
-_SHOWN = tuple(name for name in Recorded.__dataclass_fields__ if name != "chain_seq")
-_COLUMNS = ", ".join(f"e.{name}" for name in _SHOWN)
+#: Whose facility divides the patients sees a patient only where a record in the row's own words places it; a search, a
+#: request that was refused, and what is purged say nothing of a facility.
+_PATIENT = """CASE WHEN $12::text[] IS NULL
+        OR EXISTS (SELECT FROM documents d WHERE d.tenant_id = e.tenant_id AND d.id = e.document_id
+            AND (d.facility_id IS NULL OR d.facility_id = ANY ($12)))
+        OR EXISTS (SELECT FROM document_render_jobs j WHERE j.tenant_id = e.tenant_id AND j.id = e.job_id
+            AND (j.facility_ids IS NULL OR j.facility_ids && $12))
+        OR EXISTS (SELECT FROM uploads u WHERE u.tenant_id = e.tenant_id AND u.id = e.upload_id
+            AND (u.facility_ids IS NULL OR u.facility_ids && $12))
+    THEN e.patient_id END"""
+_SHOWN = tuple(name for name in Recorded.__dataclass_fields__ if name not in ("chain_seq", "patient_id"))
+_COLUMNS = ", ".join(f"e.{name}" for name in _SHOWN) + f", {_PATIENT} AS patient_id"
 
 
 async def search(
@@ -106,7 +116,8 @@ async def search(
 ) -> list[Recorded]:
     """Events of a tenant, newest first.
 
-    An action that ends in ``*`` is a prefix. With ``facilities``, events on documents and jobs of others are left out.
+    An action that ends in ``*`` is a prefix. With ``facilities``, events on documents, jobs and uploads of others are
+    left out, and a patient is named only where one of theirs is.
     """
     rows = await connection.fetch(
         f"""SELECT {_COLUMNS}, c.chain_seq FROM audit_events e
@@ -114,7 +125,7 @@ async def search(
             WHERE e.tenant_id = $1 AND ($2::text IS NULL OR e.action = $2 OR starts_with(e.action, rtrim($2, '*'))
                     AND right($2, 1) = '*')
               AND ($3::text IS NULL OR e.actor = $3) AND ($4::text IS NULL OR e.outcome = $4)
-              AND ($5::text IS NULL OR e.document_id = $5) AND ($6::text IS NULL OR e.patient_id = $6)
+              AND ($5::text IS NULL OR e.document_id = $5) AND ($6::text IS NULL OR e.patient_id = $6 AND ({_PATIENT}) = $6)
               AND ($7::text IS NULL OR e.device_id = $7)
               AND ($8::timestamptz IS NULL OR e.recorded_at >= $8)
               AND ($9::timestamptz IS NULL OR e.recorded_at < $9)
@@ -122,7 +133,9 @@ async def search(
               AND ($12::text[] IS NULL OR NOT EXISTS (SELECT FROM documents d WHERE d.tenant_id = e.tenant_id
                     AND d.id = e.document_id AND d.facility_id <> ALL ($12))
                 AND NOT EXISTS (SELECT FROM document_render_jobs j WHERE j.tenant_id = e.tenant_id
-                    AND j.id = e.job_id AND NOT j.facility_ids && $12))
+                    AND j.id = e.job_id AND NOT j.facility_ids && $12)
+                AND NOT EXISTS (SELECT FROM uploads u WHERE u.tenant_id = e.tenant_id
+                    AND u.id = e.upload_id AND NOT u.facility_ids && $12))
             ORDER BY e.id DESC LIMIT $11""",
         tenant_id,
         wanted.action,

@@ -12,6 +12,7 @@ from document_service import audit, branding, definitions, templates, tenants, t
 from document_service.database import tenant_transaction
 from document_service.errors import (
     DefinitionInvalid,
+    IdempotencyKeyReused,
     InvalidRequest,
     PreconditionFailed,
     Problem,
@@ -50,6 +51,7 @@ async def publish(
         DefinitionInvalid: the draft has problems, all of them listed.
         TypesettingBusy: the press has no room for the trial; nothing was published.
         TemplateStateConflict: there is no draft, or the number is taken or too low.
+        IdempotencyKeyReused: an earlier version was published with this key, and another draft is there now.
         PreconditionFailed, NotFound, PlatformTemplateImmutable: as for every edit.
     """
     if wanted.effective_from and wanted.effective_to and wanted.effective_from >= wanted.effective_to:
@@ -58,6 +60,10 @@ async def publish(
         template = await templates.show_for_edit(connection, caller, template_id)
         earlier = await templates.find_publish(connection, template, idempotency_key)
         if earlier is not None:
+            # Publishing changes the state, so a repeat never names the present one: whoever does means a later draft,
+            # and would take the earlier version for it.
+            if if_match == template.etag:
+                raise IdempotencyKeyReused()
             return Published(earlier, True)
         template = await templates.show_for_edit(connection, caller, template_id, if_match)
         definition = _draft_of(template)

@@ -138,10 +138,14 @@ async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Ver
         original = await runtime.store.put(upload.tenant_id, f"{folder}/{identifiers.new('object')}", content)
         original_name = original.name
     stored = await runtime.store.put(upload.tenant_id, f"{folder}/{identifiers.new('object')}", shown)
+    document_id = identifiers.new("document")
     async with tenant_transaction(runtime.database.app, upload.tenant_id) as connection:
+        # Whoever comes second takes no number: each that is given belongs to a document.
+        if not await uploads.finish(connection, upload, "accepted", document_id=document_id):
+            return
         document = documents.Document(
             tenant_id=upload.tenant_id,
-            id=identifiers.new("document"),
+            id=document_id,
             number=await numbering.next_number(connection, upload.tenant_id),
             kind="uploaded",
             status="current",
@@ -176,8 +180,6 @@ async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Ver
             created_by=upload.created_by,
             security_label=subject.security_label,
         )
-        if not await uploads.finish(connection, upload, "accepted", document_id=document.id):
-            return
         await documents.insert(connection, document, runtime.keys)
         action = "upload.release" if upload.rescan else "upload.accept"
         await audit.record(connection, upload.tenant_id, _event(upload, action, document_id=document.id))

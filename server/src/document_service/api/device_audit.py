@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,25 +58,45 @@ async def take(body: shapes.DeviceEvents, caller: AnyCaller, runtime: Opened, re
             continue
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
             flags = [*await _flags(connection, caller, sender, event), *(["recovered"] if recovered else [])]
-            recorded = await audit.record(
-                connection,
-                caller.tenant,
-                audit.Event(
-                    f"device.{event['action']}",
-                    event["userId"],
-                    # An auditor who asks for failures must find the print that failed; the name alone is not searched.
-                    outcome="failure" if event["action"].endswith(".failed") else "success",
-                    device_id=event["deviceId"],
-                    document_id=event.get("documentId"),
-                    patient_id=await documents.patient_of(connection, event.get("documentId")),
-                    occurred_at=_instant(event["occurredAt"]),
-                    device_event_id=event["eventId"],
-                    request_id=request.state.request_id,
-                    detail={**_kept(runtime.keys, caller.tenant, event), "flags": flags},
-                ),
+            wanted = audit.Event(
+                f"device.{event['action']}",
+                event["userId"],
+                # An auditor who asks for failures must find the print that failed; the name alone is not searched.
+                outcome="failure" if event["action"].endswith(".failed") else "success",
+                device_id=event["deviceId"],
+                document_id=event.get("documentId"),
+                patient_id=await documents.patient_of(connection, event.get("documentId")),
+                occurred_at=_instant(event["occurredAt"]),
+                device_event_id=event["eventId"],
+                request_id=request.state.request_id,
+                detail={**_kept(runtime.keys, caller.tenant, event), "flags": flags},
             )
+            recorded = await audit.record(connection, caller.tenant, wanted)
+            if recorded is None and (other := await _as_another(connection, caller.tenant, wanted, event)) is not None:
+                recorded = await audit.record(connection, caller.tenant, other)
         items.append({"eventId": event["eventId"], "result": "accepted" if recorded else "duplicate", "flags": flags})
     return JSONResponse({"items": items})
+
+
+async def _as_another(
+    connection: Connection, tenant_id: str, wanted: audit.Event, event: dict[str, Any]
+) -> audit.Event | None:
+    """The event as evidence of its own where its id was taken by one with another content; None when it is that one.
+
+    It would be lost as a duplicate otherwise. Its id carries its hash, so that it is taken once as well.
+    """
+    first = await connection.fetchrow(
+        """SELECT detail->'event'->>'hash' AS hash, detail->'flags' ? 'hash-mismatch' AS changed
+           FROM audit_events WHERE tenant_id = $1 AND device_event_id = $2""",
+        tenant_id,
+        wanted.device_event_id,
+    )
+    own = event_hash(event)
+    # Who changes a body may leave its hash: that is not the event which the device hashed.
+    if (first["hash"], first["changed"]) == (event["hash"], own != event["hash"]):
+        return None
+    wanted.detail["flags"].append("id-reused")
+    return replace(wanted, device_event_id=f"{wanted.device_event_id}#{own}")
 
 
 def _as_hashed(event: dict[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,13 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
     ),
     ("POST", _TEMPLATES + "/{template_id}/publish"): Outcome(
         {201: answers.VersionShape, 200: answers.VersionShape},
-        (*_EDIT, errors.IdempotencyKeyRequired, errors.DefinitionInvalid, errors.TypesettingBusy),
+        (
+            *_EDIT,
+            errors.IdempotencyKeyRequired,
+            errors.IdempotencyKeyReused,
+            errors.DefinitionInvalid,
+            errors.TypesettingBusy,
+        ),
     ),
     ("POST", _TEMPLATES + "/{template_id}/preview"): Outcome(
         {200: answers.PreviewShape},
