@@ -8,6 +8,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import HomeUnusable, StorageFull, StorageProblem
 
@@ -43,28 +44,60 @@ def make_folder(path: Path) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``: a temporary file with mode 0600, fsync, rename, fsync of the folder.
+    """Replace ``path`` by ``content``: a file without a name, mode 0600, fsync; then its name, fsync of the folder.
 
+    Whoever is killed while it is written leaves nothing, where the system knows files without a name (Linux).
     Raises StorageFull or StorageProblem; the former content is then untouched and nothing is left behind.
     """
-    temporary = ""
+    unfinished = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
-        unfinished = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        temporary = str(unfinished)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        if not _written_nameless(unfinished, content):
+            with open(unfinished, "xb", opener=_open_private) as stream:
+                _write_through(stream, content)
+        os.replace(unfinished, path)
         sync_folder(path.parent)
     except OSError as failure:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
         if failure.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(f"{path} could not be written") from failure
         raise StorageProblem(f"{path}: {failure.strerror}") from failure
+
+
+def sweep_unfinished(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it; only for who holds the lock that all its writers hold."""
+    for left in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 12}"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+def _written_nameless(path: Path, content: bytes) -> bool:
+    """Make ``path`` of a file that has no name until it is whole; False where the system cannot do that."""
+    if not hasattr(os, "O_TMPFILE"):
+        return False
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError:
+        # No such folder, no room, or no such files: who makes one with a name is told which.
+        return False
+    with os.fdopen(descriptor, "wb") as stream:
+        _write_through(stream, content)
+        try:
+            # The link is followed to the file that the descriptor is only where a folder is named; it is not used.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+        except OSError:
+            return False
+    return True
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _write_through(stream: BinaryIO, content: bytes) -> None:
+    stream.write(content)
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def sync_folder(path: Path) -> None:

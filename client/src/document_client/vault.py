@@ -25,7 +25,7 @@ from .errors import (
     PassphraseNeeded,
     PassphraseWrong,
 )
-from .files import exclusive, make_folder, write_private
+from .files import exclusive, make_folder, sweep_unfinished, write_private
 from .rootkey import (
     entry_of,
     find_keyring,
@@ -311,6 +311,8 @@ class _edited:
             self._content = _load(self._path)
             if self._root is not None and not fits(self._root, self._content["unlock"]["check"]):
                 raise KeysChanged()
+            # A copy that a killed program left holds keys that were destroyed since, or are about to be.
+            sweep_unfinished(self._path)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
