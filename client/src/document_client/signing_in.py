@@ -7,6 +7,7 @@ unless told how, and destroys the cache's key.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from contextlib import closing
@@ -45,6 +46,9 @@ from .purging import purge_caches
 from .reactions import Verdict, judge
 from .renewal import Grant, forget, keep, read_person
 from .vault import Unlocking, Vault, create_vault, open_vault, vault_exists
+
+# A person has a few tokens in use at a time: one for each hour of a shift.
+MOST_TAKEN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,10 @@ def sign_in(
     """Open a session; returns it with the unlocked vault (``vault``, where it is open already) and notices.
 
     ``pending`` ("keep" or "discard") says what happens to another user's pending requests. ``cache_ttl`` (seconds)
-    stays for the whole session, the same person's later sign-ins included. Raises TokenUnreadable, TokenRefused,
-    ServerUnreachable, NotTheService, PendingRequests and the vault's errors.
+    stays for the whole session, the same person's later sign-ins included. A token that the service cannot be asked
+    about opens a person's files only if it took that token here before, or the issuer gave it to this program just now:
+    anybody can write one. Raises TokenUnreadable, TokenRefused, ServerUnreachable, NotTheService, PendingRequests and
+    the vault's errors.
     """
     address = normalize_address(server)
     tenant, user = read_person(grant.access, grant.tenant_claim)
@@ -98,10 +104,11 @@ def sign_in(
     draft = Session(address, tenant, user, {}, to_text(time.wall()))
     known = _read_known(home, draft)
     notices: list[str] = []
+    taken = False
     with_connection = Connection(address, grant.access, transport, device_id=vault.device_id)
     try:
         try:
-            keys = _ask_server(with_connection, known, trust_new_keys=trust_new_keys)
+            keys, taken = _ask_server(with_connection, known, trust_new_keys=trust_new_keys)
             refused = enrol(with_connection, vault, draft)
             if refused is not None:
                 notices.append(f"The service did not take this device's enrolment: {refused.told}.")
@@ -116,7 +123,12 @@ def sign_in(
     finally:
         with_connection.close()
     former = _read_former(home)
-    if former is not None and (former.tenant, former.user) != (tenant, user):
+    stays = former is not None and (former.tenant, former.user) == (tenant, user)
+    if taken:
+        _note_taken(vault, draft.account_id, grant.access)
+    elif known is not None and not stays and grant.issuing is None:
+        _require_taken(vault, draft.account_id, grant.access)
+    if former is not None and not stays:
         sign_out(home, vault, former, time, pending=pending)
     elif former is not None and cache_ttl is None:
         cache_ttl = former.cache_ttl
@@ -129,6 +141,31 @@ def sign_in(
     _write_known(home, session)
     write_session(home, session)
     return session, vault, notices
+
+
+def _note_taken(vault: Vault, account_id: str, token: str) -> None:
+    """Keep, sealed, that the service took this token: its digest, among the last ones of this person."""
+    shown, digests = _digest(token), _read_taken(vault, account_id)
+    if shown not in digests:
+        vault.put(f"taken/{account_id}", json.dumps([*digests, shown][-MOST_TAKEN:]).encode())
+
+
+def _require_taken(vault: Vault, account_id: str, token: str) -> None:
+    """Raise ServerUnreachable unless the service took this token here before."""
+    if _digest(token) not in _read_taken(vault, account_id):
+        raise ServerUnreachable(
+            "the service could not be asked about this token, and has not taken it on this device before; use the token"
+            " of an earlier sign-in here, or try again when the service answers"
+        )
+
+
+def _read_taken(vault: Vault, account_id: str) -> list[str]:
+    kept = vault.key(f"taken/{account_id}", create=False)
+    return list(json.loads(kept)) if kept is not None else []
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.strip().encode()).hexdigest()
 
 
 def _purge_former(home: Path, vault: Vault, time: TimeSource) -> None:
@@ -212,8 +249,13 @@ def _stop_drain(account: Account) -> None:
             lease.release(account.queue, token)
 
 
-def _ask_server(connection: Connection, known: dict[str, Any] | None, *, trust_new_keys: bool) -> dict[str, str]:
-    """Return the server's policy keys after checking that it is the service and takes the token."""
+def _ask_server(
+    connection: Connection, known: dict[str, Any] | None, *, trust_new_keys: bool
+) -> tuple[dict[str, str], bool]:
+    """Return the server's policy keys after checking that it is the service, and whether it could take the token.
+
+    A service that is busy or failing says nothing of the token; one that refuses it is an error.
+    """
     answer = connection.send("GET", "/.well-known/document-service", authenticated=False)
     _need(answer, connection.server)
     body = answer.body
@@ -237,7 +279,7 @@ def _ask_server(connection: Connection, known: dict[str, Any] | None, *, trust_n
         raise DeviceRevoked(judged.told, reason=judged.code)
     if judged.verdict not in (Verdict.ACCEPTED, Verdict.REFUSED, Verdict.WAIT, Verdict.SERVER_FAILED):
         _need(probe, connection.server)
-    return keys
+    return keys, judged.verdict in (Verdict.ACCEPTED, Verdict.REFUSED)
 
 
 def _need(answer: Answer, address: str) -> None:
