@@ -245,6 +245,7 @@ def power_copy(world: World) -> None:
         copied = world.home.copy_cache(world.session)
         if copied is not None:
             world.cache_copy = (world.session, copied)
+            world.lives_on_disk = dict(world.life)
 
 
 def power_cut(world: World) -> None:
@@ -255,6 +256,7 @@ def power_cut(world: World) -> None:
     world.home.put_cache(*world.cache_copy)
     world.known_revoked.pop(world.cache_copy[0], None)
     world.told.pop(world.cache_copy[0], None)
+    world.lives_again.update(world.lives_on_disk)
     world.cache_copy = None
     world.reboot()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from document_client import effects as fx
     from document_client.policy import CachePolicy
 
-    from .world import Process, World
+    from .world import Life, Process, World
 
 # An answer's Date has whole seconds, and the highest time seen is written when it moved by five.
 GRAIN = 6.5
@@ -137,7 +137,7 @@ def after_complete(process: Process, effect: fx.Complete, whole: bool) -> None:
         return
     world = process.world
     ttl, _ = world.home.ttl(process.account)
-    world.life[process.session, effect.document_id] = (process.heard_at, ttl, world.boots)
+    _begin_life(process, effect.document_id, ttl)
     content, held = world.server.state.contents.get(effect.document_id), process.held(effect.document_id)
     if content is not None and held is not None and held != content:
         world.break_promise(f"{effect.document_id} is shown with wrong bytes")
@@ -149,7 +149,13 @@ def after_renew(process: Process, effect: fx.Renew, outcome: Any) -> None:
     """A confirmed copy starts a new life."""
     world = process.world
     ttl, _ = world.home.ttl(process.account)
-    world.life[process.session, effect.document_id] = (process.heard_at, ttl, world.boots)
+    _begin_life(process, effect.document_id, ttl)
+
+
+def _begin_life(process: Process, document_id: str, ttl: float) -> None:
+    world, key = process.world, (process.session, document_id)
+    world.life[key] = (process.heard_at, ttl, world.boots)
+    world.lives_again.pop(key, None)
 
 
 def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
@@ -276,7 +282,11 @@ def _check_documents(world: World, session: Any, account: Any) -> None:
         life = world.life.get((session, document_id))
         if life is None:
             world.break_promise(f"{document_id} is readable and was never fetched by {session}")
-        elif (knows or life[2] == world.boots) and world.now > life[0] + min(life[1], ttl_now) + GRAIN:
+        elif _is_over(world, life, ttl_now, knows):
+            again = world.lives_again.get((session, document_id))
+            if again is not None and not _is_over(world, again, ttl_now, knows):
+                # The power cut took the confirmation away, and a shorter life that began with it.
+                continue
             over = world.now - life[0] - min(life[1], ttl_now)
             world.break_promise(f"{document_id} is readable {over:.0f} s after its time to live")
     if readable and knows and contact is not None and world.now > contact.server_time + lease + GRAIN:
@@ -289,6 +299,10 @@ def _check_documents(world: World, session: Any, account: Any) -> None:
             (session, document_id) in world.named or document_id in world.replacing
         ):
             world.break_promise(f"{document_id} of {job['_user']} is in the cache of {session}")
+
+
+def _is_over(world: World, life: Life, ttl: float, knows: bool) -> bool:
+    return (knows or life[2] == world.boots) and world.now > life[0] + min(life[1], ttl) + GRAIN
 
 
 def _knows_the_time(world: World, contact: Any) -> bool:

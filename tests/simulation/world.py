@@ -58,6 +58,10 @@ HARMLESS = frozenset(
 SENT_SINGLY = frozenset({"500", "504", "late 500"})
 
 
+#: When a copy was fetched or confirmed, its time to live then (seconds), and in which boot.
+Life = tuple[float, float, int]
+
+
 class Asked:
     """What a person was told is queued."""
 
@@ -109,8 +113,10 @@ class World:
         self.listed: dict[Session, float] = {}
         #: The time to live that the service last told, and when it did.
         self.told: dict[Session, tuple[float, float]] = {}
-        #: When each copy was fetched or confirmed, its time to live then, and in which boot.
-        self.life: dict[tuple[Session, str], tuple[float, float, int]] = {}
+        self.life: dict[tuple[Session, str], Life] = {}
+        #: The lives of the copies that a power cut would bring back, and those that one brought back.
+        self.lives_on_disk: dict[tuple[Session, str], Life] = {}
+        self.lives_again: dict[tuple[Session, str], Life] = {}
         self.known_revoked: dict[Session, set[str]] = {}
         self.hold: dict[str, tuple[float, int]] = {}
         #: Every prefetch rule that was ever signed; what a rule named to whom.
@@ -229,6 +235,7 @@ class World:
         if self.cache_copy is not None and self.cache_copy[0] == session:
             copied = self.home.copy_cache(session)
             self.cache_copy = None if copied is None else (session, copied)
+            self.lives_on_disk = dict(self.life)
 
     def forget_cache(self, session: Session) -> None:
         """A cache was destroyed: nothing of it may be readable, whatever was known about it."""
