@@ -19,7 +19,13 @@ import pytest
 from document_acts import changes_after, made, void
 from document_service import audit_chain, backup, sequencing, store_care, upload_scanning, uploads
 from document_service.database import Database, open_database, tenant_transaction
-from document_service.errors import ObjectNotFound, StoreUnavailable, UploadQuotaExceeded
+from document_service.errors import (
+    DatabaseUnavailable,
+    KeyStoreUnusable,
+    ObjectNotFound,
+    StoreUnavailable,
+    UploadQuotaExceeded,
+)
 from document_service.fhir import FhirReader
 from document_service.keys import KeyStore
 from document_service.store import ObjectStore, SealedFolder, open_store
@@ -86,6 +92,48 @@ def test_a_request_that_was_answered_by_a_synchronous_job_keeps_it(service: Serv
         assert other.get(queued.headers["location"]).json()["status"] == "failed"
         [known] = other.post("/v1/documents/render-jobs/lookup", json={"clientMutationIds": [key]}).json()["items"]
         assert known["known"]
+
+
+async def test_a_repeat_of_generate_tries_again_what_failed_after_its_five_seconds(
+    service: Service, slow_fhir: str, fhir_url: str
+) -> None:
+    tenant = service.create_tenant(slow_fhir)
+    with service.caller(tenant) as api:
+        request = request_for(api.platform_version())
+        key = request["clientMutationId"]
+        body = {name: value for name, value in request.items() if name not in ("clientMutationId", "requestedAt")}
+        job = api.render(request)
+        assert job["status"] == "failed"
+        async with connected(service, role=None) as owner:
+            # As when the FHIR server was away for all three tries of a job that had been told to live on.
+            await owner.execute(
+                "UPDATE document_render_jobs SET error_code = 'FHIR_UNAVAILABLE' WHERE id = $1", job["id"]
+            )
+            await owner.execute("UPDATE tenants SET fhir_url = $2 WHERE tenant_id = $1", tenant, fhir_url)
+        again = api.post("/v1/documents/generate", json=body, headers={"Idempotency-Key": key})
+        assert again.status_code in (200, 201), again.text
+        assert again.json()["renderJobId"] == job["id"]
+
+
+async def test_what_was_received_for_a_tenant_that_is_no_more_is_scanned_no_more(
+    service: Service, fhir_url: str
+) -> None:
+    tenant = service.create_tenant(fhir_url)
+    nurse = Caller(tenant, "nurse", frozenset({"CLINICIAN"}), None)
+    async with opened(service) as (database, keys, store):
+        async with tenant_transaction(database.app, tenant) as connection:
+            sent = uploads.NewUpload("a.pdf", "application/pdf", 9, "0" * 64, "p", None, "scanned_record", "t")
+            upload = await uploads.create(connection, nurse, sent, keys)
+        async with connected(service, role=None) as owner:
+            await owner.execute(
+                "UPDATE uploads SET status = 'scanning', scanning_since = now() WHERE id = $1", upload.id
+            )
+        service.command("tenant", "shred", tenant, "--confirm", tenant)
+        runtime: Any = SimpleNamespace(database=database, keys=keys, store=store, scanner=None)
+        await upload_scanning.scan(runtime, tenant, upload.id)
+        async with connected(service, role=None) as owner:
+            row = await owner.fetchrow("SELECT status, reason_code FROM uploads WHERE id = $1", upload.id)
+        assert (row["status"], row["reason_code"]) == ("failed", "TENANT_SHREDDED")
 
 
 async def test_a_shred_that_was_cut_off_is_gone_on_with(service: Service, fhir_url: str) -> None:
@@ -255,3 +303,47 @@ async def test_the_change_feed_goes_on_while_the_trail_is_verified(service: Serv
                     break
                 await asyncio.sleep(0.25)
         assert [one["documentId"] for one in told] == [document]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [("SET LOCAL statement_timeout = 50", "SELECT pg_sleep(5)"), ("SET TRANSACTION READ ONLY", "DELETE FROM uploads")],
+)
+async def test_what_postgresql_cannot_do_at_the_moment_is_not_called_an_error_of_the_service(
+    service: Service, fhir_url: str, statements: tuple[str, ...]
+) -> None:
+    """A device counts errors of the service, and sets a request aside after twenty; it waits out what is away."""
+    tenant = service.create_tenant(fhir_url)
+    async with opened(service) as (database, _, _):
+
+        async def work() -> None:
+            async with tenant_transaction(database.app, tenant) as connection:
+                for statement in statements:
+                    await connection.execute(statement)
+
+        with pytest.raises(DatabaseUnavailable):
+            await work()
+
+
+async def test_a_key_file_that_cannot_be_read_stops_no_other_chain(
+    service: Service, fhir_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = service.create_tenant(fhir_url)
+    asked: list[str] = []
+
+    def mac(tenant_id: str, *_: Any) -> bytes:
+        asked.append(tenant_id)
+        raise KeyStoreUnusable()
+
+    async def tails(*_: Any, **__: Any) -> list[Any]:
+        return [SimpleNamespace(tenant_id=name, chain_seq=0) for name in (tenant, "other")]
+
+    async def take_lock(*_: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(audit_chain, "tails", tails)
+    monkeypatch.setattr(audit_chain, "take_lock", take_lock)
+    async with opened(service) as (database, _, _):
+        runtime: Any = SimpleNamespace(database=database, keys=SimpleNamespace(mac=mac))
+        assert await sequencing.chain_events(runtime) == 0
+    assert asked == [tenant, "other"]

@@ -22,8 +22,11 @@ def test_supersede_changes_both_sides_and_reaches_devices(api: Api) -> None:
     old, new = made(api), made(api)
     link = api.post(f"/v1/documents/{old['id']}/download-url").json()["url"]
     cursor = changes_after(api, "")["cursor"]
+    tag = api.get(f"/v1/documents/{new['id']}").headers["etag"]
     answer = supersede(api, old["id"], new["id"])
     assert answer.status_code == 200, answer.text
+    # Whoever has read the new one before must hear what it replaces.
+    assert api.get(f"/v1/documents/{new['id']}", headers={"If-None-Match": tag}).status_code == 200
     assert (answer.json()["status"], answer.json()["supersededBy"]) == ("superseded", new["id"])
     assert answer.json()["withdrawnAt"]
     shown = api.get(f"/v1/documents/{old['id']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -125,3 +126,15 @@ def test_a_filter_that_is_not_understood_is_refused(searcher: Api, name: str, va
 
 def test_without_a_patient_nothing_is_listed(searcher: Api) -> None:
     assert searcher.get("/v1/documents").status_code == 400
+
+
+def test_a_cursor_that_nobody_gave_leaves_a_trace_all_the_same(searcher: Api, shelf: list[dict[str, Any]]) -> None:
+    def last_search() -> str:
+        events = searcher.get("/v1/audit-events", params={"action": "document.search", "limit": 1}).json()["items"]
+        return str(events[0]["id"]) if events else ""
+
+    before = last_search()
+    cursor = base64.urlsafe_b64encode(b"after:zz_" + b"Z" * 26).decode().rstrip("=")
+    found = searcher.get("/v1/documents", params={"patientId": PATIENT, "cursor": cursor}).json()["items"]
+    assert found
+    assert last_search() != before

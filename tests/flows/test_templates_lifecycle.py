@@ -397,3 +397,16 @@ def test_the_key_of_a_version_publishes_no_later_draft(author: Api) -> None:
     now = author.get(form.path).headers["etag"]
     assert _refused(form.publish("once", **{"If-Match": now})) == (422, "IDEMPOTENCY_KEY_REUSED")
     assert form.publish("twice", **{"If-Match": now}).json()["id"] != first["id"]
+
+
+def test_whoever_makes_or_changes_a_form_is_in_the_trail(author: Api) -> None:
+    form = Form(author)
+    tag = author.get(form.path).headers["etag"]
+    answer = author.patch(form.path, json={"name": "Another name"}, headers={"If-Match": tag})
+    assert answer.status_code == 200, answer.text
+    platform = author.get(TEMPLATES, params={"platformFormKey": "consent"}).json()["items"][0]["id"]
+    copied = author.post(f"{TEMPLATES}/{platform}/fork", json={"name": "Our consent"}).json()["id"]
+    events = author.get("/v1/audit-events", params={"action": "template.*", "limit": 100}).json()["items"]
+    mine = [(event["action"], event["detail"]) for event in events if event["templateId"] == form.id]
+    assert mine == [("template.edit", {"fields": ["name"]}), ("template.draft", {}), ("template.create", {})]
+    assert "template.fork" in [event["action"] for event in events if event["templateId"] == copied]

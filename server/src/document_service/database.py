@@ -184,7 +184,8 @@ async def system_transaction(database: Database) -> AsyncIterator[Connection]:
         yield connection
 
 
-#: The connection is gone or could not be had. FileNotFoundError: the server's socket, while it is started anew.
+#: The connection is gone or could not be had, or the server could not do now what it does at other times: a full disk,
+#: a lock that took too long, a standby. FileNotFoundError: the server's socket, while it is started anew.
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -193,7 +194,11 @@ _LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.QueryCanceledError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresSystemError,
     ConnectionError,
     FileNotFoundError,
     TimeoutError,

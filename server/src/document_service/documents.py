@@ -78,7 +78,8 @@ class Document:
     @property
     def etag(self) -> str:
         """The entity tag of the metadata; the bytes' own tag is their SHA-256."""
-        return f'"{self.id}.{self.status}{".purged" if self.purged_at else ""}"'
+        replaced = f".{self.supersedes}" if self.supersedes else ""
+        return f'"{self.id}.{self.status}{replaced}{".purged" if self.purged_at else ""}"'
 
 
 _PLAIN = tuple(name for name in Document.__dataclass_fields__ if name != "title")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from document_service import audit_chain, tenants
 from document_service.audit_chain import Finding, Head, Tail
 from document_service.database import Connection, system_transaction
-from document_service.errors import TenantKeyMissing
+from document_service.errors import KeyStoreUnusable, TenantKeyMissing
 from document_service.keys import KeyStore
 from document_service.runtime import Runtime
 from document_service.store import ObjectStore
@@ -31,7 +31,8 @@ async def chain_events(runtime: Runtime) -> int:
             for tail in await audit_chain.tails(connection, unchained_only=True):
                 try:
                     key = audit_chain.chain_key(runtime.keys.mac, tail.tenant_id)
-                except TenantKeyMissing:
+                except (TenantKeyMissing, KeyStoreUnusable):
+                    # One tenant's key file that cannot be read stops nobody else's chain.
                     log.warning("audit.no-key", tenant=tail.tenant_id)
                     continue
                 linked = (await audit_chain.append(connection, tail, key)).chain_seq - tail.chain_seq

@@ -22,6 +22,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+import asyncpg
+
 from document_service import changes, identifiers, tenants
 from document_service.database import Connection
 from document_service.errors import (
@@ -289,7 +291,11 @@ async def edit(
     holder = await connection.fetchrow(_NAMED, template.tenant_id, category, name)
     if holder is not None and holder["id"] != template.id:
         raise _name_conflict(holder)
-    return await _update(connection, template, name=name, category=category, facility_id=facility_id)
+    try:
+        return await _update(connection, template, name=name, category=category, facility_id=facility_id)
+    except asyncpg.UniqueViolationError:
+        # Somebody else took the name since it was looked for.
+        raise TemplateNameConflict() from None
 
 
 async def save_draft(connection: Connection, template: Template, definition: str, saved_by: str) -> Template:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from document_service.database import Connection
-from document_service.errors import InvalidRequest, NotFound
+from document_service.errors import InvalidRequest, NotFound, TenantShredded
 from document_service.settings import Settings
 
 #: The tenant that owns the forms shipped with the product; no token can name it.
@@ -185,11 +185,19 @@ async def list_all(connection: Connection) -> list[Tenant]:
 async def mark_shredded(connection: Connection, tenant_id: str, *, key_is_gone: bool) -> bool:
     """Remember that the tenant's key is destroyed; False when that was known or the tenant is not. Owner role.
 
+    Its unfinished uploads end, for nobody can open what was received of them.
     A legal hold refuses it, unless ``key_is_gone``: a restored database may hold what nobody can open any more.
     """
     await connection.execute("SELECT set_config('app.key_is_gone', $1, true)", "yes" if key_is_gone else "")
     result = await connection.execute(
         "UPDATE document.tenants SET shredded_at = now() WHERE tenant_id = $1 AND shredded_at IS NULL", tenant_id
+    )
+    await connection.execute(
+        """UPDATE document.uploads SET status = 'failed', reason_code = $2, reason_title = $3, updated_at = now()
+           WHERE tenant_id = $1 AND status IN ('receiving', 'scanning')""",
+        tenant_id,
+        TenantShredded.code,
+        TenantShredded.title,
     )
     return bool(result == "UPDATE 1")
 

@@ -12,6 +12,7 @@ from document_service.database import Connection, system_transaction, tenant_tra
 from document_service.errors import (
     ConversionFailed,
     FhirUnavailable,
+    KeyStoreUnusable,
     ObjectCorrupt,
     ObjectNotFound,
     ScannerUnavailable,
@@ -42,6 +43,9 @@ async def scan(runtime: Runtime, tenant_id: str, upload_id: str) -> None:
     Raises:
         TryAgain: a part that is needed is away, and for scanner and FHIR server the upload's patience is not over.
     """
+    if not runtime.keys.has_tenant(tenant_id):
+        # Nothing of it can be opened: it was destroyed, or housekeeping asks again until its key is back.
+        return
     async with tenant_transaction(runtime.database.app, tenant_id) as connection:
         started = await uploads.start_scan(connection, upload_id, runtime.keys)
         names = await uploads.pieces(connection, tenant_id, upload_id)
@@ -211,7 +215,7 @@ async def give_up_abandoned(runtime: Runtime) -> int:
         found = await uploads.list_abandoned(connection, _AT_ONCE)
     ended = 0
     for tenant_id, upload_id in found:
-        if not runtime.keys.has_tenant(tenant_id):
+        if not _has_key(runtime, tenant_id):
             continue
         async with tenant_transaction(runtime.database.app, tenant_id) as connection:
             upload = await uploads.load(connection, upload_id, runtime.keys, for_update=True)
@@ -222,6 +226,14 @@ async def give_up_abandoned(runtime: Runtime) -> int:
         await delete_pieces(runtime, upload)
         ended += 1
     return ended
+
+
+def _has_key(runtime: Runtime, tenant_id: str) -> bool:
+    try:
+        return runtime.keys.has_tenant(tenant_id)
+    except KeyStoreUnusable:
+        # One tenant's key file that cannot be read keeps nobody else waiting.
+        return False
 
 
 async def delete_leftovers(runtime: Runtime) -> int:

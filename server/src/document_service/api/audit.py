@@ -77,10 +77,9 @@ async def query(
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         facilities = access.facilities_of(caller)
         rows = await audit.search(connection, caller.tenant, wanted, after, limit + 1, facilities)
-        if after is None:
-            # Whoever reads the trail is in the trail; once a query, not once a page.
-            read = trail.event(request, caller, "audit.read", patient_id=patient_id, document_id=document_id)
-            await audit.record(connection, caller.tenant, read)
+        # Whoever reads the trail is in the trail, with each page: a cursor is nothing that only a first page can give.
+        read = trail.event(request, caller, "audit.read", patient_id=patient_id, document_id=document_id)
+        await audit.record(connection, caller.tenant, read)
     if form == "fhir":
         return _bundle(caller.tenant, rows, limit, request)
     return JSONResponse(paging.page(rows, limit, lambda event: _shown(event, _opened(runtime, caller.tenant, event))))

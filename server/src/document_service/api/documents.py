@@ -46,9 +46,9 @@ async def search(
     after = paging.decode(cursor)
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         rows = await documents.search(connection, caller, wanted, after, limit + 1, runtime.keys)
-        if after is None:
-            asked = trail.event(request, caller, "document.search", patient_id=patient_id)
-            await audit.record(connection, caller.tenant, asked)
+        # Each page, for a cursor is nothing that only a first page can give.
+        asked = trail.event(request, caller, "document.search", patient_id=patient_id)
+        await audit.record(connection, caller.tenant, asked)
     return JSONResponse(paging.page(rows, limit, shapes.document))
 
 

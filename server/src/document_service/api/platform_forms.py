@@ -35,6 +35,9 @@ async def fork(template_id: str, caller: Author, runtime: Opened, body: shapes.F
             forked_from=version,
             forked_form_key=origin.platform_form_key,
         )
+        detail = {"forkedFromVersionId": version.id}
+        made = audit.Event("template.fork", caller.user, template_id=template.id, detail=detail)
+        await audit.record(connection, caller.tenant, made)
     response = shapes.template_answer(template, 201)
     response.headers["Location"] = f"/v1/document-templates/{template.id}"
     return response

@@ -148,7 +148,7 @@ async def list_mine(
 async def show(job_id: str, caller: Clinician, runtime: Opened, request: Request) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         job = await render_jobs.show(connection, caller, job_id)
-    etag = f'"{job.id}.{job.status}.{job.attempts}.{job.generation}"'
+    etag = f'"{job.id}.{job.status}.{job.attempts}.{job.generation}{".purged" if job.purged_at else ""}"'
     if shapes.etag_matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={"ETag": etag})
     return JSONResponse(shapes.job(job), headers={"ETag": etag})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from document_service import access, documents, intake, queue, render_jobs
 from document_service.database import tenant_transaction
@@ -35,6 +36,8 @@ async def wait_for_document(
         # Nobody was left to take the failure away: this repeat starts afresh, as if the id was never used.
         await _forget(runtime, accepted.job)
         accepted = await accept()
+    elif accepted.job.status == "failed" and error_of_code(accepted.job.error_code or "").retryable:
+        accepted = replace(accepted, job=await _try_again(runtime, caller, accepted.job))
     while True:
         try:
             job, recorded = await _wait(runtime, caller, accepted.job, deadline)
@@ -45,6 +48,14 @@ async def wait_for_document(
             if time.monotonic() >= deadline:
                 raise
             accepted = await accept()
+    if recorded is None and job.status in ("queued", "running"):
+        async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+            lives_on = await render_jobs.let_live_on(connection, job)
+            if not lives_on:
+                # It ended since the last look at it.
+                job = await render_jobs.show(connection, caller, job.id)
+        if lives_on:
+            raise GenerateTimeout(extra={"renderJobId": job.id})
     if recorded is not None:
         if not access.permits(caller, recorded.subject):
             raise NotFound()
@@ -53,13 +64,9 @@ async def wait_for_document(
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
             document = await documents.show_readable(connection, caller, job.document_id, runtime.keys)
         return document, not accepted.new
-    if job.status == "failed":
-        if job.kind == "sync":
-            await _forget(runtime, job)
-        raise _failure(job)
-    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        await render_jobs.let_live_on(connection, job)
-    raise GenerateTimeout(extra={"renderJobId": job.id})
+    if job.kind == "sync":
+        await _forget(runtime, job)
+    raise _failure(job)
 
 
 async def _wait(runtime: Runtime, caller: Caller, job: Job, deadline: float) -> tuple[Job, documents.Document | None]:
@@ -79,6 +86,20 @@ async def _wait(runtime: Runtime, caller: Caller, job: Job, deadline: float) -> 
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
             job = await render_jobs.show(connection, caller, job.id)
     return job, None
+
+
+async def _try_again(runtime: Runtime, caller: Caller, job: Job) -> Job:
+    """A job that lived on after its five seconds and failed by what may have passed: the repeat tries it again.
+
+    It would be answered by the old failure for ever otherwise, and be told to repeat.
+    """
+    async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
+        job = await render_jobs.show(connection, caller, job.id, for_update=True)
+        if job.status == "failed" and job.purged_at is None:
+            await intake.check_retry(connection, job)
+            job = await render_jobs.retry(connection, job)
+            await queue.enqueue(connection, caller.tenant, job.id, job.generation, job.lane, urgent=True)
+    return job
 
 
 async def _forget(runtime: Runtime, job: Job) -> None:

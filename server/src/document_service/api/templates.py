@@ -156,6 +156,10 @@ async def edit(
             category=body.category or template.category,
             facility_id=body.facility_id if "facility_id" in given else template.facility_id,
         )
+        # The name is printed, and the category decides how long a document is kept.
+        fields = sorted(body.model_dump(by_alias=True, exclude_unset=True))
+        changed = audit.Event("template.edit", caller.user, template_id=template.id, detail={"fields": fields})
+        await audit.record(connection, caller.tenant, changed)
     return shapes.template_answer(template)
 
 
@@ -172,6 +176,8 @@ async def save_draft(
             # Nobody overwrites a colleague's draft without having read it.
             raise PreconditionRequired("Another author saved this draft; read it and send its ETag as If-Match.")
         template = await templates.save_draft(connection, template, text, caller.user)
+        saved = audit.Event("template.draft", caller.user, template_id=template.id)
+        await audit.record(connection, caller.tenant, saved)
     return shapes.template_answer(template, problems=_listed(problems))
 
 
