@@ -56,12 +56,18 @@ async def _repeat(work: Callable[[], Awaitable[object]], every: timedelta, stop:
 
 
 async def make_round(runtime: Runtime) -> None:
-    """One round; safe to run in several processes at once."""
+    """One round; safe to run in several processes at once.
+
+    A transaction for each part: the first locks the slots of every tenant, for which whoever asks or finishes waits.
+    """
     async with system_transaction(runtime.database) as connection:
         admitted = await queue.reconcile(connection)
+    async with system_transaction(runtime.database) as connection:
         requeued = await queue.requeue_lost(connection, LOST_AFTER)
+    async with system_transaction(runtime.database) as connection:
         purged = await render_jobs.purge_finished(connection, JOBS_KEPT)
         forgotten = await render_jobs.forget_tombstones(connection, runtime.settings.dedup_window)
+    async with system_transaction(runtime.database) as connection:
         promoted = await templates.promote_due(connection)
     abandoned = await upload_scanning.give_up_abandoned(runtime)
     leftover = await upload_scanning.delete_leftovers(runtime)

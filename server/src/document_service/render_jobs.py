@@ -555,10 +555,14 @@ async def purge_finished(connection: Connection, older_than: timedelta) -> int:
 
 
 async def forget_tombstones(connection: Connection, window: timedelta) -> int:
-    """Delete tombstones older than the dedup window, counted from the later of createdAt and requestedAt."""
+    """Delete tombstones older than the dedup window, counted from the later of createdAt and requestedAt.
+
+    A job that made a document stays with it. The first two conditions and the third are those of an index: jobs with
+    documents are never deleted, and a round that read them all would get longer for ever.
+    """
     result = await connection.execute(
-        """DELETE FROM document_render_jobs j WHERE purged_at IS NOT NULL
-               AND greatest(created_at, requested_at) < now() - $1::interval
+        """DELETE FROM document_render_jobs j WHERE purged_at IS NOT NULL AND document_id IS NULL
+               AND created_at < now() - $1::interval AND requested_at < now() - $1::interval
                AND NOT EXISTS (SELECT FROM documents d WHERE d.tenant_id = j.tenant_id AND d.render_job_id = j.id)""",
         window,
     )

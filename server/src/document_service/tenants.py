@@ -185,7 +185,8 @@ async def list_all(connection: Connection) -> list[Tenant]:
 async def mark_shredded(connection: Connection, tenant_id: str, *, key_is_gone: bool) -> bool:
     """Remember that the tenant's key is destroyed; False when that was known or the tenant is not. Owner role.
 
-    Its unfinished uploads end, for nobody can open what was received of them.
+    Its unfinished uploads end, for nobody can open what was received of them. What was in quarantine stays there: it
+    may be under a hold.
     A legal hold refuses it, unless ``key_is_gone``: a restored database may hold what nobody can open any more.
     """
     await connection.execute("SELECT set_config('app.key_is_gone', $1, true)", "yes" if key_is_gone else "")
@@ -193,7 +194,8 @@ async def mark_shredded(connection: Connection, tenant_id: str, *, key_is_gone: 
         "UPDATE document.tenants SET shredded_at = now() WHERE tenant_id = $1 AND shredded_at IS NULL", tenant_id
     )
     await connection.execute(
-        """UPDATE document.uploads SET status = 'failed', reason_code = $2, reason_title = $3, updated_at = now()
+        """UPDATE document.uploads SET status = CASE WHEN rescan THEN 'quarantined' ELSE 'failed' END,
+               reason_code = $2, reason_title = $3, updated_at = now()
            WHERE tenant_id = $1 AND status IN ('receiving', 'scanning')""",
         tenant_id,
         TenantShredded.code,
