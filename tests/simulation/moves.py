@@ -256,7 +256,7 @@ def power_cut(world: World) -> None:
     world.home.put_cache(*world.cache_copy)
     world.known_revoked.pop(world.cache_copy[0], None)
     world.told.pop(world.cache_copy[0], None)
-    world.lives_again.update(world.lives_on_disk)
+    world.other_lives.update(world.lives_on_disk)
     world.cache_copy = None
     world.reboot()
 

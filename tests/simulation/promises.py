@@ -154,8 +154,12 @@ def after_renew(process: Process, effect: fx.Renew, outcome: Any) -> None:
 
 def _begin_life(process: Process, document_id: str, ttl: float) -> None:
     world, key = process.world, (process.session, document_id)
-    world.life[key] = (process.heard_at, ttl, world.boots)
-    world.lives_again.pop(key, None)
+    begun, known = (process.heard_at, ttl, world.boots), world.life.get(key)
+    if known is not None and known[0] > begun[0]:
+        world.other_lives[key] = begun
+    else:
+        world.life[key] = begun
+        world.other_lives.pop(key, None)
 
 
 def after_page(process: Process, effect: fx.ApplyPage, outcome: Any) -> None:
@@ -283,9 +287,8 @@ def _check_documents(world: World, session: Any, account: Any) -> None:
         if life is None:
             world.break_promise(f"{document_id} is readable and was never fetched by {session}")
         elif _is_over(world, life, ttl_now, knows):
-            again = world.lives_again.get((session, document_id))
-            if again is not None and not _is_over(world, again, ttl_now, knows):
-                # The power cut took the confirmation away, and a shorter life that began with it.
+            other = world.other_lives.get((session, document_id))
+            if other is not None and not _is_over(world, other, ttl_now, knows):
                 continue
             over = world.now - life[0] - min(life[1], ttl_now)
             world.break_promise(f"{document_id} is readable {over:.0f} s after its time to live")

@@ -114,9 +114,11 @@ class World:
         #: The time to live that the service last told, and when it did.
         self.told: dict[Session, tuple[float, float]] = {}
         self.life: dict[tuple[Session, str], Life] = {}
-        #: The lives of the copies that a power cut would bring back, and those that one brought back.
+        #: The lives of the copies that a power cut would bring back.
         self.lives_on_disk: dict[tuple[Session, str], Life] = {}
-        self.lives_again: dict[tuple[Session, str], Life] = {}
+        #: Lives that may be those of the copies here as well: a power cut brought them back, or a program wrote them
+        #: that was asleep while another one fetched the same, into a cache that may be destroyed since.
+        self.other_lives: dict[tuple[Session, str], Life] = {}
         self.known_revoked: dict[Session, set[str]] = {}
         self.hold: dict[str, tuple[float, int]] = {}
         #: Every prefetch rule that was ever signed; what a rule named to whom.

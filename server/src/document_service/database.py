@@ -205,6 +205,9 @@ _LOST = (
 )
 
 
+#: What a statement raises that would break a unique index: somebody else was quicker.
+NotUnique = asyncpg.UniqueViolationError
+
 #: What open transactions do last, by connection: calls of functions, ready to be sent with the commit.
 _at_commit: dict[int, list[str]] = {}
 

@@ -22,10 +22,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-import asyncpg
-
 from document_service import changes, identifiers, tenants
-from document_service.database import Connection
+from document_service.database import Connection, NotUnique
 from document_service.errors import (
     NotFound,
     PlatformTemplateImmutable,
@@ -293,7 +291,7 @@ async def edit(
         raise _name_conflict(holder)
     try:
         return await _update(connection, template, name=name, category=category, facility_id=facility_id)
-    except asyncpg.UniqueViolationError:
+    except NotUnique:
         # Somebody else took the name since it was looked for.
         raise TemplateNameConflict() from None
 
