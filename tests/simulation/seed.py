@@ -91,11 +91,17 @@ def heal(world: World) -> None:
     sessions = dict.fromkeys([*([world.session] if world.session else []), *world.profile.users])
     for session in sessions:
         asked = any(asked.session == session for asked in world.asked.values())
-        # Evidence outlives its session, until somebody of the tenant signs in again.
-        if asked or session == world.session or any(state == "pending" for _, state in world.home.chain(session[0])):
+        # Evidence outlives its session until somebody of the tenant signs in again, and is offered again only then.
+        if asked or session == world.session or _has_evidence(world, session[0]):
             _settle(world, session)
     for tenant in dict.fromkeys(session[0] for session in sessions):
         promises.evidence(world, tenant)
+
+
+def _has_evidence(world: World, tenant: str) -> bool:
+    """Return whether the service does not have, or lost by a restore, what is in the outbox here."""
+    known = world.server.state.events
+    return any(state == "pending" or event["eventId"] not in known for event, state in world.home.chain(tenant))
 
 
 def _settle(world: World, session: tuple[str, str]) -> None:

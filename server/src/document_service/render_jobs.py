@@ -521,12 +521,9 @@ async def fail_all(connection: Connection, tenant_id: str, error: ServiceError) 
 
 
 async def let_live_on(connection: Connection, job: Job) -> bool:
-    """From now on this synchronous job is retried like any other; False when it ended, or was taken away, meanwhile."""
+    """From now on this synchronous job is retried like any other; False when it was taken away meanwhile."""
     result = await connection.execute(
-        """UPDATE document_render_jobs SET kind = 'async'
-           WHERE tenant_id = $1 AND id = $2 AND status IN ('queued', 'running')""",
-        job.tenant_id,
-        job.id,
+        "UPDATE document_render_jobs SET kind = 'async' WHERE tenant_id = $1 AND id = $2", job.tenant_id, job.id
     )
     return bool(result == "UPDATE 1")
 

@@ -50,10 +50,9 @@ async def wait_for_document(
             accepted = await accept()
     if recorded is None and job.status in ("queued", "running"):
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-            lives_on = await render_jobs.let_live_on(connection, job)
-            if not lives_on:
-                # It ended since the last look at it.
-                job = await render_jobs.show(connection, caller, job.id)
+            # It may have ended since the last look at it; one that failed is not called one that lives on.
+            job = await render_jobs.show(connection, caller, job.id, for_update=True)
+            lives_on = job.status in ("queued", "running") and await render_jobs.let_live_on(connection, job)
         if lives_on:
             raise GenerateTimeout(extra={"renderJobId": job.id})
     if recorded is not None:
