@@ -149,6 +149,7 @@ def _examine_token(expires: str | None, now: str, find: Any) -> None:
 def _examine_server(client: DocumentClient, find: Any) -> None:
     from .connecting import Connected
     from .http import READ_SECONDS
+    from .purging import purge_caches
     from .reactions import Verdict, epoch_of, judge
 
     told = {
@@ -173,6 +174,9 @@ def _examine_server(client: DocumentClient, find: Any) -> None:
     nothing_new = answer.status == 204 and epoch_of(answer)
     verdict = Verdict.ACCEPTED if nothing_new else judged.verdict
     portal = ("attention", "this network or address is not the service; perhaps it wants you to sign in first")
+    if verdict is Verdict.REVOKED:
+        # Whoever hears it purges: the service takes a device that asked for one that heard.
+        purge_caches(account)
     state, text = told.get(verdict, portal)
     find("server", state, f"{text}: {judged.told}" if judged.told else text)
 

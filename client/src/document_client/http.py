@@ -162,7 +162,7 @@ class Connection:
                 if response.status_code not in (301, 302, 303, 307, 308):
                     yield response
                     return
-                target = urljoin(url, response.headers.get("location", ""))
+                target = _target(url, response.headers.get("location", ""))
                 # 301 to 303 would turn a POST into a GET: such an answer is a portal's, not ours.
                 if not same_origin(target, url) or (response.status_code < 307 and method not in ("GET", "HEAD")):
                     yield Answer("elsewhere", response.status_code, detail=urlsplit(target).hostname or "")
@@ -172,6 +172,16 @@ class Connection:
 
 
 _FAILURES = (httpx2.TransportError, httpx2.InvalidURL, httpx2.DecodingError, ssl.SSLError, OSError)
+
+
+def _target(url: str, location: str) -> str:
+    """Return where a redirect leads; nowhere, when that is no address at all."""
+    try:
+        target = urljoin(url, location)
+        _origin(target)
+    except ValueError:
+        return ""
+    return target
 
 
 def normalize_address(server: str) -> str:
@@ -212,7 +222,7 @@ def _as_answer(response: httpx2.Response, body: bytes) -> Answer:
     if is_json and body:
         try:
             parsed = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             is_json = False
     return Answer("answer", response.status_code, headers, parsed, is_json)
 

@@ -73,7 +73,8 @@ def _typed(text: str, rule: Mapping[str, Any]) -> Any:
             raise ValueError("must be true or false")
     if "integer" in kinds and re.fullmatch(r"-?\d+", text):
         return int(text)
-    if "number" in kinds:
+    # Decimal reads "2_5" as 25: a slip of the finger would be ten times the dose.
+    if "number" in kinds and "_" not in text:
         try:
             number = Decimal(text)
             if number.is_finite():

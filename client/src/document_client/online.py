@@ -37,6 +37,7 @@ from .http import Connection
 from .ids import new_mutation_id
 from .inputs import check_reference, to_bytes
 from .localdb import transaction
+from .purging import purge_if_stopped
 from .queueing import Wish, prepare
 from .reactions import Judged, Verdict, judge
 from .receiving import run_downloads
@@ -63,6 +64,9 @@ class Prefetched:
     without: list[str]
 
 
+_MADE_PERHAPS = "it may have been made all the same; sync, and look for it before asking again"
+
+
 def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, Any]:
     """Render a document now and keep it on the device; returns what ``Documents.show`` returns.
 
@@ -72,20 +76,25 @@ def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, 
     prepared = prepare(account, wish)
     key = new_mutation_id()
     content = to_bytes(prepared.body)
-    deadline, lost = time.monotonic() + GENERATE_SECONDS, False
+    deadline, lost, begun = time.monotonic() + GENERATE_SECONDS, False, False
     while True:
         answer = _send(connection, "POST", "/v1/documents/generate", content=content, headers={"Idempotency-Key": key})
         if answer.kind == "no_connection":
             if lost:
-                raise OnlineOnly("it may have been made all the same; sync, and look for it before asking again")
+                raise OnlineOnly(_MADE_PERHAPS)
             # Its answer may be what was lost: the same key asks for the same document.
-            lost = True
+            lost = begun = True
             continue
         # 504: the job lives on; the same key asks for its document.
-        if answer.kind == "answer" and answer.status == 504 and answer.is_json and time.monotonic() < deadline:
-            time.sleep(1.0)
-            continue
+        if answer.kind == "answer" and answer.status == 504 and answer.is_json:
+            begun = True
+            if time.monotonic() < deadline:
+                time.sleep(1.0)
+                continue
         break
+    if begun and judge(answer, 0.0).verdict not in (Verdict.ACCEPTED, Verdict.REFUSED, Verdict.REVOKED):
+        # Another command would ask under another key, and be given a second document.
+        raise OnlineOnly(_MADE_PERHAPS)
     document = _good(answer)
     if not isinstance(document.get("id"), str):
         raise NotTheService()
@@ -94,7 +103,7 @@ def generate(account: Account, connection: Connection, wish: Wish) -> dict[str, 
         cache.save_document(account.cache, document, generation)
         cache.want(account.cache, document["id"])
     driver = Driver(account, connection)
-    driver.run(Cycle(clock=driver.now, random=lambda: 0.5), run_downloads)
+    purge_if_stopped(account, driver.run(Cycle(clock=driver.now, random=lambda: 0.5), run_downloads))
     return Documents(lambda: account).show(document["id"])
 
 
@@ -120,7 +129,8 @@ def prefetch(
             named |= {str(document["id"]) for document in documents}
             already |= _want(account, documents)
     driver = Driver(account, connection, observe=observe)
-    report = driver.run(Cycle(clock=driver.now, random=lambda: 0.5, budget=budget), run_downloads)
+    cycle = Cycle(clock=driver.now, random=lambda: 0.5, budget=budget)
+    report = purge_if_stopped(account, driver.run(cycle, run_downloads))
     without = [reference for reference, named in current.items() if not named]
     return Prefetched(report, len(set().union(*current.values())), len(already), without)
 
@@ -200,7 +210,11 @@ def upload(
     deadline = time.monotonic() + SCAN_SECONDS
     while state.get("status") in ("receiving", "scanning") and time.monotonic() < deadline:
         sleep(0.5)
-        state = _good(_send(connection, "GET", route))
+        answer = _send(connection, "GET", route)
+        if judge(answer, 0.0).verdict in (Verdict.NO_CONNECTION, Verdict.WAIT, Verdict.SERVER_FAILED):
+            # The file is there and is scanned, whether or not somebody hears of it.
+            continue
+        state = _good(answer)
     return state
 
 
@@ -210,6 +224,8 @@ def _finalize(connection: Connection, route: str) -> dict[str, Any]:
     answer = _send(connection, "POST", f"{route}/finalize", content=b"{}", headers=key)
     if answer.kind == "no_connection":
         answer = _send(connection, "POST", f"{route}/finalize", content=b"{}", headers=key)
+        if answer.kind == "no_connection":
+            raise OnlineOnly("the file may have been taken all the same; look for it before sending it again")
     return _good(answer)
 
 
