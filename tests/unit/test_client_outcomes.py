@@ -12,6 +12,7 @@ import pytest
 
 from client_device import FORM, Device, made_device, problem
 from document_client import online
+from document_client.doctor import examine
 from document_client.errors import ClientError, OnlineOnly
 from document_client.http import Connection
 from document_client.inputs import parse_assignments
@@ -75,3 +76,30 @@ def test_a_device_that_hears_of_its_revocation_in_a_download_keeps_nothing(devic
     with suppress(ClientError):
         device.client.generate(Wish(FORM, "p2"))
     assert "available" not in [d["state"] for d in device.client.documents.list()]
+
+
+def test_doctor_hears_it_too(device: Device) -> None:
+    device.ask()
+    assert device.client.sync().success
+    device.spoil("/changes", problem(403, "DEVICE_REVOKED"), times=9)
+    examine(device.client)
+    assert "available" not in [d["state"] for d in device.client.documents.list()]
+
+
+@pytest.mark.parametrize("lost", ["verdict", "finalize"])
+def test_an_upload_that_arrived_is_not_called_lost(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: str
+) -> None:
+    monkeypatch.setattr(online, "SCAN_SECONDS", 1.0)
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF-1.7")
+    sent = {"id": "upl_1", "offset": 0, "status": "receiving"}
+    device.spoil("POST /v1/documents/uploads", httpx2.Response(201, json=sent))
+    device.spoil("PATCH", httpx2.Response(204, headers={"upload-offset": "8"}))
+    if lost == "finalize":
+        device.spoil("/finalize", httpx2.ConnectError("cut"), times=2)
+        with pytest.raises(OnlineOnly, match="look for it before"):
+            device.client.upload(tmp_path / "scan.pdf", "p1")
+    else:
+        device.spoil("/finalize", httpx2.Response(200, json={**sent, "status": "scanning"}))
+        device.spoil("GET /v1/documents/uploads", httpx2.ConnectError("cut"), times=9)
+        assert device.client.upload(tmp_path / "scan.pdf", "p1")["status"] == "scanning"

@@ -2,7 +2,7 @@
 
 Disk effects are one transaction each; network effects are one exchange each. The engine (``sync``) yields them and is
 sent their outcome; ``driver`` performs them on real files and a real network, a simulation on models of both. Nobody
-writes to one that is made; they are not frozen because a frozen dataclass takes twice as long to make, and the
+writes to one that is made; they are not frozen because a frozen dataclass takes three times as long to make, and the
 simulation makes a thousand million of them.
 """
 
