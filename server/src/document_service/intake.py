@@ -116,6 +116,19 @@ async def _replayed(
     return replace(job, kind="async") if await render_jobs.let_live_on(connection, job) else None
 
 
+async def retry(connection: Connection, job: Job, *, urgent: bool = False) -> Job:
+    """Start and enqueue the next generation of a failed job that was read for update.
+
+    Raises:
+        JobStateConflict: the job is not failed, or it was purged.
+        ExpiredByRequester, TemplateVersionRetired: as ``check_retry``.
+    """
+    await check_retry(connection, job)
+    job = await render_jobs.retry(connection, job)
+    await queue.enqueue(connection, job.tenant_id, job.id, job.generation, job.lane, urgent=urgent)
+    return job
+
+
 async def check_retry(connection: Connection, job: Job) -> None:
     """What a retry checks again.
 

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
-from document_service import audit, intake, queue, render_jobs
+from document_service import audit, intake, render_jobs
 from document_service.api import paging, problems, shapes, trail
 from document_service.api.callers import Clinician, Opened
 from document_service.api.exact import ExactRoute
@@ -160,9 +160,7 @@ async def show(job_id: str, caller: Clinician, runtime: Opened, request: Request
 async def retry(job_id: str, caller: Clinician, runtime: Opened) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         job = await render_jobs.show(connection, caller, job_id, for_update=True)
-        await intake.check_retry(connection, job)
-        job = await render_jobs.retry(connection, job)
-        await queue.enqueue(connection, caller.tenant, job.id, job.generation, job.lane)
+        job = await intake.retry(connection, job)
     return JSONResponse(shapes.job(job), 202, {"Location": f"/v1/documents/render-jobs/{job.id}"})
 
 

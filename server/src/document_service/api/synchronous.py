@@ -95,9 +95,7 @@ async def _try_again(runtime: Runtime, caller: Caller, job: Job) -> Job:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
         job = await render_jobs.show(connection, caller, job.id, for_update=True)
         if job.status == "failed" and job.purged_at is None:
-            await intake.check_retry(connection, job)
-            job = await render_jobs.retry(connection, job)
-            await queue.enqueue(connection, caller.tenant, job.id, job.generation, job.lane, urgent=True)
+            job = await intake.retry(connection, job, urgent=True)
     return job
 
 

@@ -126,19 +126,18 @@ async def _try_all(
 
 
 async def _try_one(connection: Connection, tenant: str, job_id: str, by: str, *, dry_run: bool) -> str:
-    from document_service import audit, intake, queue, render_jobs
+    from document_service import audit, intake, render_jobs
     from document_service.errors import ExpiredByRequester, JobStateConflict, TemplateVersionRetired
 
     try:
         async with connection.transaction():
             await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant)
             job = await render_jobs.lock(connection, tenant, job_id)
-            await intake.check_retry(connection, job)
             if dry_run:
+                await intake.check_retry(connection, job)
                 return _WOULD_BE_QUEUED
             code = job.error_code
-            job = await render_jobs.retry(connection, job)
-            await queue.enqueue(connection, tenant, job.id, job.generation, job.lane)
+            job = await intake.retry(connection, job)
             event = audit.Event("job.retry", by, job_id=job.id, patient_id=job.patient_id, detail={"code": code})
             await audit.record(connection, tenant, event)
     except (ExpiredByRequester, TemplateVersionRetired, JobStateConflict) as refusal:
