@@ -18,7 +18,7 @@ from document_client.errors import (
     TemplateUnknown,
     TokenRefused,
 )
-from document_client.watching import watch
+from document_client.watching import Listening, watch
 
 LIST = "GET /v1/document-templates?"
 
@@ -145,6 +145,25 @@ def test_the_watcher_goes_on_through_faults_and_notices_new_work(device: Device)
     assert told == ["NOT_THE_SERVICE", "None", "None"]
     assert len(asked) == 2
     assert [device.status_of(cmid) for cmid in asked] == ["done", "done"]
+
+
+@pytest.mark.parametrize("answer", [problem(503, "UNAVAILABLE"), portal(), httpx2.ConnectError("down")])
+def test_one_failed_question_neither_ends_the_listening_nor_is_followed_by_another_at_once(
+    device: Device, answer: httpx2.Response | Exception
+) -> None:
+    device.client.sync()
+    listening = Listening(device.client)
+
+    def asked() -> bool:
+        before = len(device.transport.seen)
+        listening.begin()
+        if listening._thread is not None:
+            listening._thread.join()
+        listening.hear()
+        return len(device.transport.seen) > before
+
+    device.spoil("&wait=", answer)
+    assert [asked() for _ in range(3)] == [True, False, True]
 
 
 def test_the_watcher_ends_when_a_person_is_needed(device: Device) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -525,6 +527,31 @@ def test_a_viewer_gets_the_bytes_on_standard_input(tmp_path: Path) -> None:
     script = f"import sys; open({str(tmp_path / 'got')!r}, 'wb').write(sys.stdin.buffer.read())"
     feed_viewer(b"%PDF bytes", viewer(tmp_path, script))
     assert (tmp_path / "got").read_bytes() == b"%PDF bytes"
+
+
+@pytest.mark.parametrize("how", ["standard input", "an address", "the system's own"])
+def test_a_viewer_is_told_no_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    script = f"""
+import os, sys, urllib.request
+open({str(tmp_path / "environment")!r}, "w").write(repr(dict(os.environ)))
+if len(sys.argv) > 1:
+    urllib.request.urlopen(sys.argv[1]).read()
+"""
+    monkeypatch.setenv("DOCUMENTS_PASSPHRASE", "kept to ourselves")
+    command = viewer(tmp_path, script)
+    if how == "standard input":
+        feed_viewer(b"%PDF bytes", command)
+    elif how == "an address":
+        show_once(b"%PDF bytes", "D-1", command)
+    else:
+        monkeypatch.setattr(
+            webbrowser, "open", lambda url: subprocess.run([*shlex.split(command), url]).returncode == 0
+        )
+        show_once(b"%PDF bytes", "D-1", None)
+    told = (tmp_path / "environment").read_text()
+    assert "PATH" in told
+    assert "kept to ourselves" not in told
+    assert os.environ["DOCUMENTS_PASSPHRASE"] == "kept to ourselves"
 
 
 def test_a_viewer_that_does_not_come_is_said(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,22 @@ def test_another_passphrase_opens_the_same_keys_under_another_root(tmp_path: Pat
     (tmp_path / "copy" / "vault.json").write_text(json.dumps({**now, "unlock": old["unlock"]}))
     with pytest.raises(ClientError):
         open_vault(tmp_path / "copy", OLD).key("token/a", create=False)
+
+
+def test_many_guesses_at_once_are_counted_one_by_one(tmp_path: Path) -> None:
+    create_vault(tmp_path, "dev_1", OLD)
+
+    def guess(number: int) -> str:
+        try:
+            open_vault(tmp_path, Unlocking(f"wrong {number}", wall=lambda: 1000.0))
+        except ClientError as failure:
+            return failure.code
+        return "opened"
+
+    with ThreadPoolExecutor(8) as pool:
+        said = Counter(pool.map(guess, range(12)))
+    assert said == {PassphraseWrong.code: vaults.FREE_FAILURES + 1, PassphraseDelayed.code: 11 - vaults.FREE_FAILURES}
+    assert vaults.read_failures(tmp_path) == vaults.FREE_FAILURES + 1
 
 
 def test_a_program_that_has_it_open_neither_reads_wrong_nor_writes_over_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import struct
 import threading
@@ -24,6 +25,7 @@ def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("CUPS_SERVER", str(tmp_path / "absent.sock"))
     monkeypatch.delenv("PRINTER", raising=False)
     monkeypatch.delenv("LPDEST", raising=False)
+    monkeypatch.delenv("CUPS_ENCRYPTION", raising=False)
     return tmp_path
 
 
@@ -272,6 +274,34 @@ def test_lp_prints_where_the_spooler_wants_encryption_or_a_password(
     assert (outcome.state, outcome.printer, outcome.job_id) == ("submitted", "Ward", 41)
     assert (commands / "arguments").read_text() == "-d Ward -n 2 -t doc_1 -\n"
     assert (commands / "document").read_bytes() == b"%PDF-1.7"
+
+
+@pytest.mark.parametrize("where", ["the environment", "client.conf"])
+def test_where_this_machine_wants_encryption_nothing_goes_to_a_port_in_the_clear(
+    own_home: Path, commands: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setenv("DOCUMENTS_PASSPHRASE", "kept to ourselves")
+    (commands / "lp").write_text(f"#!/bin/sh\nenv > {commands}/environment\ncat > {commands}/document\n")
+    with socket.create_server(("127.0.0.1", 0)) as asked:
+        monkeypatch.setenv("CUPS_SERVER", f"127.0.0.1:{asked.getsockname()[1]}")
+        if where == "client.conf":
+            (own_home / ".cups").mkdir()
+            (own_home / ".cups/client.conf").write_text("Encryption Required\n")
+        else:
+            monkeypatch.setenv("CUPS_ENCRYPTION", "Always")
+        asked.settimeout(0.05)
+        outcome = print_document(b"%PDF-1.7", title="doc_1", printer=None, copies=1, timeout_seconds=5)
+        with pytest.raises(TimeoutError):
+            asked.accept()
+    assert (outcome.state, outcome.printer) == ("submitted", "Ward")
+    assert (commands / "document").read_bytes() == b"%PDF-1.7"
+    assert "kept to ourselves" not in (commands / "environment").read_text()
+
+
+def test_a_domain_socket_needs_no_encryption(scripted: ScriptedSpooler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUPS_ENCRYPTION", "Required")
+    scripted.answer = http(b"200 OK", struct.pack(">BBHIB", 2, 0, ipp.NOT_FOUND, 1, 3))
+    assert printers.printers() == []
 
 
 def test_a_refusal_of_lp_has_failed(scripted: ScriptedSpooler, commands: Path) -> None:

@@ -31,6 +31,7 @@ GET_JOBS: Final = 0x000A
 CUPS_GET_DEFAULT: Final = 0x4001
 CUPS_GET_PRINTERS: Final = 0x4002
 
+_UPGRADE_REQUIRED: Final = 426
 NOT_FOUND: Final = 0x0406
 # Statuses below this one are the successful ones (RFC 8011 appendix B.1.2).
 FIRST_FAILURE: Final = 0x0100
@@ -197,11 +198,16 @@ def _value(tag: int, raw: bytes) -> Value:
 
 @dataclass(frozen=True, slots=True)
 class Spooler:
-    """Where the spooler listens: the path of a domain socket, or a host and port."""
+    """Where the spooler listens: the path of a domain socket, or a host and port.
+
+    ``must_encrypt``: this machine's settings allow nothing in the clear to a port; what a domain socket carries stays
+    on the machine.
+    """
 
     socket_path: Path | None = None
     host: str = "localhost"
     port: int = 631
+    must_encrypt: bool = False
 
     def call(self, path: str, request: Request, *, document: bytes = b"", timeout: float) -> Response:
         """Send one operation to the resource ``path``, with ``document`` behind it, and read the answer.
@@ -209,15 +215,17 @@ class Spooler:
         ``timeout`` is seconds for each wait on the socket.
 
         Raises:
-            SpoolerRefused: HTTP 401, 403 or 426; nothing was carried out.
+            SpoolerRefused: HTTP 401, 403 or 426, or ``must_encrypt``; nothing was carried out.
             IppError: no connection, a time-out, or an answer that is no IPP.
         """
+        if self.must_encrypt and self.socket_path is None:
+            raise SpoolerRefused(_UPGRADE_REQUIRED)
         status, body = self._post(path, encode(request), document, {}, timeout)
         if status == 401 and self.socket_path is not None:
             # CUPS knows who is at the other end of a domain socket; the name only has to be said.
             user = {"Authorization": f"PeerCred {user_name()}"}
             status, body = self._post(path, encode(request), document, user, timeout)
-        if status in (401, 403, 426):
+        if status in (401, 403, _UPGRADE_REQUIRED):
             raise SpoolerRefused(status)
         if status != 200:
             raise IppError(f"the spooler answered HTTP {status}")

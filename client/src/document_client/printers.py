@@ -11,12 +11,12 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from document_client import ipp
+from document_client import ipp, programs
 from document_client.errors import PrinterUnavailable
 from document_client.ipp import IppError, Spooler, SpoolerRefused
 
@@ -25,6 +25,8 @@ PrinterState = Literal["idle", "printing", "stopped", "rejecting", "unknown"]
 # Both spellings of the same place; the second is for systems without /run.
 _SOCKETS: Final = (Path("/run/cups/cups.sock"), Path("/var/run/cups/cups.sock"))
 _CONFIGURATION: Final = Path("/etc/cups/cupsd.conf")
+# The two of CUPS' four words (client.conf(5), `Encryption`) that allow no document in the clear.
+_ENCRYPTED: Final = frozenset({"required", "always"})
 
 # One question to a spooler on this machine takes under 10 ms; 10 s cover one that spins up a sleeping disk.
 CALL_SECONDS: Final = 10.0
@@ -113,13 +115,14 @@ def spooler_report(configuration: Path | None = None) -> SpoolerReport:
 
 def find_spooler() -> Spooler:
     """Find the spooler as CUPS' own commands do: CUPS_SERVER, client.conf, the domain socket, the port."""
-    named = os.environ.get("CUPS_SERVER") or _server_of_client_conf()
+    named = _choice_of_cups("CUPS_SERVER", "ServerName")
+    must_encrypt = (_choice_of_cups("CUPS_ENCRYPTION", "Encryption") or "").lower() in _ENCRYPTED
     if named:
-        return parse_server(named)
+        return replace(parse_server(named), must_encrypt=must_encrypt)
     for path in _SOCKETS:
         if path.exists():
             return Spooler(socket_path=path)
-    return Spooler()
+    return Spooler(must_encrypt=must_encrypt)
 
 
 def parse_server(named: str) -> Spooler:
@@ -134,12 +137,12 @@ def parse_server(named: str) -> Spooler:
         raise PrinterUnavailable("CUPS_SERVER is neither a socket's path nor host:port.") from error
 
 
-def _server_of_client_conf() -> str | None:
+def _choice_of_cups(variable: str, name: str) -> str | None:
+    """What the environment chooses, or else the person's ``client.conf``, or else the system's."""
+    found = os.environ.get(variable)
     for path in (Path.home() / ".cups/client.conf", Path("/etc/cups/client.conf")):
-        found = _setting(path, "ServerName")
-        if found:
-            return found
-    return None
+        found = found or _setting(path, name)
+    return found
 
 
 def _setting(path: Path, name: str) -> str | None:
@@ -232,7 +235,7 @@ def _makes_file(device_uri: str, make_and_model: str) -> bool:
 
 def _configuration_of(spooler: Spooler) -> Path | None:
     """The system's configuration file, where the spooler in use is the system's own."""
-    is_system = spooler.socket_path in _SOCKETS or spooler == Spooler()
+    is_system = spooler.socket_path in _SOCKETS or replace(spooler, must_encrypt=False) == Spooler()
     return _CONFIGURATION if is_system else None
 
 
@@ -283,7 +286,7 @@ def run_command(
         capture_output=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, "LC_ALL": "C"},
+        env={**programs.environment(), "LC_ALL": "C"},
         # Without a terminal of its own it cannot wait for a password that nobody will type.
         start_new_session=True,
     )

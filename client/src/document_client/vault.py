@@ -200,7 +200,7 @@ def create_vault(home: Path, device_id: str, unlocking: Unlocking) -> Vault:
     with exclusive(path.with_name("vault.lock")):
         made = not path.exists()
         if made:
-            write_private(path, json.dumps(content, indent=1).encode())
+            _write(path, content)
     if not made:
         if keyring is not None:
             forget_in_keyring(device_id)
@@ -225,23 +225,34 @@ def open_vault(home: Path, unlocking: Unlocking) -> Vault:
     passphrase = unlocking.passphrase or (unlocking.ask() if unlocking.ask else None)
     if not passphrase:
         raise PassphraseNeeded()
-    remaining = _delay_left(content, unlocking.wall())
-    if remaining > 0:
-        raise PassphraseDelayed(f"wait {remaining:.0f} s before the next try")
+    # One guess at a time, or many at once would share one delay. Who waits here meets the count of the one before.
+    with exclusive(path.with_name("vault.lock")):
+        return Vault(path, _root_from_passphrase(path, passphrase, unlocking.wall))
+
+
+def _root_from_passphrase(path: Path, passphrase: str, wall: Callable[[], float]) -> bytes:
+    """Return the root key and count, with the lock of the key file held."""
     from .unlocked import recall, remember
 
+    content = _load(path)
+    unlock, failures = content["unlock"], int(content["failures"]["count"])
+    if unlock["method"] != "passphrase":
+        # Another program has given the keys to the keyring while this one waited.
+        raise KeysChanged()
+    remaining = _delay_left(content, wall())
+    if remaining > 0:
+        raise PassphraseDelayed(f"wait {remaining:.0f} s before the next try")
     root = recall(path, unlock["salt"], passphrase)
     if root is None or not fits(root, unlock["check"]):
         try:
             root = unwrap(stretch(passphrase, unlock), "root", unlock["root"])
         except ValueError:
-            _count_failure(path, unlocking.wall())
+            _write(path, content | {"failures": _one_more(failures, wall())})
             raise PassphraseWrong() from None
         remember(path, unlock["salt"], passphrase, root)
-    if content["failures"]["count"]:
-        with _edited(path) as edited:
-            edited["failures"] = {"count": 0, "until": 0}
-    return Vault(path, root)
+    if failures:
+        _write(path, content | {"failures": {"count": 0, "until": 0}})
+    return root
 
 
 def rekey(home: Path, vault: Vault, passphrase: str | None) -> Vault:
@@ -276,12 +287,10 @@ def _delay_left(content: dict[str, Any], now: float) -> float:
     return min(left, LONGEST_DELAY_SECONDS)
 
 
-def _count_failure(path: Path, now: float) -> None:
-    with _edited(path) as content:
-        count = int(content["failures"]["count"]) + 1
-        beyond = count - FREE_FAILURES
-        delay = min(2.0 ** (beyond - 1), LONGEST_DELAY_SECONDS) if beyond > 0 else 0.0
-        content["failures"] = {"count": count, "until": now + delay if delay else 0}
+def _one_more(failures: int, now: float) -> dict[str, float]:
+    beyond = failures + 1 - FREE_FAILURES
+    delay = min(2.0 ** (beyond - 1), LONGEST_DELAY_SECONDS) if beyond > 0 else 0.0
+    return {"count": failures + 1, "until": now + delay if delay else 0}
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -294,6 +303,13 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("version") != 1 or "unlock" not in content:
         raise KeyFileUnreadable(f"{path}")
     return content
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Replace the key file, with its lock held."""
+    # A copy that a killed program left holds keys that were destroyed since, or are about to be.
+    sweep_unfinished(path)
+    write_private(path, json.dumps(content, indent=1).encode())
 
 
 class _edited:
@@ -311,8 +327,6 @@ class _edited:
             self._content = _load(self._path)
             if self._root is not None and not fits(self._root, self._content["unlock"]["check"]):
                 raise KeysChanged()
-            # A copy that a killed program left holds keys that were destroyed since, or are about to be.
-            sweep_unfinished(self._path)
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -321,6 +335,6 @@ class _edited:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         try:
             if kind is None:
-                write_private(self._path, json.dumps(self._content, indent=1).encode())
+                _write(self._path, self._content)
         finally:
             self._lock.__exit__(None, None, None)

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import threading
 
+from . import programs
 from .errors import ViewerSilent, ViewerUnavailable
 
 # A browser that is not running yet takes some seconds to ask.
@@ -17,7 +18,7 @@ WAIT_SECONDS = 30.0
 def feed_viewer(pdf: bytes, command: str) -> None:
     """Run a viewer that reads the document on standard input; raises ViewerUnavailable."""
     try:
-        subprocess.run(shlex.split(command), input=pdf, check=True)
+        subprocess.run(shlex.split(command), input=pdf, check=True, env=programs.environment())
     except (OSError, ValueError, subprocess.CalledProcessError) as failure:
         raise ViewerUnavailable(f"the viewer could not be run: {type(failure).__name__}") from failure
 
@@ -78,10 +79,12 @@ def _start_viewer(url: str, command: str | None) -> None:
     if command is None:
         import webbrowser
 
-        if not webbrowser.open(url):
+        with programs.passphrase_withheld():
+            opened = webbrowser.open(url)
+        if not opened:
             raise ViewerUnavailable()
         return
     try:
-        subprocess.Popen([*shlex.split(command), url], stdin=subprocess.DEVNULL)
+        subprocess.Popen([*shlex.split(command), url], stdin=subprocess.DEVNULL, env=programs.environment())
     except (OSError, ValueError) as failure:
         raise ViewerUnavailable(f"the viewer could not be run: {type(failure).__name__}") from failure

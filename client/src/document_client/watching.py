@@ -90,10 +90,15 @@ class Listening:
         self._thread: threading.Thread | None = None
         self._answered: tuple[str, Answer, float] | None = None
         self._waits = True
+        self._rests = False
 
     def begin(self) -> None:
-        """Ask, unless a question is open or the service does not keep questions."""
+        """Ask, unless a question is open, the last one failed just now, or the service does not keep questions."""
         if not self._waits or (self._thread is not None and self._thread.is_alive()):
+            return
+        if self._rests:
+            # What refuses this question may let the cycle's own pass: without a pause they would follow on each other.
+            self._rests = False
             return
         account = self._client.account()
         cursor = feed.read_cursor(account.cache)
@@ -107,8 +112,9 @@ class Listening:
             began, asked = time.monotonic(), account.time.monotonic()
             with connected as connection:
                 answer = connection.send("GET", f"{path}&wait={LISTEN_SECONDS}", read_seconds=2.0 * LISTEN_SECONDS)
-            nothing_new = answer.status == 204 or not _tells_something(answer)
-            if nothing_new and time.monotonic() - began < _TOO_SOON_SECONDS:
+            served = answer.status == 204 or (answer.status == 200 and isinstance(answer.body, dict))
+            self._rests = not served
+            if served and not _tells_something(answer) and time.monotonic() - began < _TOO_SOON_SECONDS:
                 # It would be asked again and again without a pause.
                 self._waits = False
             heard = account.time.monotonic()
