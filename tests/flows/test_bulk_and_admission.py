@@ -62,6 +62,9 @@ def test_cancelled_jobs_are_not_begun(api: Api) -> None:
         if (job := api.get(f"/v1/documents/render-jobs/{item['job']['id']}").json())["status"] == "failed"
     )
     assert job["error"]["code"] == "CANCELLED"
+    one = {key: job[key] for key in ("templateVersionId", "patientId", "locale")}
+    waited = api.post("/v1/documents/generate", json=one, headers={"Idempotency-Key": job["clientMutationId"]})
+    assert (waited.status_code, waited.json()["code"]) == (409, "CANCELLED")
     # What was cancelled can still be wanted, under the same id; and its slots are free again.
     assert api.post(f"/v1/documents/render-jobs/{job['id']}/retry").status_code == 202
     assert api.wait(job["id"])["status"] == "completed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,8 @@ def test_the_documents_of_a_list_of_patients_are_fetched_before_a_round(
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "2 patients: received 0 documents (0 bytes); already here: 2"
     assert said[1].startswith("nobody-has-this-id: The service has no current document for this patient")
+    assert main(["prefetch", PATIENT, "--json", "--home", str(client.home)]) == 0
+    assert json.loads(capsys.readouterr().out)["success"] is True
     sizes = sum(int(d["size"]) for d in client.documents.list())
     assert planned == [(2, sizes), (2, sizes)]
     assert {d["state"] for d in client.documents.list()} == {"available"}

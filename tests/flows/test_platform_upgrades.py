@@ -121,6 +121,7 @@ def test_a_pin_names_a_version_of_that_form(api: Api) -> None:
     assert (wrong.status_code, wrong.json()["code"]) == (404, "NOT_FOUND")
     assert api.put(path, json={"versionId": "tv_none"}).status_code == 404
     assert api.put(path, json={}).status_code == 400
+    assert api.put(path, json={"versionId": "tv_\x00"}).status_code == 400
     assert api.delete(path).status_code == 200
     own = api.post(TEMPLATES, json={"name": f"Form {uuid.uuid4()}", "category": "other"}).json()
     refused = api.get(f"{TEMPLATES}/{own['id']}/origin")

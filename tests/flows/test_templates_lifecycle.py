@@ -235,11 +235,17 @@ def test_after_retirement_a_replay_is_answered_and_a_new_request_is_refused(auth
 def test_a_withdrawn_version_names_the_one_to_use_instead(author: Api) -> None:
     form = Form(author)
     dangerous = form.published("1")
+    failed = author.wait(author.post(JOBS, json=request_for(dangerous["id"], patientId="nobody")).json()["id"])
+    assert failed["status"] == "failed"
+    stale = author.get(form.path).headers["etag"]
     form.save(_with_label("safe"))
     safe = form.published("2")
     path = f"{form.path}/versions/{dangerous['id']}"
     etag = author.get(path).headers["etag"]
     reason = {"reason": "prints the dose of another drug"}
+    too_late = author.post(f"{path}/withdraw", json=reason, headers={"If-Match": stale})
+    assert _refused(too_late) == (412, "PRECONDITION_FAILED")
+    assert author.get(path).json()["withdrawn"] is None
     withdrawn = author.post(f"{path}/withdraw", json=reason).json()["withdrawn"]
     assert withdrawn["reason"] == reason["reason"]
     again = author.post(f"{path}/withdraw", json={"reason": "another reason"}).json()["withdrawn"]
@@ -248,9 +254,26 @@ def test_a_withdrawn_version_names_the_one_to_use_instead(author: Api) -> None:
     refused = author.post(JOBS, json=request_for(dangerous["id"]))
     assert _refused(refused) == (409, "TEMPLATE_VERSION_RETIRED")
     assert refused.json()["currentVersionId"] == safe["id"]
+    refused = author.post(f"{JOBS}/{failed['id']}/retry")
+    assert (*_refused(refused), refused.json()["currentVersionId"]) == (409, "TEMPLATE_VERSION_RETIRED", safe["id"])
     assert author.post(f"{form.path}/versions/{safe['id']}/withdraw", json=reason).status_code == 200
     refused = author.post(JOBS, json=request_for(dangerous["id"]))
     assert refused.json()["currentVersionId"] is None
+
+
+def test_a_version_read_by_its_tag_is_told_the_new_name_of_its_form(author: Api) -> None:
+    form = Form(author)
+    path = f"{form.path}/versions/{form.published()['id']}"
+    before = author.get(path)
+    assert before.headers["cache-control"] == "private, no-cache"
+    kept = {"If-None-Match": before.headers["etag"]}
+    assert author.get(path, headers=kept).status_code == 304
+    name = f"Renamed {form.id}"
+    renamed = author.patch(form.path, json={"name": name}, headers={"If-Match": author.get(form.path).headers["etag"]})
+    assert renamed.status_code == 200, renamed.text
+    after = author.get(path, headers=kept)
+    assert (after.status_code, after.json()["name"]) == (200, name)
+    assert after.json()["definition"] == before.json()["definition"]
 
 
 def test_a_draft_is_not_retired_and_a_version_is_withdrawn_with_a_reason(author: Api) -> None:

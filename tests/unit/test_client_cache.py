@@ -367,6 +367,7 @@ def test_a_withdrawn_document_is_told_once_and_stays_listed_without_the_patient(
     assert device.client.sync().withdrawn == [number]
     assert device.client.sync().withdrawn == []
     [left] = device.client.documents.list()
+    assert {name for name in device.model.state.documents[document] if not name.startswith("_")} <= set(left)
     assert (left["id"], left["number"], left["state"], left["patientId"]) == (document, number, "withdrawn", None)
     with pytest.raises(DocumentRevoked) as refusal:
         device.client.documents.read(number)
@@ -432,6 +433,8 @@ def test_the_end_of_its_retention_is_no_withdrawal(device: Device, document: str
     device.model.state.documents[document]["status"] = "current"
     assert device.client.sync().withdrawn == []
     assert device.client.documents.list() == []
+    with pytest.raises(DocumentUnknown, match="does not keep it any more"):
+        device.client.documents.read(document)
 
 
 def test_a_cache_of_an_earlier_version_goes_on(device: Device, document: str) -> None:

@@ -79,6 +79,13 @@ def test_an_expired_token_is_told_before_a_sync_meets_it(device: Device) -> None
     assert "documents login" in found(device)["session"][1]
 
 
+def test_a_token_that_is_renewed_by_itself_needs_no_person(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    device.client.login(SERVER, device.model.token("clinic", "dr.a", exp=device.clocks.server + 60))
+    device.clocks.pass_time(61)
+    monkeypatch.setattr("document_client.renewal.is_renewable", lambda vault, account: True)
+    assert found(device)["session"][0] == "ok"
+
+
 def test_a_revoked_device_is_told(device: Device) -> None:
     device.spoil("GET /v1/documents/changes", problem(403, "DEVICE_REVOKED"))
     device.client.sync()

@@ -141,6 +141,17 @@ def test_a_budget_holds_for_it_too(device: Device) -> None:
     assert device.client.sync().downloaded == 1
 
 
+def test_a_budget_holds_for_all_that_a_sync_waits_for(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("document_client.client._DOCUMENT_POLL_SECONDS", 0.01)
+    device.ask("p1")
+    one = device.client.sync().bytes_received
+    for patient in ("p2", "p3", "p4"):
+        device.ask(patient)
+    report = device.client.sync(budget=one + one // 2, wait_seconds=0.5)
+    assert (report.acknowledged, report.downloaded) == (3, 1)
+    assert report.bytes_received <= one + one // 2
+
+
 def test_a_download_that_came_to_nothing_is_not_begun_again_beyond_the_budget(device: Device) -> None:
     device.model.policy["prefetch"] = RULE
     other = colleague(device, 1)

@@ -282,3 +282,46 @@ def test_a_list_of_patients_may_have_remarks_and_a_wrong_line_is_named(clinic: C
     assert code == 64
     assert "line 2 of the list" in err
     assert "nobody" not in err
+    listed.write_bytes("bed 4: Zarghuna".encode("utf-16"))
+    code, _, err = clinic.run("prefetch", "--from", str(listed))
+    assert (code, "UTF-8" in err) == (64, True)
+
+
+def test_a_device_without_a_list_of_forms_says_what_is_missing_and_not_that_there_is_none(clinic: Clinic) -> None:
+    clinic.cut()
+    for command in (["templates"], ["request", FORM, "--patient", PATIENT], ["generate", FORM, "--patient", PATIENT]):
+        code, out, err = clinic.run(*command)
+        assert (code, out) == (69, ""), command
+        assert "connect" in err
+    clinic.heal()
+    clinic.model.revoked_tokens.add(clinic.model.token("clinic", "dr.a"))
+    assert clinic.run("templates")[0] == 77
+
+
+@pytest.mark.parametrize("server", ["http://[fe80::1", "https://clinic..example", "http://clinic.example:99999"])
+def test_an_address_that_can_be_none_is_a_wrong_setting(clinic: Clinic, server: str) -> None:
+    code, _, err = clinic.run("login", "--server", server, "--token", clinic.model.token("clinic", "dr.a"))
+    assert (code, "is not an http or https URL" in err) == (78, True)
+
+
+@pytest.mark.parametrize("option", ["--encounter", "--birth-date", "--identifier", "--not-after"])
+def test_an_option_that_a_script_left_empty_drops_no_check(clinic: Clinic, option: str) -> None:
+    clinic.run("templates")
+    code, _, err = clinic.run("request", FORM, "--patient", PATIENT, option, "")
+    assert (code, "it is empty" in err) == (64, True)
+    assert clinic.json("queue")["items"] == []
+
+
+def test_a_time_that_is_no_use_names_the_option_that_mends_it(clinic: Clinic) -> None:
+    clinic.run("templates")
+    wanted = ("request", FORM, "--patient", PATIENT, "--not-after")
+    assert clinic.run(*wanted, "9999-12-31T23:59:59-04:00")[0] == 64
+    cmid = clinic.json(*wanted, "2999-01-01T00:00:00Z")["clientMutationId"]
+    with DocumentClient(clinic.home) as client:
+        queued = client.account().queue
+        with transaction(queued):
+            body = str(queued.execute("SELECT body FROM requests").get, "utf-8").replace("2999", "2020")
+            queued.execute("UPDATE requests SET body = ?", (body.encode(),))
+    code, _, err = clinic.run("queue", "edit", cmid, "--patient", "p2")
+    assert (code, "name one to come by --not-after" in err) == (64, True)
+    assert clinic.run("queue", "edit", cmid, "--patient", "p2", "--not-after", "2998-01-01T00:00:00Z")[0] == 0

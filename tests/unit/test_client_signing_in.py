@@ -7,9 +7,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client_device import SERVER, Device, made_device, problem
-from document_client.errors import ClientError, ServerUnreachable, SignInNeeded
+from document_client.errors import ClientError, Misconfigured, ServerUnreachable, SignInNeeded
 from document_client.signing_in import MOST_TAKEN
 
 AWAY = httpx2.ConnectError("no route")
@@ -74,3 +75,20 @@ def test_some_earlier_tokens_are_known_and_none_of_them_is_kept(device: Device) 
         else:
             device.client.logout(keep_sealed=True)
     assert refused == 2
+
+
+def test_requests_for_one_service_are_not_given_to_another_unasked(device: Device) -> None:
+    """A training service for the real one: its sync would render them there, and offer them at home once more."""
+    asked = device.ask()
+    ours, device.model.key = device.model.key, Ed25519PrivateKey.generate()
+    with pytest.raises(Misconfigured, match=SERVER):
+        device.client.login("https://training.test", device.token())
+    assert device.client.whoami()["server"] == SERVER
+    assert [item["clientMutationId"] for item in device.client.queue.list()] == [asked]
+    device.client.login("https://training.test", device.token(), trust_new_keys=True)
+    device.client.login(SERVER, device.token())
+    # A service that moved has the same keys.
+    device.model.key = ours
+    device.client.login(SERVER, device.token(), trust_new_keys=True)
+    device.client.login("https://new.address.test", device.token())
+    assert device.client.whoami()["server"] == "https://new.address.test"

@@ -227,11 +227,11 @@ class DocumentClient:
             catalogue = read_catalogue(account.cache, account.clock().now, search)
             if refresh or catalogue.freshness == "never":
                 report = self._refresh(observe)
-                if refresh and report.stopped:
-                    raise_stop(report)
                 # Another program may have replaced a file meanwhile, and then this one was opened anew.
                 account = self.account()
                 catalogue = read_catalogue(account.cache, account.clock().now, search)
+                if report.stopped and (refresh or catalogue.freshness == "never"):
+                    raise_stop(report)
         return catalogue
 
     def refresh_in_background(self) -> threading.Thread:
@@ -307,7 +307,8 @@ class DocumentClient:
                 if not requests.count_states(account.queue).get("acknowledged"):
                     break
                 time.sleep(_DOCUMENT_POLL_SECONDS)
-                report.add(sync_once(account, connection, budget=budget, eager=eager, observe=observe))
+                left = None if budget is None else max(0, budget - report.bytes_received)
+                report.add(sync_once(account, connection, budget=left, eager=eager, observe=observe))
             keep_envelopes(account)
             report.events_sent += send_others(account, self._transport)
             # Last: what is noted as told is in the report that is returned.
@@ -368,8 +369,7 @@ class DocumentClient:
         """Send a scanned file (online only); returns the upload with the scanner's verdict."""
         from .online import upload
 
-        account = self.account()
-        with self._enrolled(account) as connection:
+        with self._enrolled(account := self.account()) as connection:
             return upload(account, connection, Path(path), patient=patient, **details)
 
     def _connected(self, account: Account) -> Connected:

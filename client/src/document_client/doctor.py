@@ -116,7 +116,9 @@ def _examine_account(client: DocumentClient, find: Any) -> None:
     find("clock", "attention" if clock["confidence"] == "suspect" else "ok", text)
     _examine_cache(status.cache, find)
     _examine_evidence(status.audit, find)
-    _examine_token(client.whoami()["tokenExpiresAt"], clock["now"], find)
+    person = client.whoami()
+    if not person["tokenRenews"]:
+        _examine_token(person["tokenExpiresAt"], clock["now"], find)
     if status.last_stop == "DEVICE_REVOKED":
         find("session", "broken", "the service revoked this device; its copies were removed: ask your administrator")
     _examine_server(client, find)

@@ -342,19 +342,32 @@ def _find(account: Account, document_id: str) -> Entry:
     entry = cache.read_entry(account.cache, document_id)
     if entry is not None:
         return entry
+    if _is_purged(account, document_id):
+        raise DocumentUnknown("the service does not keep it any more: the time for which it is kept has ended")
     if recalls.is_named(account.cache, document_id):
         newer = recalls.read_replacement(account.cache, document_id)
         raise DocumentRevoked(f"It was replaced by {newer}." if newer else None)
     raise DocumentUnknown(f"{document_id} is not known here")
 
 
+def _is_purged(account: Account, document_id: str) -> bool:
+    """Return whether a document ended with its retention, and was not withdrawn from this device before that."""
+    ended = cache.read_revocation(account.cache, document_id) == "purged"
+    return ended and all(document_id != withdrawn["id"] for withdrawn in recalls.read_all(account.cache))
+
+
+# A Document (contract §2) as ``list`` shows it, so that a program finds each member whatever the state.
+_MEMBERS = (
+    "id number kind status category title patientId encounterId facilityId contentType size sha256 originalSha256"
+    " pages templateVersionId renderJobId requestedAt renderedAt dataAsOf supersedes supersededBy"
+)
 # What stays visible of a document while the whole cache is locked: enough to ask for it again.
 _LOCKED_FIELDS = ("id", "number", "kind", "status", "category", "contentType", "size", "sha256", "pages")
 
 
 def _withdrawn(known: dict[str, Any]) -> dict[str, Any]:
     rest = {"size": 0, "fetchedAt": None, "expiresAt": None, "state": "withdrawn", "serverLost": False, "pinned": False}
-    return {**known, "patientId": None, **rest}
+    return {**dict.fromkeys(_MEMBERS.split()), **known, "patientId": None, **rest}
 
 
 def _shown(entry: Entry, policy: CachePolicy, reading: Reading, *, locked: bool) -> dict[str, Any]:

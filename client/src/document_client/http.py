@@ -186,7 +186,12 @@ def _target(url: str, location: str) -> str:
 
 def normalize_address(server: str) -> str:
     """Return the server's URL without a trailing slash; raises ServerAddressWrong."""
-    parts = urlsplit(server.strip())
+    try:
+        parts = urlsplit(server.strip())
+        # What is no name and no number for a port is found here, and not by whoever connects to it.
+        _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        raise ServerAddressWrong(f"{server!r} is not an http or https URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ServerAddressWrong(f"{server!r} is not an http or https URL")
     return server.strip().rstrip("/")

@@ -71,11 +71,11 @@ def prepare(account: Account, wish: Wish) -> Prepared:
     if wish.not_after:
         try:
             not_after = from_text(wish.not_after)
-        except ValueError:
+            body["notAfter"] = to_text(not_after)
+        except (ValueError, OverflowError):
             raise UsageProblem("--not-after must be an instant such as 2026-05-01T12:00:00Z") from None
         if not_after <= account.clock().now:
             raise UsageProblem("--not-after has passed; name a time to come, or leave it out")
-        body["notAfter"] = to_text(not_after)
     return Prepared(body, str(chosen.template.get("name")))
 
 
@@ -171,6 +171,12 @@ class RequestQueue:
             assignments = tuple(changes.get("assignments") or ())
             replaced = {pair.partition("=")[0] for pair in assignments}
             kept["inputs"] = {name: value for name, value in kept["inputs"].items() if name not in replaced}
+            if (
+                kept["not_after"]
+                and not changes.get("not_after")
+                and from_text(kept["not_after"]) <= account.clock().now
+            ):
+                raise UsageProblem("it was not wanted after a time that has passed; name one to come by --not-after")
             wish = Wish(**{**kept, **{k: v for k, v in changes.items() if v is not None}})
             prepared = prepare(account, wish)
             with _deciding(account):

@@ -265,11 +265,12 @@ def _ask_server(
     keys = {
         str(k["kid"]): str(k["publicKey"]) for k in listed if isinstance(k, dict) and "kid" in k and "publicKey" in k
     }
-    pinned = dict(known["policyKeys"]) if known and known["server"] == connection.server else {}
-    if pinned and not trust_new_keys and not set(pinned.items()) & set(keys.items()):
+    # At another address too: a service that moved keeps its keys, and requests for one are not another's to have.
+    pinned = dict(known["policyKeys"]) if known else {}
+    if known and pinned and not trust_new_keys and not set(pinned.items()) & set(keys.items()):
         raise Misconfigured(
-            "the service's signing key is not the one this device knows; ask the administrator,"
-            " then use --trust-new-keys"
+            f"the service's signing key is not the one that this device knows of {known['server']}: its keys were"
+            " replaced, or it is another service; ask the administrator, then use --trust-new-keys"
         )
     probe = connection.send("GET", "/v1/documents/render-jobs?limit=1")
     judged = judge(probe, 0.0)

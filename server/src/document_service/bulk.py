@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from document_service import changes, identifiers
+from document_service import audit, changes, identifiers
 from document_service.database import Connection
-from document_service.errors import NotFound
+from document_service.errors import Cancelled, NotFound
 from document_service.tokens import Caller
 
 
@@ -65,15 +65,20 @@ async def show(connection: Connection, caller: Caller, bulk_id: str) -> Bulk:
 
 
 async def cancel(connection: Connection, bulk_id: str) -> list[str]:
-    """Fail the jobs that have not started, with CANCELLED; their ids. What runs or is finished stays as it is."""
+    """Fail the jobs that have not started, with CANCELLED; their ids. What runs or is finished stays as it is.
+
+    One that waited for another try has a number already, and the trail holds the account of it.
+    """
     await connection.execute(
         "UPDATE bulk_requests SET cancelled_at = now() WHERE id = $1 AND cancelled_at IS NULL", bulk_id
     )
     rows = await connection.fetch(
-        """UPDATE document_render_jobs SET status = 'failed', finished_at = now(), error_code = 'CANCELLED',
-               error_title = 'The bulk request was cancelled before this document was begun; retry it if it is wanted.'
-           WHERE bulk_id = $1 AND status = 'queued' RETURNING tenant_id, id, facility_ids, created_by""",
+        """UPDATE document_render_jobs SET status = 'failed', finished_at = now(), error_code = $2, error_title = $3
+           WHERE bulk_id = $1 AND status = 'queued'
+           RETURNING tenant_id, id, facility_ids, created_by, patient_id, document_number""",
         bulk_id,
+        Cancelled.code,
+        Cancelled.title,
     )
     for row in rows:
         await changes.record(
@@ -84,4 +89,17 @@ async def cancel(connection: Connection, bulk_id: str) -> list[str]:
             facility_ids=row["facility_ids"],
             user_id=row["created_by"],
         )
+        if row["document_number"] is not None:
+            await audit.record(
+                connection,
+                row["tenant_id"],
+                audit.Event(
+                    "document.generate",
+                    row["created_by"],
+                    outcome="failure",
+                    job_id=row["id"],
+                    patient_id=row["patient_id"],
+                    detail={"code": Cancelled.code, "number": row["document_number"]},
+                ),
+            )
     return [row["id"] for row in rows]

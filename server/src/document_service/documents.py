@@ -63,6 +63,7 @@ class Document:
     engine: dict[str, Any]
     provenance: list[dict[str, Any]]
     verify_code: str | None
+    issuer: str | None
     created_at: datetime
     created_by: str
     security_label: str | None = None

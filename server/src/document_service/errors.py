@@ -184,6 +184,11 @@ class TemplateNameConflict(Conflict):
     title = "Another template of this category has this name; choose another name."
 
 
+class Cancelled(Conflict):
+    code = "CANCELLED"
+    title = "The bulk request was cancelled before this document was begun; retry it if it is wanted."
+
+
 class TemplateVersionRetired(Conflict):
     code = "TEMPLATE_VERSION_RETIRED"
     title = "The template was retired or this version withdrawn; request the current version instead."

@@ -17,15 +17,17 @@ from document_service.errors import (
     LocaleUnsupported,
     MutationWindowPassed,
     NotFound,
+    ServiceError,
     TemplateVersionNotEffective,
     TemplateVersionRetired,
     TranslationNotAccepted,
     Unavailable,
+    error_of_code,
 )
 from document_service.keys import KeyStore
 from document_service.render_jobs import Job
 from document_service.render_requests import RenderRequest
-from document_service.templates import Version, parsed, show_in_use, show_version
+from document_service.templates import Template, Version, parsed, show_in_use, show_version
 from document_service.tenants import Tenant
 from document_service.tokens import Caller
 
@@ -138,9 +140,28 @@ async def check_retry(connection: Connection, job: Job) -> None:
     """
     if job.not_after is not None and job.not_after < datetime.now(UTC):
         raise ExpiredByRequester()
-    version = await show_version(connection, job.template_version_id)
+    version, template, _ = await show_in_use(connection, job.template_version_id)
     if version.withdrawn_at is not None:
-        raise TemplateVersionRetired(extra={"currentVersionId": None})
+        raise TemplateVersionRetired(extra={"currentVersionId": await _current_version(connection, template)})
+
+
+async def _current_version(connection: Connection, template: Template) -> str | None:
+    """The version to ask for instead of one that is out of use; None when the template has none."""
+    current = template.current_version_id if template.status == "published" else None
+    if current is not None and (await show_version(connection, current)).withdrawn_at is not None:
+        return None
+    return current
+
+
+async def why_failed(connection: Connection, job: Job) -> ServiceError:
+    """The error of a failed job as the answer of the request that waited for it."""
+    assert job.error_code is not None
+    error = error_of_code(job.error_code)
+    extra: dict[str, object] = {}
+    if error is TemplateVersionRetired:
+        _, template, _ = await show_in_use(connection, job.template_version_id)
+        extra = {"currentVersionId": await _current_version(connection, template)}
+    return error(job.error_detail, extra=extra)
 
 
 async def _check_version(
@@ -150,10 +171,7 @@ async def _check_version(
     if not caller.may_see_facility(template.facility_id):
         raise NotFound("There is no published template version with this id that you may see.")
     if template.status == "retired" or version.withdrawn_at is not None:
-        current = template.current_version_id if template.status == "published" else None
-        if current is not None:
-            current = None if (await show_version(connection, current)).withdrawn_at else current
-        raise TemplateVersionRetired(extra={"currentVersionId": current})
+        raise TemplateVersionRetired(extra={"currentVersionId": await _current_version(connection, template)})
     early = version.effective_from is not None and now < version.effective_from
     late = version.effective_to is not None and now >= version.effective_to
     if early or (late and not tenant.profile.allow_reprint):

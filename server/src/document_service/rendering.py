@@ -208,6 +208,7 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
             engine=dict(typeset.engine),
             provenance=[dict(entry) for entry in snapshot.provenance],
             verify_code=verify_code,
+            issuer=request["tenant"]["name"],
             created_at=datetime.now(UTC),
             created_by=job.created_by,
             security_label=subject.security_label,

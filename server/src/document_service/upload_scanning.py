@@ -180,6 +180,7 @@ async def _accept(runtime: Runtime, upload: Upload, content: bytes, verdict: Ver
             engine={},
             provenance=[],
             verify_code=None,
+            issuer=None,
             created_at=datetime.now(UTC),
             created_by=upload.created_by,
             security_label=subject.security_label,

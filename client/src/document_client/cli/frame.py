@@ -51,6 +51,13 @@ def shared(command: Command) -> Command:
     return click.option("--home", metavar="DIR", help=home_help)(run)  # type: ignore[return-value]
 
 
+def given(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse an option that is there and empty: a script's unset variable would leave out a check without a word."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty; leave the option out, or give it a value")
+    return value
+
+
 def _ask_passphrase() -> str | None:
     if not sys.stdin.isatty():
         return None

@@ -16,7 +16,7 @@ from ..errors import NotConfirmed
 from ..recovery import RECOVERED
 from ..withdrawals import ALREADY_SENT, TAKEN_BACK, WITHDRAWAL_ASKED
 from ..words import sentence
-from .frame import Screen, age, also, counted, shared, table
+from .frame import Screen, age, also, counted, given, shared, table
 
 
 class QueueGroup(click.Group):
@@ -132,12 +132,12 @@ def retry(client: DocumentClient, screen: Screen, id_: str | None, everything: b
 @click.argument("id_", metavar="ID")
 @click.option("--template", metavar="T", help="Another template.")
 @click.option("--patient", metavar="ID")
-@click.option("--encounter", metavar="ID")
-@click.option("--birth-date", metavar="D")
-@click.option("--identifier", metavar="I")
+@click.option("--encounter", callback=given, metavar="ID")
+@click.option("--birth-date", callback=given, metavar="D")
+@click.option("--identifier", callback=given, metavar="I")
 @click.option("--input", "inputs", multiple=True, metavar="K=V", help="Replaces this input.")
 @click.option("--locale", metavar="L")
-@click.option("--not-after", metavar="T")
+@click.option("--not-after", callback=given, metavar="T")
 @shared
 def edit(client: DocumentClient, screen: Screen, id_: str, inputs: tuple[str, ...], **changes: Any) -> None:
     """Replace a request that waits, was refused or failed by a new one with other values."""

@@ -16,7 +16,7 @@ from ..inputs import check_reference
 from ..queueing import Wish
 from ..stopped import raise_stop
 from ..words import error_title, sentence
-from .frame import Screen, age, also, counted, duration, shared, size, table
+from .frame import Screen, age, also, counted, duration, given, shared, size, table
 
 if TYPE_CHECKING:
     from ..cycle import Report
@@ -28,6 +28,7 @@ _REFRESH_SECONDS = 2.0
 SLOW_LINK = 8000.0
 # A form's definition is 15 KB under way; nine took 25 s on a link of 64 kbit/s and 600 ms.
 FORM_SECONDS = 2.8
+_BUDGET_HELP = "Download at most this much; with --watch, in each cycle."
 _WAIT_HELP = "Wait this long for the documents of requests just sent."
 
 
@@ -95,9 +96,11 @@ def _wish_options(command: Any) -> Any:
     options = (
         click.argument("template"),
         click.option("--patient", required=True, metavar="ID", help="The patient's FHIR id."),
-        click.option("--encounter", metavar="ID", help="The encounter's FHIR id."),
-        click.option("--birth-date", metavar="D", help="Compared with the record: a difference fails the job."),
-        click.option("--identifier", metavar="I", help="Compared with the record, as --birth-date."),
+        click.option("--encounter", callback=given, metavar="ID", help="The encounter's FHIR id."),
+        click.option(
+            "--birth-date", callback=given, metavar="D", help="Compared with the record: a difference fails the job."
+        ),
+        click.option("--identifier", callback=given, metavar="I", help="Compared with the record, as --birth-date."),
         click.option("--input", "inputs", multiple=True, metavar="K=V", help="A value the template asks for."),
         click.option("--locale", metavar="L", help="Language of the document, such as fa-AF."),
     )
@@ -108,7 +111,7 @@ def _wish_options(command: Any) -> Any:
 
 @click.command()
 @_wish_options
-@click.option("--not-after", metavar="T", help="Not wanted after this instant.")
+@click.option("--not-after", callback=given, metavar="T", help="Not wanted after this instant.")
 @shared
 def request(client: DocumentClient, screen: Screen, template: str, patient: str, **values: Any) -> None:
     """Ask for a document, online or not; prints the request's id (clientMutationId)."""
@@ -143,7 +146,7 @@ def request(client: DocumentClient, screen: Screen, template: str, patient: str,
 @click.command()
 @click.option("--once", is_flag=True, help="One cycle (the default).")
 @click.option("--watch", is_flag=True, help="Keep going: send what is queued as soon as there is a connection.")
-@click.option("--budget", type=click.IntRange(min=0), metavar="BYTES", help="Download at most this much.")
+@click.option("--budget", type=click.IntRange(min=0), metavar="BYTES", help=_BUDGET_HELP)
 @click.option("--wait", type=float, default=10.0, show_default=True, metavar="SECONDS", help=_WAIT_HELP)
 @shared
 def sync(client: DocumentClient, screen: Screen, once: bool, watch: bool, budget: int | None, wait: float) -> int:
@@ -319,20 +322,24 @@ def prefetch(client: DocumentClient, screen: Screen, patients: tuple[str, ...], 
             click.echo(f"to come with the next `documents sync`: {counted(waiting, 'document')}")
 
     shown = {"documents": found.documents, "alreadyHere": found.already_here, "withoutDocuments": found.without}
-    screen.answer({**report.as_json(), **shown, "patients": len(named), "waiting": waiting}, words)
+    told = {**report.as_json(), "success": not report.errors}
+    screen.answer({**told, **shown, "patients": len(named), "waiting": waiting}, words)
     return 0
 
 
 def _read_listed(lines: Iterable[str]) -> list[str]:
     """Return the patients of a list, in which # begins a remark; raises UsageProblem naming a wrong line by number."""
     named = []
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if text and not text.startswith("#"):
-            try:
-                named.append(check_reference(text, "Patient"))
-            except UsageProblem as failure:
-                raise UsageProblem(f"line {number} of the list: {failure.detail}") from failure
+    try:
+        for number, line in enumerate(lines, 1):
+            text = line.strip()
+            if text and not text.startswith("#"):
+                try:
+                    named.append(check_reference(text, "Patient"))
+                except UsageProblem as failure:
+                    raise UsageProblem(f"line {number} of the list: {failure.detail}") from failure
+    except UnicodeDecodeError:
+        raise UsageProblem("the list is not text in UTF-8") from None
     return named
 
 

@@ -53,7 +53,7 @@ def _holding(*roles: str) -> RoleCheck:
 
 Opened = Annotated[Runtime, Depends(runtime_of)]
 AnyCaller = Annotated[Caller, Depends(any_caller)]
-#: Whoever works with documents may read the catalogue and the feed.
+#: Whoever works with documents or forms may read the catalogue.
 Reader = Annotated[Caller, Depends(_holding(CLINICIAN, DOCUMENT_AUTHOR, TENANT_ADMIN))]
 Clinician = Annotated[Caller, Depends(_holding(CLINICIAN))]
 Author = Annotated[Caller, Depends(_holding(DOCUMENT_AUTHOR))]

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from document_service import changes, devices, documents, recovery, render_jobs, templates
 from document_service.api import shapes
-from document_service.api.callers import Opened, Reader
+from document_service.api.callers import Clinician, Opened
 from document_service.changes import Page, Position
 from document_service.database import tenant_transaction
 from document_service.errors import FeedReset
@@ -48,7 +48,7 @@ def signed_policy(runtime: Runtime, tenant: Tenant) -> dict[str, Any]:
 
 @router.get("/changes", summary="What changed for this caller since a cursor")
 async def read(
-    caller: Reader,
+    caller: Clinician,
     runtime: Opened,
     request: Request,
     cursor: Annotated[str, Query(max_length=400, description="The cursor of the page before; empty to begin.")] = "",

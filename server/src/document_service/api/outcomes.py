@@ -163,6 +163,7 @@ OUTCOMES: dict[tuple[str, str], Outcome] = {
             *_RENDER_REQUEST,
             *_STORE,
             errors.IdempotencyKeyRequired,
+            errors.Cancelled,
             errors.RenderFailed,
             errors.DocumentWithdrawn,
             errors.FhirUnavailable,

@@ -243,7 +243,7 @@ class ForkRequest(Shape):
 class PinRequest(Shape):
     """PUT …/pin: the version of the platform form that the tenant stays with."""
 
-    version_id: Annotated[str, Field(min_length=1, max_length=64)]
+    version_id: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_plain_text)]
 
 
 class ReasonRequest(Shape):

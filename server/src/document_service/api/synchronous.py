@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from document_service import access, documents, intake, queue, render_jobs
 from document_service.database import tenant_transaction
-from document_service.errors import GenerateTimeout, NotFound, ServiceError, error_of_code
+from document_service.errors import GenerateTimeout, NotFound, error_of_code
 from document_service.render_jobs import Job
 from document_service.runtime import Runtime
 from document_service.tokens import Caller
@@ -63,9 +63,11 @@ async def wait_for_document(
         async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
             document = await documents.show_readable(connection, caller, job.document_id, runtime.keys)
         return document, not accepted.new
+    async with tenant_transaction(runtime.database.app, job.tenant_id) as connection:
+        failure = await intake.why_failed(connection, job)
     if job.kind == "sync":
         await _forget(runtime, job)
-    raise _failure(job)
+    raise failure
 
 
 async def _wait(runtime: Runtime, caller: Caller, job: Job, deadline: float) -> tuple[Job, documents.Document | None]:
@@ -103,9 +105,3 @@ async def _forget(runtime: Runtime, job: Job) -> None:
     async with tenant_transaction(runtime.database.app, job.tenant_id) as connection:
         if await render_jobs.discard(connection, job):
             await queue.withdraw(connection, job.tenant_id, job.id)
-
-
-def _failure(job: Job) -> ServiceError:
-    """The job's error as the answer of the request that waited for it."""
-    assert job.error_code is not None
-    return error_of_code(job.error_code)(job.error_detail)

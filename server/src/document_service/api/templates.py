@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterable
 from functools import lru_cache
@@ -34,8 +35,8 @@ router = APIRouter(prefix="/v1/document-templates", tags=["templates"], route_cl
 #: A device may show the catalogue this long without asking, and a day longer while it asks (stale-while-revalidate).
 CATALOGUE_CACHE = "private, max-age=60, stale-while-revalidate=86400"
 
-#: A version never changes; only a withdrawal can, and that comes by the change feed.
-VERSION_CACHE = "private, max-age=3600"
+#: The definition never changes, but whether the version was withdrawn and what its form is called does: ask each time.
+VERSION_CACHE = "private, no-cache"
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=200)]
 IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", max_length=2000)]
@@ -284,7 +285,9 @@ async def show_version(
         version = await templates.show_version(connection, version_id)
         if version.template_id != template.id:
             raise NotFound()
-    etag = f'"{version.checksum}{".withdrawn" if version.withdrawn_at else ""}"'
+    # The definition is frozen; the form's name and category, which are told beside it, are not.
+    around = hashlib.sha256(json.dumps([template.name, template.category]).encode()).hexdigest()[:16]
+    etag = f'"{version.checksum}.{around}{".withdrawn" if version.withdrawn_at else ""}"'
     headers = {"ETag": etag, "Cache-Control": VERSION_CACHE, "Vary": "Authorization"}
     if shapes.etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
@@ -295,10 +298,15 @@ async def show_version(
 
 @router.post("/{template_id}/versions/{version_id}/withdraw", summary="Take one dangerous version out of use")
 async def withdraw(
-    template_id: str, version_id: str, body: shapes.ReasonRequest, caller: TenantAdmin, runtime: Opened
+    template_id: str,
+    version_id: str,
+    body: shapes.ReasonRequest,
+    caller: TenantAdmin,
+    runtime: Opened,
+    if_match: IfMatch = None,
 ) -> Response:
     async with tenant_transaction(runtime.database.app, caller.tenant) as connection:
-        template = await templates.show_for_edit(connection, caller, template_id)
+        template = await templates.show_for_edit(connection, caller, template_id, if_match)
         version = await templates.show_version(connection, version_id)
         if version.template_id != template.id:
             raise NotFound()
