@@ -169,8 +169,7 @@ async def produce(runtime: Runtime, work: Work) -> Produced:
         ).encode(),
         1,  # The fastest level: the snapshot is written on every render and read almost never.
     )
-    folder = issued_at.strftime("%Y/%m")
-    names = [f"{folder}/{identifiers.new('object')}" for _ in range(2)]
+    names = [f"{issued_at:%Y/%m}/{identifiers.new('object')}" for _ in range(2)]
     stored, snapshot_object = await runtime.store.put_together(
         tenant.tenant_id, dict(zip(names, (typeset.pdf, kept), strict=True))
     )
