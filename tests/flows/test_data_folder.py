@@ -14,7 +14,7 @@ import pytest
 from data_folder_commands import LATER
 from document_service.__main__ import EXIT_CONFIGURATION
 from document_service.running import processes
-from running_service import Service
+from running_service import Service, request_for
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -166,3 +166,35 @@ def test_a_database_that_was_lost_is_not_replaced_by_an_empty_one(tmp_path: Path
     assert (done.returncode, "objects in" in done.stderr) == (EXIT_CONFIGURATION, True)
     (tmp_path / "lost/objects").rename(tmp_path / "moved-away")
     assert run(tmp_path, "migrate", "--data-dir", "lost").returncode == 0
+
+
+def test_a_store_whose_volume_is_not_mounted_is_not_replaced_by_an_empty_one(tmp_path: Path, fhir_url: str) -> None:
+    """The new documents would lie below the volume, and all older ones would be said to be gone."""
+    service = Service(tmp_path / "data").start()
+    try:
+        tenant = service.create_tenant(fhir_url)
+        with service.caller(tenant) as api:
+            document = api.render(request_for(api.platform_version()))["documentId"]
+            service.stop()
+            (tmp_path / "data/objects").rename(tmp_path / "unmounted")
+            (tmp_path / "data/objects").mkdir()
+            for command in (["serve", "--port", "0"], ["backup", str(tmp_path / "copy")]):
+                done = run(tmp_path, *command, "--data-dir", "data")
+                assert done.returncode == EXIT_CONFIGURATION, done.stderr
+                assert "mount the volume" in done.stderr
+            assert list((tmp_path / "data/objects").iterdir()) == []
+            told = findings(run(tmp_path, "doctor", "--json", "--data-dir", "data"))["database"]
+            assert (told["state"], "no objects in" in told["detail"]) == ("missing", True)
+            shutil.rmtree(tmp_path / "data/objects")
+            (tmp_path / "unmounted").rename(tmp_path / "data/objects")
+            service.start()
+        with service.caller(tenant) as again:
+            assert again.content(document).status_code == 200
+        service.stop()
+        # Who has lost them for good says so.
+        shutil.rmtree(tmp_path / "data/objects")
+        (tmp_path / "data/objects/objects").mkdir(parents=True)
+        (tmp_path / "data/objects/objects/lost").touch()
+        service.start()
+    finally:
+        service.stop()

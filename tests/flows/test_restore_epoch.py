@@ -10,13 +10,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from document_client import DocumentClient
-from document_service import epoch
+from document_service import epoch, housekeeping, store_care
 from document_service.database import open_database
+from document_service.errors import StoreUnavailable
 from document_service.keys import KeyStore
 from document_service.store import open_store
 from raw_database import address_of, connected
@@ -221,6 +223,29 @@ async def test_a_database_exchanged_under_a_running_service_is_noticed(alone: Se
         while epoch_of(alone) != watch.value:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
+
+
+async def test_nothing_is_swept_before_a_loss_would_have_been_noticed(
+    alone: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(name: str) -> bytes | None:
+        raise StoreUnavailable()
+
+    async def sweep(database: object, store: object) -> None:
+        swept.append(store)
+
+    swept: list[object] = []
+    monkeypatch.setattr(store_care, "sweep_when_due", sweep)
+    async with watching(alone) as watch:
+        runtime: Any = SimpleNamespace(epochs=watch, database=None, store=watch._store)
+        with monkeypatch.context() as patch:
+            patch.setattr(watch._store, "read_mark", away)
+            assert not await watch.begin()
+            await housekeeping._sweep(runtime)
+        assert swept == []
+        assert await watch.begin()
+        await housekeeping._sweep(runtime)
+    assert len(swept) == 1
 
 
 async def test_two_copies_on_one_store_do_not_chase_each_other(alone: Service) -> None:

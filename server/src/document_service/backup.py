@@ -86,13 +86,17 @@ async def take(settings: Settings, folder: Path, tell: Callable[[str], None] = l
 
     Raises:
         BackupRefused: the folder holds something else, or the database is not the embedded one.
+        SettingError: the store is an empty folder, and the database knows documents.
         StoreUnavailable, DatabaseUnavailable: a part went away; an earlier backup in the folder is still whole.
     """
     _refuse_external(settings)
     _check_target(folder)
-    source = open_store(settings.objects, KeyStore.open(settings.keys)).sealed
+    keys = KeyStore.open(settings.keys)
     async with runtime.open_address(settings, stays=False) as address:
         await runtime.prepare_database(address)
+        async with runtime.owner_connection(address) as connection:
+            await runtime.refuse_absent_store(settings, connection)
+        source = open_store(settings.objects, keys).sealed
         with _locked(folder):
             target = SealedFolder(folder)
             tell("copying objects")

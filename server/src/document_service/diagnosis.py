@@ -17,9 +17,9 @@ from document_service import __version__, running
 from document_service.database import open_database
 from document_service.errors import ServiceError
 from document_service.keys import KeyStore
-from document_service.runtime import hidden_loss, open_address, owner_connection, prepare_database
+from document_service.runtime import hidden_loss, open_address, owner_connection, prepare_database, refuse_absent_store
 from document_service.scanner import Scanner
-from document_service.settings import Settings
+from document_service.settings import SettingError, Settings
 from document_service.store import open_store
 from document_service.tenants import Tenant, list_all
 
@@ -206,6 +206,7 @@ async def _examine_database(settings: Settings) -> tuple[Finding, list[Tenant]]:
         async with open_address(settings, stays=False) as address:
             await prepare_database(address)
             async with owner_connection(address) as owner:
+                await refuse_absent_store(settings, owner)
                 found = [tenant for tenant in await list_all(owner) if tenant.shredded_at is None]
             database = await open_database(address)
             try:
@@ -216,6 +217,8 @@ async def _examine_database(settings: Settings) -> tuple[Finding, list[Tenant]]:
                     version = await connection.fetchval("SHOW server_version")
             finally:
                 await database.close()
+    except SettingError as error:
+        return Finding("database", "missing", str(error), "mount or name the store's folder"), []
     except (ServiceError, OSError) as error:
         remedy = "see the log in the data folder, or DATABASE_URL"
         return Finding("database", "missing", f"{where}: {error}", remedy), []

@@ -116,6 +116,8 @@ class EpochWatch:
     def __init__(self, database: Database, store: ObjectStore, keys: KeyStore) -> None:
         """Use ``begin`` before ``value`` is served."""
         self.value = ""
+        #: Whether the mark was read in this life of the process; before that nobody knows whether commits were lost.
+        self.decided = False
         self._database = database
         self._store = store
         self._keys = keys
@@ -184,6 +186,7 @@ class EpochWatch:
             mark = await self._commit_next(found, starting=starting, copied=copied)
             if mark is not None:
                 await self._store.write_mark(name, encode_mark(mark, self._keys))
+        self.decided = True
 
     async def _read(self, name: str) -> Mark | MarkUnreadable | None:
         content = await self._store.read_mark(name)

@@ -36,7 +36,7 @@ async def keep_house(runtime: Runtime, stop: asyncio.Event) -> None:
         _repeat(lambda: sequencing.chain_events(runtime), sequencing.CHAIN_ROUND, stop),
         _repeat(lambda: sequencing.sign_heads(runtime, heads), sequencing.HEAD_ROUND, stop),
         _repeat(runtime.epochs.look, epoch.LOOK_EVERY, stop),
-        _repeat(lambda: store_care.sweep_when_due(runtime.database, runtime.store), SWEEP_LOOK, stop),
+        _repeat(lambda: _sweep(runtime), SWEEP_LOOK, stop),
     )
 
 
@@ -53,6 +53,12 @@ async def _repeat(work: Callable[[], Awaitable[object]], every: timedelta, stop:
             await asyncio.wait_for(stop.wait(), every.total_seconds())
         except TimeoutError:
             continue
+
+
+async def _sweep(runtime: Runtime) -> None:
+    """Let the daily sweep begin only where a loss of commits would have been noticed: it deletes what no row names."""
+    if runtime.epochs.decided:
+        await store_care.sweep_when_due(runtime.database, runtime.store)
 
 
 async def make_round(runtime: Runtime) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from document_service import epoch, platform_forms, render_jobs, templates, tenants
-from document_service.database import SYSTEM_ROLE, Address, Database, open_database
+from document_service.database import SYSTEM_ROLE, Address, Connection, Database, open_database, system_transaction
 from document_service.documents import Document
 from document_service.errors import DatabaseUnavailable, ServiceError, TenantShredded, TypesettingBusy
 from document_service.fhir import FhirReader
@@ -147,6 +147,26 @@ def hidden_loss(settings: Settings) -> tuple[str, str] | None:
     )
 
 
+async def refuse_absent_store(settings: Settings, connection: Connection) -> None:
+    """Begin no empty store where the database knows documents. System or owner role.
+
+    The folder of a volume that is not mounted is there, and empty: what is made meanwhile would lie below the volume.
+
+    Raises:
+        SettingError: the store is a folder without an object.
+    """
+    if holds_objects(settings.objects) is False and await connection.fetchval(_KNOWS_DOCUMENTS):
+        raise SettingError(
+            f"the database knows documents, but there are no objects in {settings.objects}: mount the volume, name the"
+            f" right folder by {PREFIX}OBJECT_STORE_URL, or put the store back; to go on without any of them all the"
+            " same, put an empty file into its folder `objects`."
+        )
+
+
+_KNOWS_DOCUMENTS = """SELECT EXISTS (SELECT FROM document.documents d JOIN document.tenants t USING (tenant_id)
+    WHERE d.purged_at IS NULL AND t.shredded_at IS NULL)"""
+
+
 @asynccontextmanager
 async def open_address(settings: Settings, *, stays: bool) -> AsyncIterator[Address]:
     """Where PostgreSQL is; the embedded one runs (ours or another process's) while the context is open.
@@ -261,6 +281,8 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
         await _remember_shreds(settings, address)
         database = await open_database(address)
         stack.push_async_callback(database.close)
+        async with system_transaction(database) as connection:
+            await refuse_absent_store(settings, connection)
         with _naming("OBJECT_STORE_URL"):
             store = open_store(settings.objects, keys)
         local = None if settings.oidc_issuer else LocalIssuer(settings.data_dir)

@@ -25,11 +25,14 @@ __all__ = [
 ]
 
 
-def holds_objects(location: str) -> bool:
-    """Whether the store is a folder with objects in it; a bucket is not asked. Nothing is made, as opening would."""
+def holds_objects(location: str) -> bool | None:
+    """Whether the store is a folder with objects in it; None: a bucket, which is not asked.
+
+    Nothing is made, as opening would.
+    """
     parts = urlsplit(location)
     if parts.scheme not in ("", "file"):
-        return False
+        return None
     return any(path.is_file() for path in (Path(unquote(parts.path)) / "objects").rglob("*"))
 
 
