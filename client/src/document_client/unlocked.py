@@ -1,9 +1,11 @@
 """Remember an unlocked vault for some minutes in the kernel's memory, so that `status` need not stretch again.
 
 Argon2id costs about 0.1 s on purpose. Linux keeps small secrets for a user's processes in its key retention service:
-never on disk, gone at reboot, and gone by itself after a time limit (the auto-lock). An entry is found only with the
-passphrase itself, so a wrong one is stretched and refused as ever. Where the system call is missing or forbidden (most
-containers), nothing is remembered and nothing else changes.
+never on disk, gone at reboot, and gone by itself after a time limit (the auto-lock). What is kept is the root key under
+a mask that takes the passphrase and a short stretch to make: whoever reads the entry may try a hundred passphrases a
+second and not millions, and a wrong one gives a wrong key. An entry's name, which more programs may see, says which
+vault it is of and nothing of the passphrase. Where the system call is missing or forbidden (most containers), nothing
+is remembered and nothing else changes.
 """
 
 from __future__ import annotations
@@ -16,26 +18,30 @@ from typing import Any
 
 # Long enough for one consultation, short enough for a device left on a table.
 REMEMBER_SECONDS = 600
+# scrypt of 4 MiB: about 10 ms, beside the 100 ms that remembering saves.
+_COST, _BLOCK = 2**12, 8
 _USER_SESSION_KEYRING = -5
 _SET_TIMEOUT, _READ, _SEARCH = 15, 11, 10
 _CALLS = {"x86_64": (248, 250), "aarch64": (217, 219)}
 
 
 def recall(path: Path, salt: str, passphrase: str) -> bytes | None:
-    """Return the root key that was remembered for this vault and passphrase, or None."""
+    """Return the root key that was remembered for this vault, or None; a wrong passphrase gives a wrong key.
+
+    The caller compares it (``rootkey.fits``).
+    """
     import ctypes
 
     calls = _system_calls()
     if calls is None:
         return None
     libc, _, control = calls
-    name = _name(path, salt, passphrase)
+    name = _name(path, salt)
     found = libc.syscall(control, _SEARCH, _USER_SESSION_KEYRING, b"user", name, 0)
     if found < 0:
         return None
     buffer = ctypes.create_string_buffer(64)
     length = libc.syscall(control, _READ, found, buffer, len(buffer), 0)
-    # Possession of the passphrase gave the name; the second half of the same digest opens the entry.
     return _masked(buffer.raw[:32], salt, passphrase) if length == 32 else None
 
 
@@ -46,24 +52,19 @@ def remember(path: Path, salt: str, passphrase: str, root: bytes) -> None:
         return
     libc, add, control = calls
     kept = _masked(root, salt, passphrase)
-    made = libc.syscall(add, b"user", _name(path, salt, passphrase), kept, len(kept), _USER_SESSION_KEYRING)
+    made = libc.syscall(add, b"user", _name(path, salt), kept, len(kept), _USER_SESSION_KEYRING)
     if made >= 0:
         libc.syscall(control, _SET_TIMEOUT, made, REMEMBER_SECONDS, 0, 0)
 
 
-def _name(path: Path, salt: str, passphrase: str) -> bytes:
-    return b"document-client:" + _digest(b"name", str(path.resolve()) + salt, passphrase)[:16].hex().encode()
+def _name(path: Path, salt: str) -> bytes:
+    # Another passphrase has another salt (``rekey``), and so another entry.
+    return b"document-client:" + hashlib.sha256(f"{path.resolve()}\0{salt}".encode()).hexdigest()[:32].encode()
 
 
 def _masked(secret: bytes, salt: str, passphrase: str) -> bytes:
-    mask = _digest(b"mask", salt, passphrase)
+    mask = hashlib.scrypt(passphrase.encode(), salt=salt.encode(), n=_COST, r=_BLOCK, p=1, dklen=len(secret))
     return bytes(left ^ right for left, right in zip(secret, mask, strict=True))
-
-
-def _digest(use: bytes, salt: str, passphrase: str) -> bytes:
-    return hashlib.blake2b(
-        passphrase.encode(), digest_size=32, key=use + hashlib.sha256(salt.encode()).digest()
-    ).digest()
 
 
 def _system_calls() -> tuple[Any, int, int] | None:
