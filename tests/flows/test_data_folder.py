@@ -193,8 +193,47 @@ def test_a_store_whose_volume_is_not_mounted_is_not_replaced_by_an_empty_one(tmp
         service.stop()
         # Who has lost them for good says so.
         shutil.rmtree(tmp_path / "data/objects")
-        (tmp_path / "data/objects/objects").mkdir(parents=True)
-        (tmp_path / "data/objects/objects/lost").touch()
+        (tmp_path / "data/objects").mkdir()
+        (tmp_path / "data/objects/begun-anew").touch()
         service.start()
+        assert run(tmp_path, "backup", str(tmp_path / "copy"), "--data-dir", "data").returncode == 0
     finally:
         service.stop()
+
+
+def test_keys_whose_volume_is_not_mounted_are_not_begun_anew(tmp_path: Path) -> None:
+    """New ones would open nothing, fail every request for good, and lie where the others belong."""
+    keys = {"DOCUMENT_SERVICE_KEY_DIR": str(tmp_path / "keys")}
+    for tenant in ("clinic", "ward"):
+        assert run(tmp_path, "tenant", "create", tenant, "--data-dir", "data", **keys).returncode == 0
+    (tmp_path / "keys").rename(tmp_path / "unmounted")
+    (tmp_path / "keys").mkdir()
+    commands = (["serve", "--port", "0"], ["tenant", "create", "clinic"], ["tenant", "create", "new"], ["purge"])
+    for command in (*commands, ["keys", "rotate"], ["audit", "verify"], ["backup", str(tmp_path / "copy")]):
+        done = run(tmp_path, *command, "--data-dir", "data", **keys)
+        assert done.returncode == EXIT_CONFIGURATION, (command, done.stderr)
+        assert "there are no keys in" in done.stderr
+    told = findings(run(tmp_path, "doctor", "--json", "--data-dir", "data", **keys))["keys"]
+    assert (told["state"], "there are no keys in" in told["detail"]) == ("missing", True)
+    assert list((tmp_path / "keys").iterdir()) == []
+    (tmp_path / "keys").rmdir()
+    (tmp_path / "unmounted").rename(tmp_path / "keys")
+
+    # One tenant's key alone is missing, or cannot be opened: the others are looked after, and no second key is made.
+    lost = next((tmp_path / "keys/tenants").glob("clinic*.key"))
+    content = lost.read_bytes()
+    lost.unlink()
+    done = run(tmp_path, "tenant", "create", "clinic", "--data-dir", "data", **keys)
+    assert (done.returncode != 0, "put its key back" in done.stderr) == (True, True)
+    assert not lost.exists()
+    for damaged in (False, True):
+        if damaged:
+            lost.write_bytes(content[: len(content) // 2])
+            lost.chmod(0o600)
+            master = (tmp_path / "keys/master.key").read_bytes()
+            assert run(tmp_path, "keys", "rotate", "--data-dir", "data", **keys).returncode != 0
+            assert (tmp_path / "keys/master.key").read_bytes() == master
+        checked = run(tmp_path, "audit", "verify", "--json", "--data-dir", "data", **keys)
+        assert (checked.returncode, [f["kind"] for f in json.loads(checked.stdout)["findings"]]) == (65, ["key"])
+    lost.write_bytes(content)
+    assert run(tmp_path, "audit", "verify", "--data-dir", "data", **keys).returncode == 0

@@ -21,14 +21,14 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from document_service import __version__, epoch, runtime, tenants
 from document_service.database import open_database, system_transaction
-from document_service.errors import BackupRefused, ObjectExists, ObjectNotFound
+from document_service.errors import BackupRefused, ObjectExists, ObjectNotFound, StoreUnavailable
 from document_service.keys import KeyStore, shredded_tenants
 from document_service.postgres import (
     check_base_backup,
@@ -59,6 +59,8 @@ class Backup:
     objects: int
     object_bytes: int
     database_bytes: int
+    #: Keys of objects that could not be read, or are there with another content; the backup keeps what it had of them.
+    damaged: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class Copied:
     copied: int = 0
     present: int = 0
     bytes: int = 0
+    damaged: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +94,13 @@ async def take(settings: Settings, folder: Path, tell: Callable[[str], None] = l
     """
     _refuse_external(settings)
     _check_target(folder)
-    keys = KeyStore.open(settings.keys)
     async with runtime.open_address(settings, stays=False) as address:
         await runtime.prepare_database(address)
         async with runtime.owner_connection(address) as connection:
+            keys = await runtime.open_keys(settings, connection)
             await runtime.refuse_absent_store(settings, connection)
-        source = open_store(settings.objects, keys).sealed
+        store = open_store(settings.objects, keys)
+        source = store.sealed
         with _locked(folder):
             target = SealedFolder(folder)
             tell("copying objects")
@@ -107,6 +111,9 @@ async def take(settings: Settings, folder: Path, tell: Callable[[str], None] = l
             database = await _copy_database(settings, folder)
             tell("copying objects that came meanwhile")
             last = await copy_objects(source, target)
+            if first.damaged or last.damaged:
+                # Whether it is these objects that cannot be read, or the store that went away.
+                await store.probe()
             done = Backup(
                 FORMAT,
                 __version__,
@@ -116,6 +123,7 @@ async def take(settings: Settings, folder: Path, tell: Callable[[str], None] = l
                 first.copied + last.copied + first.present,
                 first.bytes + last.bytes,
                 database,
+                sorted({*first.damaged, *last.damaged}),
             )
             _commit(folder, done)
     return done
@@ -173,6 +181,9 @@ async def put_back(
         await asyncio.to_thread(check_base_backup, settings.data_dir, folder / "database")
         tell("copying objects")
         copied = await copy_objects(SealedFolder(folder), store.sealed)
+        if copied.damaged:
+            wrong = min(copied.damaged)
+            raise BackupRefused(f"{wrong} is there with another content, or the backup's cannot be read; move it away")
         tell(f"{copied.copied} objects copied, {copied.present} were there; putting the database in place")
         old = await asyncio.to_thread(put_back_cluster, settings.data_dir, folder / "database")
     now, without = await _begin_anew(settings, keys, store)
@@ -203,10 +214,9 @@ async def _begin_anew(settings: Settings, keys: KeyStore, store: ObjectStore) ->
 
 
 async def copy_objects(source: SealedFiles, target: SealedFiles) -> Copied:
-    """Copy the objects that ``target`` lacks; one that is there with another size is refused, never replaced.
+    """Copy the objects that ``target`` lacks; one that is there with another size is named, never replaced.
 
-    Raises:
-        BackupRefused: an object of the same name and another size is there.
+    One that ``source`` cannot read is named too, and the others are copied all the same.
     """
     there = {file.key: file.size async for file in target.inventory()}
     result = Copied()
@@ -217,7 +227,7 @@ async def copy_objects(source: SealedFiles, target: SealedFiles) -> Copied:
         elif there[file.key] == file.size:
             result.present += 1
         else:
-            raise BackupRefused(f"{file.key} is there with another content; it was cut off or is not of this service")
+            result.damaged.append(file.key)
         if len(batch) == AT_ONCE:
             await asyncio.gather(*(_copy_one(source, target, one, result) for one in batch))
             batch.clear()
@@ -226,14 +236,26 @@ async def copy_objects(source: SealedFiles, target: SealedFiles) -> Copied:
 
 
 async def _copy_one(source: SealedFiles, target: SealedFiles, file: SealedFile, result: Copied) -> None:
+    unread = False
+
     async def content() -> AsyncIterator[bytes]:
-        async for piece in source.read(file.key):
-            yield piece
+        nonlocal unread
+        try:
+            async for piece in source.read(file.key):
+                yield piece
+        except StoreUnavailable:
+            unread = True
+            raise
 
     try:
         await target.write(file.key, content())
     except ObjectNotFound:
         return  # It was deleted in order since it was listed.
+    except StoreUnavailable:
+        if not unread:
+            raise
+        result.damaged.append(file.key)
+        return
     except ObjectExists:
         result.present += 1
         return

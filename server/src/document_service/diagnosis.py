@@ -16,7 +16,7 @@ from pathlib import Path
 from document_service import __version__, running
 from document_service.database import open_database
 from document_service.errors import ServiceError
-from document_service.keys import KeyStore
+from document_service.keys import MASTER_FILE, KeyStore
 from document_service.runtime import hidden_loss, open_address, owner_connection, prepare_database, refuse_absent_store
 from document_service.scanner import Scanner
 from document_service.settings import SettingError, Settings
@@ -110,13 +110,18 @@ async def _examine_parts(settings: Settings) -> list[Finding]:
     low = free < LOW_DISK_BYTES
     remedy = "free some space" if low else None
     findings.append(Finding("disk", "note" if low else "ok", f"{free // 2**20} MB free for the data folder", remedy))
-    keys = None
-    try:
-        keys = KeyStore.open(settings.keys)
-        findings.append(Finding("keys", "ok", "the master key opens"))
-    except (ServiceError, OSError, ValueError) as error:
-        findings.append(Finding("keys", "missing", str(error), "restore the key folder from its own backup"))
     database, tenants = await _examine_database(settings)
+    keys = None
+    remedy = "mount it, or restore the key folder from its own backup"
+    if not (settings.keys / MASTER_FILE).exists() and (tenants or database.state != "ok"):
+        # Opening would begin new keys where the others belong.
+        findings.append(Finding("keys", "missing", f"there are no keys in {settings.keys.absolute()}", remedy))
+    else:
+        try:
+            keys = KeyStore.open(settings.keys)
+            findings.append(Finding("keys", "ok", "the master key opens"))
+        except (ServiceError, OSError, ValueError) as error:
+            findings.append(Finding("keys", "missing", str(error), remedy))
     findings.append(database)
     if keys is not None:
         findings += await _examine_tenants(tenants, keys)

@@ -49,6 +49,7 @@ KEY_BYTES: Final = 32  # AES-256 and HMAC-SHA256.
 NONCE_BYTES: Final = 12  # The nonce that AES-GCM takes without hashing it (NIST SP 800-38D §8.2).
 SEAL_VERSION: Final = 1  # The first byte of every sealed value, so that a later format can be told apart.
 TENANT_ID_BYTES: Final = 180  # With a suffix it must fit a file name of 255 bytes.
+MASTER_FILE: Final = "master.key"
 _TEMPORARY: Final = ".writing-"
 
 
@@ -179,13 +180,15 @@ class KeyStore:
         """
         with self._locked():
             self._read_masters()
+            for path in sorted(self._tenants_dir.glob("*.key")):
+                # One that cannot be opened is named before anything is written.
+                self._opened(path)
             kid, masters = _new_master()
             self._write_masters(kid, {**self._masters, **masters})
             self._read_masters()
             paths = sorted(self._tenants_dir.glob("*.key"))
             for path in [self._signing_path, *paths]:
-                record = _read_json(path)
-                raw = self._unwrap(record, path)
+                record, raw = self._opened(path)
                 _replace(path, self._wrap(raw, str(record["use"]), str(record["tenant"])))
             self._write_masters(kid, masters)
             self._read_masters()
@@ -231,7 +234,7 @@ class KeyStore:
 
     @property
     def _master_path(self) -> Path:
-        return self._dir / "master.key"
+        return self._dir / MASTER_FILE
 
     @property
     def _signing_path(self) -> Path:
@@ -314,7 +317,7 @@ class KeyStore:
             _overwrite(old.fileno())
 
     def _read_signing(self) -> None:
-        raw = self._unwrap(_read_json(self._signing_path), self._signing_path)
+        _, raw = self._opened(self._signing_path)
         self._signing = Ed25519PrivateKey.from_private_bytes(raw)
         public = self._signing.public_key().public_bytes_raw()
         self._signing_kid = hashlib.sha256(public).hexdigest()[:16]
@@ -327,6 +330,10 @@ class KeyStore:
         wrapped = nonce + AESGCM(self._masters[kid]).encrypt(nonce, raw, _wrap_data(use, tenant_id))
         key = base64.b64encode(wrapped).decode()
         return {"version": 1, "use": use, "tenant": tenant_id, "master": kid, "key": key}
+
+    def _opened(self, path: Path) -> tuple[dict[str, Any], bytes]:
+        record = _read_json(path)
+        return record, self._unwrap(record, path)
 
     def _unwrap(self, record: dict[str, Any], path: Path) -> bytes:
         if record.get("master") not in self._masters:

@@ -13,18 +13,21 @@ refused too. All functions but ``require_free`` are for the owner role, in a tra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from document_service import audit, changes, identifiers
 from document_service.database import Connection
 from document_service.errors import HoldConflict, NotFound
-from document_service.tenants import Sealer
+from document_service.tenants import PLATFORM, Sealer
 
 #: One lock for holds and purges of a tenant: a hold is placed before a purge chooses, or after it is over.
 _LOCK = "SELECT pg_advisory_xact_lock(3020005, hashtext($1))"
 
 #: Documents purged in one transaction: 0.1 s of writing, which holds up nobody who reads the change feed.
 BATCH = 100
+
+#: So long after lost commits nothing is purged unasked; the sweep of unnamed objects waits as long.
+AFTER_RESTORE = timedelta(days=7)
 
 #: What a purged document is called; its own title may name a condition.
 PURGED_TITLE = "Purged document"
@@ -245,6 +248,21 @@ async def require_free(connection: Connection, tenant_id: str, patient_id: str |
     )
     if cases is not None:
         raise HoldConflict(f"Held by {cases}.")
+
+
+async def restored_at(connection: Connection) -> datetime | None:
+    """When commits were lost within the last days, as a restore loses them; None when none were. Owner role.
+
+    Holds that were placed since the backup are not in the database then. The first epoch is older than every tenant.
+    """
+    found: datetime | None = await connection.fetchval(
+        """SELECT updated_at FROM document.service_state AS s
+           WHERE key = 'sync_epoch' AND updated_at > now() - $1::interval
+             AND EXISTS (SELECT FROM document.tenants WHERE tenant_id <> $2 AND created_at < s.updated_at)""",
+        AFTER_RESTORE,
+        PLATFORM,
+    )
+    return found
 
 
 async def due(connection: Connection, tenant_id: str, limit: int = BATCH, after: str = "") -> list[Due]:

@@ -17,13 +17,13 @@ from document_service.database import SYSTEM_ROLE, Address, Connection, Database
 from document_service.documents import Document
 from document_service.errors import DatabaseUnavailable, ServiceError, TenantShredded, TypesettingBusy
 from document_service.fhir import FhirReader
-from document_service.keys import KeyStore, shredded_tenants
+from document_service.keys import MASTER_FILE, KeyStore, shredded_tenants
 from document_service.postgres import PostgresSupervisor, is_copy, remember
 from document_service.render_jobs import FINISHED_CHANNEL
 from document_service.scanner import Scanner
 from document_service.settings import PREFIX, SettingError, Settings
 from document_service.signing import UrlSigner
-from document_service.store import ObjectStore, holds_objects, open_store
+from document_service.store import BEGUN_ANEW, ObjectStore, holds_objects, lacks_objects, open_store
 from document_service.throttle import Throttle
 from document_service.tokens import LocalIssuer, Verifier, parse_issuers
 from document_service.typesetting.pool import TypesettingPool
@@ -147,6 +147,27 @@ def hidden_loss(settings: Settings) -> tuple[str, str] | None:
     )
 
 
+async def open_keys(settings: Settings, connection: Connection) -> KeyStore:
+    """The keys, begun only where the database knows no tenant yet. System or owner role.
+
+    The folder of a volume that is not mounted is empty. New keys in it would open nothing, and lie where the others
+    belong.
+
+    Raises:
+        SettingError: tenants are known, and there is no master key.
+        KeyStoreUnusable: as ``KeyStore.open``.
+    """
+    if not (settings.keys / MASTER_FILE).exists() and await connection.fetchval(_KNOWS_TENANTS):
+        raise SettingError(
+            f"the database knows tenants, but there are no keys in {settings.keys.absolute()}: mount the volume, name"
+            f" the right folder by {PREFIX}KEY_DIR, or put the copy of the key folder there."
+        )
+    return KeyStore.open(settings.keys)
+
+
+_KNOWS_TENANTS = "SELECT EXISTS (SELECT FROM document.tenants WHERE tenant_id <> 'platform' AND shredded_at IS NULL)"
+
+
 async def refuse_absent_store(settings: Settings, connection: Connection) -> None:
     """Begin no empty store where the database knows documents. System or owner role.
 
@@ -155,11 +176,11 @@ async def refuse_absent_store(settings: Settings, connection: Connection) -> Non
     Raises:
         SettingError: the store is a folder without an object.
     """
-    if holds_objects(settings.objects) is False and await connection.fetchval(_KNOWS_DOCUMENTS):
+    if lacks_objects(settings.objects) and await connection.fetchval(_KNOWS_DOCUMENTS):
         raise SettingError(
             f"the database knows documents, but there are no objects in {settings.objects}: mount the volume, name the"
             f" right folder by {PREFIX}OBJECT_STORE_URL, or put the store back; to go on without any of them all the"
-            " same, put an empty file into its folder `objects`."
+            f" same, put an empty file `{BEGUN_ANEW}` into it."
         )
 
 
@@ -275,14 +296,14 @@ async def open_runtime(settings: Settings, *, typesetting: bool, stays: bool = T
     """
     settings.make_data_dir()
     async with AsyncExitStack() as stack:
-        keys = KeyStore.open(settings.keys)
         address = await stack.enter_async_context(open_address(settings, stays=stays))
         await prepare_database(address)
-        await _remember_shreds(settings, address)
         database = await open_database(address)
         stack.push_async_callback(database.close)
         async with system_transaction(database) as connection:
+            keys = await open_keys(settings, connection)
             await refuse_absent_store(settings, connection)
+        await _remember_shreds(settings, address)
         with _naming("OBJECT_STORE_URL"):
             store = open_store(settings.objects, keys)
         local = None if settings.oidc_issuer else LocalIssuer(settings.data_dir)

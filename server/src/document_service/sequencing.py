@@ -95,11 +95,15 @@ async def verify_trail(
     whole: dict[str, int] = {}
     epoch = await connection.fetchval("SELECT value FROM document.service_state WHERE key = 'sync_epoch'")
     listed = [await tenants.show(connection, only)] if only else await tenants.list_all(connection)
-    for name in (tenant.tenant_id for tenant in listed):
+    for tenant in listed:
+        name = tenant.tenant_id
         try:
             key = audit_chain.chain_key(keys.mac, name)
-        except TenantKeyMissing:
-            found.append(Finding("note", name, "its key was destroyed; the links cannot be computed again"))
+        except (TenantKeyMissing, KeyStoreUnusable) as reason:
+            if tenant.shredded_at is not None:
+                found.append(Finding("note", name, "its key was destroyed; the links cannot be computed again"))
+            else:
+                found.append(Finding("key", name, f"its key cannot be opened ({reason.code}); nothing was checked"))
             continue
         async for result in audit_chain.verify_links(connection, name, key):
             if isinstance(result, int):

@@ -176,6 +176,12 @@ async def show(connection: Connection, tenant_id: str) -> Tenant:
     return _from_row(row)
 
 
+async def is_there(connection: Connection, tenant_id: str) -> bool:
+    """Whether the tenant is known and was not shredded. Owner or system role."""
+    found = "SELECT EXISTS (SELECT FROM document.tenants WHERE tenant_id = $1 AND shredded_at IS NULL)"
+    return bool(await connection.fetchval(found, tenant_id))
+
+
 async def list_all(connection: Connection) -> list[Tenant]:
     """Every tenant but the platform, by id. Owner or system role."""
     rows = await connection.fetch("SELECT * FROM document.tenants WHERE tenant_id <> $1 ORDER BY 1", PLATFORM)

@@ -17,6 +17,7 @@ from document_service.errors import (
     ObjectNotFound,
     ScannerUnavailable,
     ServiceError,
+    TenantKeyMissing,
 )
 from document_service.queue import TryAgain
 from document_service.runtime import Runtime
@@ -35,6 +36,10 @@ _WORKERS_LOST_TITLE = (
     "Every process that examined this file ended in the middle of it; tell the operator, then finalize again."
 )
 _LOST_TITLE = "The server lost a part of the file that it had received; send the file again."
+
+
+#: The key was there when the scan began: its folder went away, and a received file does not go for that.
+_KEY_AWAY = (KeyStoreUnusable, TenantKeyMissing)
 
 
 async def scan(runtime: Runtime, tenant_id: str, upload_id: str) -> None:
@@ -72,7 +77,7 @@ async def scan(runtime: Runtime, tenant_id: str, upload_id: str) -> None:
         # A file in quarantine stays there when it could not be scanned again.
         await _refuse(runtime, upload, "quarantined" if upload.rescan else "failed", away.code, away.title)
     except ServiceError as away:
-        if not away.retryable:
+        if not (away.retryable or isinstance(away, _KEY_AWAY)):
             raise
         await _go_on_later(runtime, upload)
 
@@ -108,7 +113,7 @@ async def _judge(runtime: Runtime, upload: Upload, content: bytes) -> None:
     except ConversionFailed as failed:
         await _refuse(runtime, upload, "quarantined" if upload.rescan else "failed", failed.code, failed.title)
     except ServiceError as refused:
-        if refused.retryable:
+        if refused.retryable or isinstance(refused, _KEY_AWAY):
             raise
         await _refuse(runtime, upload, "quarantined" if upload.rescan else "failed", refused.code, refused.title)
 
@@ -218,15 +223,23 @@ async def give_up_abandoned(runtime: Runtime) -> int:
     for tenant_id, upload_id in found:
         if not _has_key(runtime, tenant_id):
             continue
-        async with tenant_transaction(runtime.database.app, tenant_id) as connection:
-            upload = await uploads.load(connection, upload_id, runtime.keys, for_update=True)
-            if upload is None or datetime.now(UTC) - upload.updated_at < uploads.ABANDONED_AFTER:
-                continue
-            await uploads.abandon(connection, upload)
-            await audit.record(connection, tenant_id, _event(upload, "upload.fail", code="UPLOAD_ABANDONED"))
-        await delete_pieces(runtime, upload)
-        ended += 1
+        try:
+            ended += await _give_up(runtime, tenant_id, upload_id)
+        except (ObjectCorrupt, KeyStoreUnusable, TenantKeyMissing) as unread:
+            # What its tenant's key does not open keeps nobody else's uploads here.
+            log.warning("upload.not-abandoned", upload=upload_id, code=unread.code)
     return ended
+
+
+async def _give_up(runtime: Runtime, tenant_id: str, upload_id: str) -> bool:
+    async with tenant_transaction(runtime.database.app, tenant_id) as connection:
+        upload = await uploads.load(connection, upload_id, runtime.keys, for_update=True)
+        if upload is None or datetime.now(UTC) - upload.updated_at < uploads.ABANDONED_AFTER:
+            return False
+        await uploads.abandon(connection, upload)
+        await audit.record(connection, tenant_id, _event(upload, "upload.fail", code="UPLOAD_ABANDONED"))
+    await delete_pieces(runtime, upload)
+    return True
 
 
 def _has_key(runtime: Runtime, tenant_id: str) -> bool:

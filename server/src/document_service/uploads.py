@@ -57,7 +57,8 @@ WORKERS_LIMIT, SERVICES_LIMIT = 8, 50
 WORKERS_LOST = "SCAN_WORKERS_LOST"
 
 #: Failures after which finalize scans the file again; its pieces are kept for that.
-WAITING_CODES = ("SCANNER_UNAVAILABLE", "SCANNER_ANSWER_INVALID", "FHIR_UNAVAILABLE", WORKERS_LOST)
+_FHIR_CODES = ("FHIR_UNAVAILABLE", "FHIR_REFUSED", "FHIR_INVALID")
+WAITING_CODES = ("SCANNER_UNAVAILABLE", "SCANNER_ANSWER_INVALID", *_FHIR_CODES, WORKERS_LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +262,8 @@ def may_finalize(upload: Upload) -> bool:
     Raises:
         UploadIncomplete: bytes are missing.
     """
-    if upload.status == "failed" and upload.reason_code in WAITING_CODES:
-        return True
     if upload.status != "receiving":
-        return False
+        return upload.status == "failed" and upload.reason_code in WAITING_CODES
     if upload.received != upload.size:
         raise UploadIncomplete(headers={"Upload-Offset": str(upload.received)})
     return True
@@ -343,9 +342,9 @@ async def finish(
 async def list_abandoned(connection: Connection, limit: int) -> list[tuple[str, str]]:
     """Tenant and id of uploads that nobody went on with for ``ABANDONED_AFTER``. System role."""
     rows = await connection.fetch(
-        """SELECT tenant_id, id FROM document.uploads
-           WHERE updated_at < now() - $1::interval
-             AND (status = 'receiving' OR status = 'failed' AND reason_code = ANY ($2)) LIMIT $3""",
+        """SELECT tenant_id, id FROM document.uploads WHERE updated_at < now() - $1::interval
+             AND (status = 'receiving' OR status = 'failed' AND reason_code = ANY ($2))
+           ORDER BY updated_at DESC LIMIT $3""",
         ABANDONED_AFTER,
         list(WAITING_CODES),
         limit,

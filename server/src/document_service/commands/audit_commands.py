@@ -43,15 +43,14 @@ def verify(options: Options, only: str | None, as_json: bool) -> int:
 
 
 async def _verify(options: Options, only: str | None) -> tuple[list[Any], dict[str, int]]:
-    from document_service import audit_chain, sequencing
-    from document_service.keys import KeyStore
+    from document_service import audit_chain, runtime, sequencing
     from document_service.store import open_store
 
     settings = options.settings()
     async with owner_transaction(settings) as connection:
         await audit_chain.count_anew(connection)
     async with owner_transaction(settings) as connection:
-        keys = KeyStore.open(settings.keys)
+        keys = await runtime.open_keys(settings, connection)
         return await sequencing.verify_trail(connection, keys, open_store(settings.objects, keys), only)
 
 

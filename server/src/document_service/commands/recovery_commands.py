@@ -27,8 +27,7 @@ def recover(options: Options, tenant_id: str, file: Path, out: Path, by: str) ->
     The device must be enrolled, not revoked, and have signed the file. The answer opens nothing elsewhere; the act is
     recorded.
     """
-    from document_service import audit, devices, recovery, tenants
-    from document_service.keys import KeyStore
+    from document_service import audit, devices, recovery, runtime, tenants
 
     settings = options.settings()
     if out.exists():
@@ -39,8 +38,8 @@ def recover(options: Options, tenant_id: str, file: Path, out: Path, by: str) ->
         raise click.BadParameter(str(reason), param_hint="FILE") from None
 
     async def answer() -> tuple[dict[str, Any], str]:
-        keys = KeyStore.open(settings.keys)
         async with owner_transaction(settings, tenant_id) as connection:
+            keys = await runtime.open_keys(settings, connection)
             await tenants.show(connection, tenant_id)
             device = await devices.find(connection, asked.device_id)
             if device is None or not asked.is_signed_by(device.public_key):

@@ -17,6 +17,7 @@ from document_service.commands.owner import owner_connection, owner_transaction
 if TYPE_CHECKING:
     from document_service.database import Connection
     from document_service.keys import KeyStore
+    from document_service.store import ObjectStore
 
 #: Names of cases go into the trail in the clear; this shape holds a court's reference and no sentence about a person.
 _CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
@@ -32,14 +33,13 @@ def _case(context: click.Context, parameter: click.Parameter, value: str) -> str
 
 def _with_tenant(options: Options, tenant: str, work: Callable[[Any, Any], Awaitable[Any]]) -> Any:
     """Run ``work(connection, keys)`` in a transaction of the owner; the tenant must be there."""
-    from document_service import tenants
-    from document_service.keys import KeyStore
+    from document_service import runtime, tenants
 
     async def apply() -> Any:
         settings = options.settings()
         async with owner_transaction(settings) as connection:
             await tenants.show(connection, tenant)
-            return await work(connection, KeyStore.open(settings.keys))
+            return await work(connection, await runtime.open_keys(settings, connection))
 
     return run(apply())
 
@@ -216,48 +216,80 @@ def list_holds(options: Options, tenant: str, as_json: bool) -> None:
 @setting_options
 @click.option("--tenant", "only", help="One tenant; all when it is not given.")
 @click.option("--dry-run", is_flag=True, help="Say what would go and what would stay, and delete nothing.")
+@click.option("--holds-are-set", is_flag=True, help="After a restore: holds and dates set since the backup are back.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @_by
 @click.pass_obj
-def purge(options: Options, only: str | None, dry_run: bool, as_json: bool, by: str) -> None:
-    """Delete the bytes of documents whose time of keeping is over, unless a case holds them; says what and why."""
-    acts = run(_purge(options, only, by, dry_run=dry_run))
+def purge(options: Options, only: str | None, dry_run: bool, holds_are_set: bool, as_json: bool, by: str) -> int:
+    """Delete the bytes of documents whose time of keeping is over, unless a case holds them; says what and why.
+
+    In the week after a restore it refuses until --holds-are-set says that what was held since the backup is held again.
+    Exit 1 when a tenant was passed over, such as for a key that cannot be opened.
+    """
+    acts, passed_over = run(_purge(options, only, by, dry_run=dry_run, after_restore=holds_are_set))
+    for told in passed_over:
+        click.echo(told, err=True)
     if as_json:
         click.echo(json.dumps(acts))
-        return
+        return 1 if passed_over else 0
     for act in acts:
         held = f"; held by {', '.join(act['cases'])}" if act["cases"] else ""
         click.echo(f"{act['act']:12} {act['tenant']}: {act['documentId']} ({act['why']}{held})")
     done = sum(act["act"] == "purged" for act in acts)
     over = f"over their time: {counted(len(acts), 'document')}" if acts else "no document is over its time"
     click.echo(f"{over}, {done} purged" if not dry_run else f"{over}; nothing was deleted")
+    return 1 if passed_over else 0
 
 
-async def _purge(options: Options, only: str | None, by: str, *, dry_run: bool) -> list[dict[str, Any]]:
+async def _purge(
+    options: Options, only: str | None, by: str, *, dry_run: bool, after_restore: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What was done and why; and of each tenant that was passed over, why."""
     from document_service import retention as rules
-    from document_service import tenants
-    from document_service.keys import KeyStore
+    from document_service import runtime, tenants
+    from document_service.errors import ServiceError
     from document_service.store import open_store
 
     settings = options.settings()
-    keys = KeyStore.open(settings.keys)
-    store = open_store(settings.objects, keys)
     acts: list[dict[str, Any]] = []
+    passed_over: list[str] = []
     async with owner_connection(settings) as connection:
+        restored = await rules.restored_at(connection)
+        if restored is not None and not (dry_run or after_restore):
+            raise click.UsageError(
+                f"commits were lost on {restored:%Y-%m-%d}, as by a restore, and with them the holds, dates and classes"
+                " that were set since the backup: set them again (docs/runbooks/restore.md), then purge --holds-are-set"
+            )
+        keys = await runtime.open_keys(settings, connection)
+        await runtime.refuse_absent_store(settings, connection)
+        store = open_store(settings.objects, keys)
         listed = [await tenants.show(connection, only)] if only else await tenants.list_all(connection)
         for name in [tenant.tenant_id for tenant in listed if tenant.shredded_at is None]:
-            acts += await _purge_rows(connection, name, by, keys, dry_run=dry_run)
-            # The rows first: a row that counts on an object that is gone would look like a loss. A cut between the
-            # two is finished by the next purge.
-            while not dry_run:
-                async with connection.transaction():
-                    objects = await rules.objects_to_delete(connection, name)
-                    for stored in (one for of_document in objects.values() for one in of_document):
-                        await store.delete(name, stored)
-                    await rules.note_deleted(connection, name, list(objects))
-                if not objects:
-                    break
-    return acts
+            try:
+                acts += await _purge_rows(connection, name, by, keys, dry_run=dry_run)
+                if not dry_run:
+                    await _purge_objects(connection, store, name)
+            except ServiceError as reason:
+                # One tenant's key that cannot be opened keeps no other's documents beyond their time.
+                passed_over.append(f"{name}: {reason.title} ({reason.code})")
+    return acts, passed_over
+
+
+async def _purge_objects(connection: Connection, store: ObjectStore, tenant: str) -> None:
+    """Delete what purged rows named. The rows go first: one that counts on an object that is gone looks like a loss.
+
+    A cut between the two is finished by the next purge.
+    """
+    from document_service import retention as rules
+
+    while True:
+        async with connection.transaction():
+            objects = await rules.objects_to_delete(connection, tenant)
+            for stored in (one for of_document in objects.values() for one in of_document):
+                await store.delete(tenant, stored)
+            await rules.note_deleted(connection, tenant, list(objects))
+        if not objects:
+            return
 
 
 async def _purge_rows(

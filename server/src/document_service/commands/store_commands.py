@@ -29,7 +29,7 @@ def _tell(text: str) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
-def backup(options: Options, folder: Path, as_json: bool) -> None:
+def backup(options: Options, folder: Path, as_json: bool) -> int:
     """Copy database and sealed objects, without the keys, while the service runs; again into DIR copies what is new."""
     from document_service import backup as backups
     from document_service.errors import BackupRefused
@@ -40,12 +40,15 @@ def backup(options: Options, folder: Path, as_json: bool) -> None:
         raise click.UsageError(f"{refused.title} {refused.detail}") from None
     if as_json:
         click.echo(json.dumps(asdict(done)))
-        return
+        return 1 if done.damaged else 0
+    for key in done.damaged:
+        click.echo(f"{key}: cannot be read here, or differs from the copy in the backup, which was kept", err=True)
     click.echo(f"{folder}: {counted(done.objects, 'object')} and a database of {done.database_bytes // 2**20} MB")
     settings = options.settings()
     issuer = _issuer_key(settings)
     apart = f"{settings.keys} and {issuer}" if issuer is not None and issuer.exists() else f"{settings.keys}"
     click.echo(f"the keys are not in it; copy {apart} to another place")
+    return 1 if done.damaged else 0
 
 
 def _issuer_key(settings: Settings) -> Path | None:
@@ -120,15 +123,14 @@ def store() -> None:
 @click.pass_obj
 def verify(options: Options, as_json: bool) -> int:
     """Read every object that a row names and compare it with its row; exit 1 and a list when one differs."""
-    from document_service import store_care
-    from document_service.keys import KeyStore
+    from document_service import runtime, store_care
     from document_service.store import open_store
 
     settings = options.settings()
 
     async def read() -> Any:
-        keys = KeyStore.open(settings.keys)
         async with owner_connection(options.settings()) as connection:
+            keys = await runtime.open_keys(settings, connection)
             return await store_care.verify(connection, open_store(settings.objects, keys), keys)
 
     report = run(read())
@@ -156,10 +158,15 @@ def keys() -> None:
 @click.pass_obj
 def rotate(options: Options) -> None:
     """Wrap every key under a new master key and destroy the old one; running processes go on with the new one."""
-    from document_service.keys import KeyStore
+    from document_service import runtime
 
     settings = options.settings()
-    count = KeyStore.open(settings.keys).rotate_master()
+
+    async def wrap() -> int:
+        async with owner_connection(settings) as connection:
+            return (await runtime.open_keys(settings, connection)).rotate_master()
+
+    count = run(wrap())
     click.echo(
         f"wrapped by a new master key: {counted(count, 'key')}; copy {settings.keys} anew and destroy its old copies"
     )
@@ -172,15 +179,14 @@ def rotate(options: Options) -> None:
 @click.pass_obj
 def prove(options: Options, document_id: str, as_json: bool) -> int:
     """Render a document again from its sealed snapshot: exit 0 identical, 2 made by something else, 1 altered."""
-    from document_service import proof
-    from document_service.keys import KeyStore
+    from document_service import proof, runtime
     from document_service.store import open_store
 
     settings = options.settings()
 
     async def render() -> Any:
-        keys = KeyStore.open(settings.keys)
         async with owner_connection(options.settings()) as connection:
+            keys = await runtime.open_keys(settings, connection)
             return await proof.prove(connection, open_store(settings.objects, keys), keys, document_id)
 
     found = run(render())

@@ -126,8 +126,8 @@ def create(
     options: Options, /, tenant_id: str, fhir_url: str | None, fhir_token_file: Path | None, **given: Any
 ) -> None:
     """Create a tenant, or change what is given of one that exists."""
-    from document_service import audit, templates, tenants
-    from document_service.keys import KeyStore
+    from document_service import audit, runtime, templates, tenants
+    from document_service.errors import TenantKeyMissing
 
     as_json = given.pop("as_json")
     if fhir_url is not None and not fhir_url.startswith(("http://", "https://")):
@@ -160,8 +160,11 @@ def create(
     changed = _typed()
 
     async def apply() -> Any:
-        keys = KeyStore.open(settings.keys)
         async with owner_transaction(settings) as connection:
+            keys = await runtime.open_keys(settings, connection)
+            if await tenants.is_there(connection, tenant_id) and not keys.has_tenant(tenant_id):
+                # Another key opens nothing of this tenant, and what is made with it is lost when the right one is back.
+                raise TenantKeyMissing(f"{tenant_id} is known here; put its key back into {settings.keys}")
             keys.create_tenant(tenant_id)
             sealed = None
             if fhir_token_file is not None:
@@ -304,17 +307,16 @@ def list_tenants(options: Options, as_json: bool) -> None:
 @click.pass_obj
 def shred(options: Options, tenant_id: str, confirm: str) -> None:
     """Destroy a tenant's key: none of its documents can ever be opened again, not from a backup either."""
-    from document_service import audit, render_jobs, retention, tenants
+    from document_service import audit, render_jobs, retention, runtime, tenants
     from document_service.errors import TenantShredded
-    from document_service.keys import KeyStore
 
     if confirm != tenant_id:
         raise click.BadParameter("it must repeat the tenant's id; nothing was destroyed", param_hint="--confirm")
     settings = options.settings()
 
     async def destroy() -> None:
-        keys = KeyStore.open(settings.keys)
         async with owner_transaction(settings) as connection:
+            keys = await runtime.open_keys(settings, connection)
             # A shred that was cut off before its last step is gone on with.
             if not (keys.has_tenant(tenant_id) and await tenants.is_shredded(connection, tenant_id)):
                 await tenants.show(connection, tenant_id)

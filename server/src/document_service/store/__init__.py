@@ -13,6 +13,7 @@ from document_service.store.directory import DirectoryStore, SealedFolder
 from document_service.store.names import ObjectStat, ObjectStore, SealedFile, SealedFiles, StoredObject
 
 __all__ = [
+    "BEGUN_ANEW",
     "DirectoryStore",
     "ObjectStat",
     "ObjectStore",
@@ -21,8 +22,13 @@ __all__ = [
     "SealedFolder",
     "StoredObject",
     "holds_objects",
+    "lacks_objects",
     "open_store",
 ]
+
+
+#: A file of this name in the store's folder says that its objects are gone for good, and that it may begin anew.
+BEGUN_ANEW = "begun-anew"
 
 
 def holds_objects(location: str) -> bool | None:
@@ -34,6 +40,12 @@ def holds_objects(location: str) -> bool | None:
     if parts.scheme not in ("", "file"):
         return None
     return any(path.is_file() for path in (Path(unquote(parts.path)) / "objects").rglob("*"))
+
+
+def lacks_objects(location: str) -> bool:
+    """Whether the store is a folder without an object, and nobody has said that it may begin anew (``BEGUN_ANEW``)."""
+    root = Path(unquote(urlsplit(location).path))
+    return holds_objects(location) is False and not (root / BEGUN_ANEW).exists()
 
 
 def open_store(location: str | Path, keys: KeyStore) -> ObjectStore:

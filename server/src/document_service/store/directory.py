@@ -33,7 +33,16 @@ from document_service.store.envelope import (
     plain_size,
     reading_buffer,
 )
-from document_service.store.names import ObjectStat, SealedFile, StoredObject, mark_key, object_key, sealed_key
+from document_service.store.names import (
+    ObjectStat,
+    SealedFile,
+    StoredObject,
+    is_object_name,
+    is_sealed_key,
+    mark_key,
+    object_key,
+    sealed_key,
+)
 
 STALE_SECONDS: Final = 24 * 3600  # No upload or render writes one file for a day; younger ones may be another's.
 _BATCH_BYTES: Final = BATCH_CHUNKS * CHUNK_BYTES
@@ -149,7 +158,7 @@ class DirectoryStore:
         with _translated("the store's folder"):
             found = await asyncio.to_thread(lambda: sorted(_walk(folder)))
         for name, size, modified in found:
-            if name.startswith(prefix):
+            if name.startswith(prefix) and is_object_name(name):
                 try:
                     plain = plain_size(size)
                 except ObjectCorrupt:
@@ -215,7 +224,8 @@ class SealedFolder:
         with _translated("the store's folder"):
             found = await asyncio.to_thread(lambda: sorted(_walk(self._root / "objects")))
         for name, size, _ in found:
-            yield SealedFile(f"objects/{name}", size)
+            if is_sealed_key(f"objects/{name}"):
+                yield SealedFile(f"objects/{name}", size)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """See SealedFiles.read."""
@@ -224,7 +234,7 @@ class SealedFolder:
                 file = await asyncio.to_thread(FileIO, self._root / sealed_key(key), "r", opener=_open_no_follow)
             except FileNotFoundError as error:
                 raise ObjectNotFound(f"object {key} is not in the store") from error
-        with file:
+        with file, _translated(key):
             while piece := await asyncio.to_thread(file.read, _BATCH_BYTES):
                 yield piece
 

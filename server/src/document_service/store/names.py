@@ -55,7 +55,7 @@ class SealedFiles(Protocol):
     """
 
     def inventory(self) -> AsyncIterator[SealedFile]:
-        """Every object of every tenant."""
+        """Every object of every tenant; files that other programs left there are none."""
 
     def read(self, key: str) -> AsyncIterator[bytes]:
         """The sealed bytes, in pieces. Raises ObjectNotFound."""
@@ -108,18 +108,28 @@ class ObjectStore(Protocol):
 
 def object_key(tenant_id: str, name: str) -> str:
     """Where the object lies below the store's root. Raises ValueError for a name that is not a plain path."""
-    if not _NAME.fullmatch(name):
+    if not is_object_name(name):
         raise ValueError(f"{name[:120]!r} is not an object name")
     return f"objects/{safe_file_name(tenant_id)}/{name}"
 
 
 def sealed_key(key: str) -> str:
     """Check a key that came from outside, such as a backup's. Raises ValueError as ``object_key`` does."""
-    top, _, rest = key.partition("/")
-    tenant, _, name = rest.partition("/")
-    if top != "objects" or not tenant or tenant.startswith(".") or not _NAME.fullmatch(name):
+    if not is_sealed_key(key):
         raise ValueError(f"{key[:120]!r} is not the key of an object")
     return key
+
+
+def is_sealed_key(key: str) -> bool:
+    """Whether an object may lie there; what other programs left in a folder or bucket is passed over."""
+    top, _, rest = key.partition("/")
+    tenant, _, name = rest.partition("/")
+    return top == "objects" and tenant != "" and not tenant.startswith(".") and is_object_name(name)
+
+
+def is_object_name(name: str) -> bool:
+    """Whether this is the name of an object within its tenant."""
+    return _NAME.fullmatch(name) is not None
 
 
 def mark_key(name: str) -> str:

@@ -33,7 +33,16 @@ from document_service.store.envelope import (
     Sealer,
     plain_size,
 )
-from document_service.store.names import ObjectStat, SealedFile, StoredObject, mark_key, object_key, sealed_key
+from document_service.store.names import (
+    ObjectStat,
+    SealedFile,
+    StoredObject,
+    is_object_name,
+    is_sealed_key,
+    mark_key,
+    object_key,
+    sealed_key,
+)
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -138,6 +147,9 @@ class BucketStore:
                 if await self._exists(key):
                     raise ObjectExists(f"object {name} is already stored")
                 await obstore.put_async(self._bucket, key, parts(), use_multipart=True, chunk_size=PART_BYTES)
+        except ObjectNotFound as error:
+            # The parts, or the bucket: nothing of ours is read here.
+            raise StoreUnavailable("the parts of an object were not there to be put together") from error
         except StoreUnavailable:
             # obstore aborts the upload; what the caller's own content raised is not the store's failure.
             if caller_failed is not None:
@@ -201,7 +213,7 @@ class BucketStore:
                 for meta in page:
                     # obstore answers paths below its own prefix, as they were given to it.
                     name = str(meta["path"]).removeprefix(folder)
-                    if name.startswith(prefix):
+                    if name.startswith(prefix) and is_object_name(name):
                         size = int(meta["size"])
                         try:
                             plain = plain_size(size)
@@ -248,7 +260,8 @@ class _SealedBucket:
         with _translated("a list"):
             async for page in obstore.list(self._bucket, prefix="objects/"):
                 for meta in page:
-                    yield SealedFile(str(meta["path"]), int(meta["size"]))
+                    if is_sealed_key(str(meta["path"])):
+                        yield SealedFile(str(meta["path"]), int(meta["size"]))
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         """See SealedFiles.read."""
