@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import threading
 import time
@@ -21,13 +22,19 @@ from document_service import audit_chain, backup, sequencing, store_care, upload
 from document_service.database import Database, open_database, tenant_transaction
 from document_service.errors import (
     DatabaseUnavailable,
+    FhirInvalid,
+    FhirRefused,
     KeyStoreUnusable,
+    ObjectCorrupt,
     ObjectNotFound,
+    ServiceError,
     StoreUnavailable,
+    TenantKeyMissing,
     UploadQuotaExceeded,
 )
 from document_service.fhir import FhirReader
 from document_service.keys import KeyStore
+from document_service.queue import TryAgain
 from document_service.store import ObjectStore, SealedFolder, open_store
 from document_service.tokens import Caller
 from raw_database import address_of, as_tenant, connected
@@ -347,3 +354,83 @@ async def test_a_key_file_that_cannot_be_read_stops_no_other_chain(
         runtime: Any = SimpleNamespace(database=database, keys=SimpleNamespace(mac=mac))
         assert await sequencing.chain_events(runtime) == 0
     assert asked == [tenant, "other"]
+
+
+@pytest.mark.parametrize(
+    ("passing", "status", "code"),
+    [
+        (FhirRefused, "failed", "FHIR_REFUSED"),
+        (FhirInvalid, "failed", "FHIR_INVALID"),
+        (TenantKeyMissing, "scanning", None),
+        (KeyStoreUnusable, "scanning", None),
+    ],
+)
+async def test_a_received_file_does_not_go_for_what_may_pass(
+    service: Service, fhir_url: str, passing: type[ServiceError], status: str, code: str | None
+) -> None:
+    """An expired token of the FHIR server, a page of its maintenance, a key folder that was away for a moment."""
+    tenant, content = service.create_tenant(fhir_url), b"%PDF-1.4 paper"
+    nurse = Caller(tenant, "nurse", frozenset({"CLINICIAN"}), None)
+    digest = hashlib.sha256(content).hexdigest()
+    sent = uploads.NewUpload("a.pdf", "application/pdf", len(content), digest, "p", "e", "scanned_record", "t")
+
+    class Clean:
+        async def scan(self, *_: Any) -> Any:
+            return SimpleNamespace(state="accepted", kind="pdf", pages=1, code=None, title=None, findings=())
+
+    class Refusing:
+        async def read(self, *_: Any) -> Any:
+            raise passing()
+
+    async with opened(service) as (database, keys, store):
+        async with tenant_transaction(database.app, tenant) as connection:
+            upload = await uploads.create(connection, nurse, sent, keys)
+        piece = await store.put(tenant, f"uploads/{upload.id}/obj_1", content)
+        async with tenant_transaction(database.app, tenant) as connection:
+            await uploads.add_piece(connection, upload, len(content), piece.name)
+        async with connected(service, role=None) as owner:
+            # No entry in the queue: the service's own worker does not take it.
+            await owner.execute(
+                "UPDATE uploads SET status = 'scanning', scanning_since = now() WHERE id = $1", upload.id
+            )
+        runtime: Any = SimpleNamespace(database=database, keys=keys, store=store, scanner=Clean(), fhir=Refusing())
+        with contextlib.suppress(TryAgain):
+            await upload_scanning.scan(runtime, tenant, upload.id)
+        async with tenant_transaction(database.app, tenant) as connection:
+            left = await uploads.load(connection, upload.id, keys)
+        assert left is not None
+        assert (left.status, left.reason_code) == (status, code)
+        assert uploads.may_finalize(left) is (status == "failed")
+        await store.stat(tenant, piece.name)
+
+
+async def test_an_abandoned_upload_that_cannot_be_opened_keeps_no_other(service: Service, fhir_url: str) -> None:
+    async with opened(service) as (database, keys, store):
+        begun = []
+        for tenant in (service.create_tenant(fhir_url), service.create_tenant(fhir_url)):
+            nurse = Caller(tenant, "nurse", frozenset({"CLINICIAN"}), None)
+            sent = uploads.NewUpload("a.pdf", "application/pdf", 9, "0" * 64, "p", None, "scanned_record", "t")
+            async with tenant_transaction(database.app, tenant) as connection:
+                begun.append((tenant, (await uploads.create(connection, nurse, sent, keys)).id))
+        (_, unreadable), (_, other) = begun
+
+        class Damaged:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(keys, name)
+
+            def unseal(self, tenant_id: str, purpose: str, sealed: bytes) -> bytes:
+                if tenant_id == begun[0][0]:
+                    raise ObjectCorrupt
+                return keys.unseal(tenant_id, purpose, sealed)
+
+        async def abandoned(*_: Any) -> list[tuple[str, str]]:
+            return begun
+
+        runtime: Any = SimpleNamespace(database=database, keys=Damaged(), store=store)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(uploads, "list_abandoned", abandoned)
+            patch.setattr(uploads, "ABANDONED_AFTER", timedelta(seconds=-60))
+            assert await upload_scanning.give_up_abandoned(runtime) == 1
+        async with connected(service, role=None) as owner:
+            rows = await owner.fetch("SELECT id, status FROM uploads WHERE id = ANY ($1)", [unreadable, other])
+        assert {row["id"]: row["status"] for row in rows} == {unreadable: "receiving", other: "failed"}
