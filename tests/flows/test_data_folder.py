@@ -136,11 +136,13 @@ def test_the_doctor_names_tenants_without_a_key_and_fhir_servers_that_do_not_ans
     assert ("tenants", "ok", "3, each with its key") in told
     assert ("FHIR server", "note", "does not answer for silent") in told
     assert ("FHIR server", "note", "is not named for unset") in told
-    (tmp_path / "document-service-data/keys").rename(tmp_path / "mislaid")
+    for tenant in ("whole", "silent"):
+        next((tmp_path / "document-service-data/keys/tenants").glob(f"{tenant}*.key")).unlink()
     done = run(tmp_path, "doctor", "--json")
     found = findings(done)
     assert (done.returncode, found["tenants"]["state"]) == (69, "missing")
-    assert all(tenant in found["tenants"]["detail"] for tenant in ("whole", "silent", "unset"))
+    assert all(tenant in found["tenants"]["detail"] for tenant in ("whole", "silent"))
+    assert "unset" not in found["tenants"]["detail"]
 
 
 def test_a_database_that_was_lost_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
@@ -237,3 +239,19 @@ def test_keys_whose_volume_is_not_mounted_are_not_begun_anew(tmp_path: Path) -> 
         assert (checked.returncode, [f["kind"] for f in json.loads(checked.stdout)["findings"]]) == (65, ["key"])
     lost.write_bytes(content)
     assert run(tmp_path, "audit", "verify", "--data-dir", "data", **keys).returncode == 0
+    # Who has lost them for good says so, and begins with other tenants.
+    (tmp_path / "keys").rename(tmp_path / "lost")
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys/begun-anew").touch()
+    assert run(tmp_path, "tenant", "create", "anew", "--data-dir", "data", **keys).returncode == 0
+
+
+def test_a_copy_that_was_put_back_is_purged_by_no_timer_before_its_first_start(tmp_path: Path) -> None:
+    for command in (["tenant", "create", "clinic"], ["purge"], ["purge"]):
+        done = run(tmp_path, *command, "--data-dir", "data")
+        assert done.returncode == 0, done.stderr
+    # With its owners: as root the database belongs to a user of its own.
+    subprocess.run(["cp", "-a", tmp_path / "data", tmp_path / "copy"], check=True)
+    done = run(tmp_path, "purge", "--data-dir", "copy")
+    assert (done.returncode, "--holds-are-set" in done.stderr) == (64, True), done.stderr
+    assert run(tmp_path, "purge", "--data-dir", "data").returncode == 0

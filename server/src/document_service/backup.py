@@ -111,7 +111,7 @@ async def take(settings: Settings, folder: Path, tell: Callable[[str], None] = l
             database = await _copy_database(settings, folder)
             tell("copying objects that came meanwhile")
             last = await copy_objects(source, target)
-            if first.damaged or last.damaged:
+            if last.damaged:
                 # Whether it is these objects that cannot be read, or the store that went away.
                 await store.probe()
             done = Backup(
@@ -123,7 +123,7 @@ async def take(settings: Settings, folder: Path, tell: Callable[[str], None] = l
                 first.copied + last.copied + first.present,
                 first.bytes + last.bytes,
                 database,
-                sorted({*first.damaged, *last.damaged}),
+                sorted(last.damaged),
             )
             _commit(folder, done)
     return done
@@ -179,11 +179,14 @@ async def put_back(
             raise BackupRefused(f"{settings.data_dir} holds a database; --force sets it aside and restores over it")
         tell("checking the database's copy")
         await asyncio.to_thread(check_base_backup, settings.data_dir, folder / "database")
+        differing = await _differing(SealedFolder(folder), store.sealed)
+        if differing:
+            named = ", ".join(differing[:10])
+            raise BackupRefused(f"{len(differing)} objects are there with another content; move them away: {named}")
         tell("copying objects")
         copied = await copy_objects(SealedFolder(folder), store.sealed)
         if copied.damaged:
-            wrong = min(copied.damaged)
-            raise BackupRefused(f"{wrong} is there with another content, or the backup's cannot be read; move it away")
+            raise StoreUnavailable(f"the backup's {min(copied.damaged)} cannot be read")
         tell(f"{copied.copied} objects copied, {copied.present} were there; putting the database in place")
         old = await asyncio.to_thread(put_back_cluster, settings.data_dir, folder / "database")
     now, without = await _begin_anew(settings, keys, store)
@@ -211,6 +214,11 @@ async def _begin_anew(settings: Settings, keys: KeyStore, store: ObjectStore) ->
             living = [row.tenant_id for row in await tenants.list_all(connection) if row.shredded_at is None]
     shredded = shredded_tenants(settings.keys)
     return watch.value, [one for one in living if one not in shredded and not keys.has_tenant(one)]
+
+
+async def _differing(source: SealedFiles, target: SealedFiles) -> list[str]:
+    there = {file.key: file.size async for file in target.inventory()}
+    return sorted([file.key async for file in source.inventory() if there.get(file.key, file.size) != file.size])
 
 
 async def copy_objects(source: SealedFiles, target: SealedFiles) -> Copied:

@@ -15,12 +15,19 @@ from pathlib import Path
 
 from document_service import __version__, running
 from document_service.database import open_database
-from document_service.errors import ServiceError
-from document_service.keys import MASTER_FILE, KeyStore
-from document_service.runtime import hidden_loss, open_address, owner_connection, prepare_database, refuse_absent_store
+from document_service.errors import KeyStoreUnusable, ServiceError
+from document_service.keys import KeyStore
+from document_service.runtime import (
+    hidden_loss,
+    lacks_keys,
+    open_address,
+    owner_connection,
+    prepare_database,
+    refuse_absent_store,
+)
 from document_service.scanner import Scanner
 from document_service.settings import SettingError, Settings
-from document_service.store import open_store
+from document_service.store import lacks_objects, open_store
 from document_service.tenants import Tenant, list_all
 
 #: Below this much free space PostgreSQL and the store may stop in the middle of a day's work.
@@ -64,7 +71,7 @@ async def examine(settings: Settings, folder: str, *, begun: bool) -> list[Findi
         return [version, await _examine_processes(settings), Finding("database", "missing", *loss)]
     if begun:
         here = Finding("data folder", "ok", folder)
-        return [version, here, await _examine_processes(settings), *await _examine_parts(settings)]
+        return [version, here, await _examine_processes(settings), *await _examine_parts(settings, begun=True)]
     nothing = Finding(
         "data folder",
         "note",
@@ -73,7 +80,7 @@ async def examine(settings: Settings, folder: str, *, begun: bool) -> list[Findi
     )
     with tempfile.TemporaryDirectory(prefix="document-service-doctor-") as trial:
         instead = replace(settings, data_dir=Path(trial), key_dir=settings.keys if settings.keys.exists() else None)
-        return [version, nothing, await _examine_processes(settings), *await _examine_parts(instead)]
+        return [version, nothing, await _examine_processes(settings), *await _examine_parts(instead, begun=False)]
 
 
 async def _examine_processes(settings: Settings) -> Finding:
@@ -104,28 +111,28 @@ def _readiness(url: str) -> str:
         return "which does not answer"
 
 
-async def _examine_parts(settings: Settings) -> list[Finding]:
+async def _examine_parts(settings: Settings, *, begun: bool) -> list[Finding]:
     findings = []
     free = shutil.disk_usage(settings.data_dir).free
     low = free < LOW_DISK_BYTES
     remedy = "free some space" if low else None
     findings.append(Finding("disk", "note" if low else "ok", f"{free // 2**20} MB free for the data folder", remedy))
-    database, tenants = await _examine_database(settings)
+    database, tenants = await _examine_database(settings, begun=begun)
     keys = None
     remedy = "mount it, or restore the key folder from its own backup"
-    if not (settings.keys / MASTER_FILE).exists() and (tenants or database.state != "ok"):
-        # Opening would begin new keys where the others belong.
-        findings.append(Finding("keys", "missing", f"there are no keys in {settings.keys.absolute()}", remedy))
-    else:
-        try:
-            keys = KeyStore.open(settings.keys)
-            findings.append(Finding("keys", "ok", "the master key opens"))
-        except (ServiceError, OSError, ValueError) as error:
-            findings.append(Finding("keys", "missing", str(error), remedy))
+    try:
+        if begun and lacks_keys(settings.keys) and (tenants or database.state != "ok"):
+            # Opening would begin new keys where the others belong.
+            raise KeyStoreUnusable(f"there are no keys in {settings.keys.absolute()}")
+        keys = KeyStore.open(settings.keys)
+        findings.append(Finding("keys", "ok", "the master key opens"))
+    except (ServiceError, OSError, ValueError) as error:
+        findings.append(Finding("keys", "missing", str(error), remedy))
     findings.append(database)
     if keys is not None:
         findings += await _examine_tenants(tenants, keys)
-    if keys is not None:
+    if keys is not None and not (begun and database.state != "ok" and lacks_objects(settings.objects)):
+        # Where the database says that objects are missing, opening would begin a store where another belongs.
         try:
             await open_store(settings.objects, keys).probe()
             findings.append(Finding("store", "ok", "objects can be written"))
@@ -205,13 +212,14 @@ def _answers(url: str) -> bool:
         return False
 
 
-async def _examine_database(settings: Settings) -> tuple[Finding, list[Tenant]]:
+async def _examine_database(settings: Settings, *, begun: bool) -> tuple[Finding, list[Tenant]]:
     where = "embedded" if settings.database_url is None else "external"
     try:
         async with open_address(settings, stays=False) as address:
             await prepare_database(address)
             async with owner_connection(address) as owner:
-                await refuse_absent_store(settings, owner)
+                if begun:
+                    await refuse_absent_store(settings, owner)
                 found = [tenant for tenant in await list_all(owner) if tenant.shredded_at is None]
             database = await open_database(address)
             try:

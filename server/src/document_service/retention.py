@@ -251,18 +251,29 @@ async def require_free(connection: Connection, tenant_id: str, patient_id: str |
 
 
 async def restored_at(connection: Connection) -> datetime | None:
-    """When commits were lost within the last days, as a restore loses them; None when none were. Owner role.
+    """When commits may have been lost within the last days, as a restore loses them; None when none were. Owner role.
 
-    Holds that were placed since the backup are not in the database then. The first epoch is older than every tenant.
+    Holds that were placed since the backup are not in the database then, until somebody says that they are set again
+    (``note_holds_are_set``). The first epoch is older than every tenant.
     """
     found: datetime | None = await connection.fetchval(
         """SELECT updated_at FROM document.service_state AS s
            WHERE key = 'sync_epoch' AND updated_at > now() - $1::interval
+             AND NOT EXISTS (SELECT FROM document.service_state h WHERE h.key = 'holds_set_in' AND h.value = s.value)
              AND EXISTS (SELECT FROM document.tenants WHERE tenant_id <> $2 AND created_at < s.updated_at)""",
         AFTER_RESTORE,
         PLATFORM,
     )
     return found
+
+
+async def note_holds_are_set(connection: Connection) -> None:
+    """Remember that an operator has set again, in this epoch, what was held since the backup. Owner role."""
+    await connection.execute(
+        """INSERT INTO document.service_state AS s (key, value)
+           SELECT 'holds_set_in', value FROM document.service_state WHERE key = 'sync_epoch'
+           ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()"""
+    )
 
 
 async def due(connection: Connection, tenant_id: str, limit: int = BATCH, after: str = "") -> list[Due]:

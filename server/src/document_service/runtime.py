@@ -15,7 +15,14 @@ import asyncpg
 from document_service import epoch, platform_forms, render_jobs, templates, tenants
 from document_service.database import SYSTEM_ROLE, Address, Connection, Database, open_database, system_transaction
 from document_service.documents import Document
-from document_service.errors import DatabaseUnavailable, ServiceError, TenantShredded, TypesettingBusy
+from document_service.errors import (
+    DatabaseUnavailable,
+    KeyStoreUnusable,
+    ServiceError,
+    StoreUnavailable,
+    TenantShredded,
+    TypesettingBusy,
+)
 from document_service.fhir import FhirReader
 from document_service.keys import MASTER_FILE, KeyStore, shredded_tenants
 from document_service.postgres import PostgresSupervisor, is_copy, remember
@@ -154,15 +161,29 @@ async def open_keys(settings: Settings, connection: Connection) -> KeyStore:
     belong.
 
     Raises:
-        SettingError: tenants are known, and there is no master key.
+        SettingError: tenants are known, and there are no keys.
         KeyStoreUnusable: as ``KeyStore.open``.
     """
-    if not (settings.keys / MASTER_FILE).exists() and await connection.fetchval(_KNOWS_TENANTS):
+    if lacks_keys(settings.keys) and await connection.fetchval(_KNOWS_TENANTS):
         raise SettingError(
             f"the database knows tenants, but there are no keys in {settings.keys.absolute()}: mount the volume, name"
-            f" the right folder by {PREFIX}KEY_DIR, or put the copy of the key folder there."
+            f" the right folder by {PREFIX}KEY_DIR, or put the copy of the key folder there; if they are lost for good,"
+            f" so is what they sealed: put an empty file `{BEGUN_ANEW}` there, and begin with new tenants."
         )
     return KeyStore.open(settings.keys)
+
+
+def lacks_keys(folder: Path) -> bool:
+    """Whether opening would begin a new key folder, and nobody has said that it may (``BEGUN_ANEW``).
+
+    Raises:
+        KeyStoreUnusable: the folder cannot be looked at.
+    """
+    try:
+        named = any((folder / name).exists() for name in (MASTER_FILE, "signing.key", BEGUN_ANEW))
+        return not named and not any((folder / "tenants").glob("*.key"))
+    except OSError as error:
+        raise KeyStoreUnusable(f"{folder}: {error.strerror or error}") from error
 
 
 _KNOWS_TENANTS = "SELECT EXISTS (SELECT FROM document.tenants WHERE tenant_id <> 'platform' AND shredded_at IS NULL)"
@@ -186,6 +207,24 @@ async def refuse_absent_store(settings: Settings, connection: Connection) -> Non
 
 _KNOWS_DOCUMENTS = """SELECT EXISTS (SELECT FROM document.documents d JOIN document.tenants t USING (tenant_id)
     WHERE d.purged_at IS NULL AND t.shredded_at IS NULL)"""
+
+
+async def notice_loss(settings: Settings, address: Address, store: ObjectStore, keys: KeyStore) -> None:
+    """Look whether commits were lost, as every start does, for a command that deletes what the database names.
+
+    Raises:
+        StoreUnavailable: the mark cannot be read, so nobody knows.
+    """
+    database = await open_database(address)
+    try:
+        embedded = settings.database_url is None
+        watch = epoch.EpochWatch(database, store, keys)
+        if not await watch.begin(copied=embedded and is_copy(settings.data_dir)):
+            raise StoreUnavailable
+        if embedded:
+            remember(settings.data_dir)
+    finally:
+        await database.close()
 
 
 @asynccontextmanager

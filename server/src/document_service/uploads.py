@@ -6,7 +6,7 @@ State chart:
                               │  │  └──malware, active content──▶ quarantined ──rescan──▶ scanning
                               │  │                                     └──destroy──▶ failed (DESTROYED)
                               │  └──type, size, checksum, encrypted, unreadable──▶ failed
-                              ├──no scanner for ten minutes──▶ failed (SCANNER_UNAVAILABLE) ──finalize──▶ scanning
+                              ├──no scanner or encounter──▶ failed (SCANNER_…, FHIR_…) ──finalize──▶ scanning
                               └──every worker was lost over it──▶ failed (SCAN_WORKERS_LOST) ──finalize──▶ scanning
 
 What nobody goes on with for three days, in ``receiving`` or waiting for a finalize, ends as failed (UPLOAD_ABANDONED).
@@ -343,7 +343,8 @@ async def list_abandoned(connection: Connection, limit: int) -> list[tuple[str, 
     """Tenant and id of uploads that nobody went on with for ``ABANDONED_AFTER``. System role."""
     rows = await connection.fetch(
         """SELECT tenant_id, id FROM document.uploads WHERE updated_at < now() - $1::interval
-             AND (status = 'receiving' OR status = 'failed' AND reason_code = ANY ($2))
+             AND (status = 'receiving' OR status = 'failed' AND reason_code = ANY ($2) AND EXISTS (
+               SELECT FROM document.upload_pieces p WHERE p.tenant_id = uploads.tenant_id AND p.upload_id = uploads.id))
            ORDER BY updated_at DESC LIMIT $3""",
         ABANDONED_AFTER,
         list(WAITING_CODES),

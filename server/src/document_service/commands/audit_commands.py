@@ -51,6 +51,7 @@ async def _verify(options: Options, only: str | None) -> tuple[list[Any], dict[s
         await audit_chain.count_anew(connection)
     async with owner_transaction(settings) as connection:
         keys = await runtime.open_keys(settings, connection)
+        await runtime.refuse_absent_store(settings, connection)
         return await sequencing.verify_trail(connection, keys, open_store(settings.objects, keys), only)
 
 

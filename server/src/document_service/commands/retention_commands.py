@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ import click
 
 from document_service.commands.counting import counted
 from document_service.commands.options import Options, run, setting_options
-from document_service.commands.owner import owner_connection, owner_transaction
+from document_service.commands.owner import owner_transaction
 
 if TYPE_CHECKING:
     from document_service.database import Connection
@@ -216,7 +217,7 @@ def list_holds(options: Options, tenant: str, as_json: bool) -> None:
 @setting_options
 @click.option("--tenant", "only", help="One tenant; all when it is not given.")
 @click.option("--dry-run", is_flag=True, help="Say what would go and what would stay, and delete nothing.")
-@click.option("--holds-are-set", is_flag=True, help="After a restore: holds and dates set since the backup are back.")
+@click.option("--holds-are-set", is_flag=True, help="After a restore, once: what was held since the backup is again.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @_by
 @click.pass_obj
@@ -253,16 +254,26 @@ async def _purge(
     settings = options.settings()
     acts: list[dict[str, Any]] = []
     passed_over: list[str] = []
-    async with owner_connection(settings) as connection:
-        restored = await rules.restored_at(connection)
-        if restored is not None and not (dry_run or after_restore):
-            raise click.UsageError(
-                f"commits were lost on {restored:%Y-%m-%d}, as by a restore, and with them the holds, dates and classes"
-                " that were set since the backup: set them again (docs/runbooks/restore.md), then purge --holds-are-set"
-            )
+    settings.make_data_dir()
+    async with contextlib.AsyncExitStack() as stack:
+        address = await stack.enter_async_context(runtime.open_address(settings, stays=False))
+        await runtime.prepare_database(address)
+        connection = await stack.enter_async_context(runtime.owner_connection(address))
         keys = await runtime.open_keys(settings, connection)
         await runtime.refuse_absent_store(settings, connection)
         store = open_store(settings.objects, keys)
+        if not dry_run:
+            # Whoever put a copy back may not have started the service since.
+            await runtime.notice_loss(settings, address, store, keys)
+            if after_restore:
+                await rules.note_holds_are_set(connection)
+            restored = await rules.restored_at(connection)
+            if restored is not None:
+                raise click.UsageError(
+                    f"commits may have been lost on {restored:%Y-%m-%d}, as by a restore, and with them the holds,"
+                    " dates and classes that were set since the backup: set them again (docs/runbooks/restore.md),"
+                    " then purge --holds-are-set once"
+                )
         listed = [await tenants.show(connection, only)] if only else await tenants.list_all(connection)
         for name in [tenant.tenant_id for tenant in listed if tenant.shredded_at is None]:
             try:

@@ -83,6 +83,8 @@ def restore(options: Options, folder: Path, force: bool, as_json: bool) -> None:
     click.echo(f"restored the state of {done.backup.taken_at}; devices will ask for what came after it")
     if done.set_aside is not None:
         click.echo(f"the database that was here is now {done.set_aside}")
+    for key in done.backup.damaged:
+        click.echo(f"{key}: could not be read, or differed, when the backup was made: see `store verify`")
     for tenant in done.without_key:
         click.echo(f"tenant {tenant} has no key here: put it back from the copy of the key folder")
     issuer = _issuer_key(settings)
@@ -131,6 +133,7 @@ def verify(options: Options, as_json: bool) -> int:
     async def read() -> Any:
         async with owner_connection(options.settings()) as connection:
             keys = await runtime.open_keys(settings, connection)
+            await runtime.refuse_absent_store(settings, connection)
             return await store_care.verify(connection, open_store(settings.objects, keys), keys)
 
     report = run(read())
@@ -159,10 +162,14 @@ def keys() -> None:
 def rotate(options: Options) -> None:
     """Wrap every key under a new master key and destroy the old one; running processes go on with the new one."""
     from document_service import runtime
+    from document_service.keys import KeyStore
 
     settings = options.settings()
 
     async def wrap() -> int:
+        if not runtime.lacks_keys(settings.keys):
+            # The keys alone are needed: the database may be down, or on a machine that was stolen.
+            return KeyStore.open(settings.keys).rotate_master()
         async with owner_connection(settings) as connection:
             return (await runtime.open_keys(settings, connection)).rotate_master()
 
@@ -187,6 +194,7 @@ def prove(options: Options, document_id: str, as_json: bool) -> int:
     async def render() -> Any:
         async with owner_connection(options.settings()) as connection:
             keys = await runtime.open_keys(settings, connection)
+            await runtime.refuse_absent_store(settings, connection)
             return await proof.prove(connection, open_store(settings.objects, keys), keys, document_id)
 
     found = run(render())
