@@ -249,6 +249,38 @@ def check(wanted: dict[str, str], members: dict[str, Any], holds: bool) -> None:
         render()
 
 
+# --- Allergies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["outpatient-prescription", "discharge-summary", "referral-letter", "consent"])
+@pytest.mark.parametrize(
+    ("reactions", "printed"),
+    [
+        (
+            [{"manifestation": [{"text": "Rash"}], "severity": "severe", "description": "intubated 2021"}],
+            "Rash, intubated 2021, SEVERE reaction",
+        ),
+        # The severity of one is not that of the next.
+        (
+            [
+                {"manifestation": [{"text": "Anaphylaxis"}, {"text": "Hives"}], "severity": "moderate"},
+                {"manifestation": [{"text": "Rash"}]},
+                {"manifestation": [{"text": "Itch"}], "severity": "mild"},
+            ],
+            "Anaphylaxis, Hives, moderate reaction, Rash, severity not recorded, Itch, mild reaction",
+        ),
+        ([{"manifestation": [{"text": "Rash"}]}, {"manifestation": [{"text": "Itch"}]}], "Rash, Itch"),
+        ([{"description": "swollen face"}], "swollen face"),
+        ([], "Not recorded"),
+    ],
+)
+def test_how_severe_an_allergy_was_is_not_lost(key: str, reactions: list[dict[str, Any]], printed: str) -> None:
+    allergy = {"resourceType": "AllergyIntolerance", "id": "a", "code": {"text": "Penicillin"}, "reaction": reactions}
+    found = {**full_resources(FORMS[key], "en"), "allergies": [allergy]}
+    model = laid_out(key, found, full_inputs(key, "en"))
+    assert rows(model, "Allergies and intolerances") == [["Penicillin", printed, "Not recorded"]]
+
+
 # --- Results and findings --------------------------------------------------------------------------------------------
 
 
