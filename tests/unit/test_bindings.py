@@ -305,6 +305,13 @@ def test_rows_may_be_the_parts_of_each_entry_which_they_can_read() -> None:
 # --- Which resources print ------------------------------------------------------------------------------------
 
 
+def all_orders() -> dict[str, Any]:
+    """The requisition with whatever the service lets it print."""
+    definition = requisition.definition()
+    definition["bindings"]["orders"]["path"] = "%orders"
+    return definition
+
+
 @pytest.mark.parametrize(
     ("members", "prints"),
     [
@@ -319,12 +326,13 @@ def test_rows_may_be_the_parts_of_each_entry_which_they_can_read() -> None:
     ],
 )
 def test_only_current_orders_print(members: dict[str, Any], prints: bool) -> None:
-    model = lay_out(RAW, resources(orders=[order(1, **members)]), request())
+    """Of a form that chooses none itself."""
+    model = lay_out(all_orders(), resources(orders=[order(1, **members)]), request())
     assert (len([entry for entry in model["sections"] if entry["type"] == "table"]) == 2) is prints
 
 
 def test_a_form_may_ask_for_stopped_and_negated_orders() -> None:
-    definition = requisition.definition()
+    definition = all_orders()
     definition["context"]["orders"] |= {"includeStatuses": ["stopped"], "includeNegated": True}
     wanted = [order(1, status="stopped"), order(2, doNotPerform=True), order(3, status="revoked")]
     model = lay_out(definition, resources(orders=wanted), request())

@@ -141,6 +141,81 @@ def test_the_signer_is_a_clinician_and_only_one_that_is_known() -> None:
     assert prescriber("Dr Noori", "Dr Sadat") == "Not recorded"
 
 
+# --- Which tests are ordered -----------------------------------------------------------------------------------------
+
+
+def asked_for(name: str = "CBC", **members: Any) -> dict[str, Any]:
+    of = {"status": "active", "intent": "order", "subject": {"reference": "Patient/bare"}}
+    return {"resourceType": "ServiceRequest", "id": name, "code": {"text": name}, **of, **members}
+
+
+def requisition(*orders: dict[str, Any], **found: Any) -> Any:
+    resources = {**bare_resources(FORMS["general-test-requisition"]), "orders": list(orders), **found}
+    return laid_out("general-test-requisition", resources, {})
+
+
+TESTS = "Active orders in the record"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        *({"status": status} for status in ("draft", "on-hold", "completed", "unknown", "revoked")),
+        *({"intent": intent} for intent in ("proposal", "plan", "directive", "option", "an-order", "orders")),
+    ],
+)
+def test_what_is_no_active_order_is_not_requested(members: dict[str, Any]) -> None:
+    proposed = asked_for("CT with contrast", reasonCode=[{"text": "OF ANOTHER"}], **members)
+    model = requisition(asked_for(), proposed)
+    assert [row[1] for row in rows(model, TESTS)] == ["CBC"]
+    assert "OF ANOTHER" not in words(model)
+    with pytest.raises(BindingRequired):
+        requisition(proposed)
+
+
+@pytest.mark.parametrize("intent", ["order", "original-order", "reflex-order", "filler-order", "instance-order"])
+def test_every_kind_of_order_is_requested(intent: str) -> None:
+    assert [row[1] for row in rows(requisition(asked_for(intent=intent)), TESTS)] == ["CBC"]
+
+
+def test_the_side_the_detail_and_the_time_of_a_test_are_not_lost() -> None:
+    where = {"bodySite": [{"text": "left"}], "orderDetail": [{"text": "two planes"}]}
+    at = {"occurrenceDateTime": "2026-09-19T08:00:00+04:30", "note": [{"text": "in a wheelchair"}]}
+    assert rows(requisition(asked_for("X-ray knee", **where, **at)), TESTS)[0][1] == (
+        "X-ray knee\ntwo planes\nleft\nTo be done:\n19 Sep 2026 08:00 +04:30\nin a wheelchair"
+    )
+
+
+def by(name: str, reference: str = "Practitioner/p") -> dict[str, Any]:
+    return {"requester": {"reference": reference, "display": name}}
+
+
+MOTHER = by("The mother", "RelatedPerson/mother")
+
+
+@pytest.mark.parametrize(
+    ("orders", "clinician"),
+    [
+        ([by("Dr Noori"), by("Dr Noori")], "Dr Noori"),
+        ([{}], "Dr Karimi"),
+        ([MOTHER], "Dr Karimi"),
+        ([by("Dr Noori"), {}], "Dr Karimi"),
+        ([by("Dr Noori"), MOTHER], "Dr Karimi"),
+        # As on a prescription: nobody is put under the orders of two.
+        ([by("Dr Noori"), by("Dr Sadat")], "Not recorded"),
+        # What is not requested counts for nothing.
+        ([by("Dr Noori"), {**by("Dr Sadat"), "status": "draft"}], "Dr Noori"),
+    ],
+)
+def test_who_requests_is_who_ordered_and_never_a_relative(orders: list[dict[str, Any]], clinician: str) -> None:
+    people = [MOTHER["requester"], {"display": "Dr Karimi"}]
+    visit = {"resourceType": "Encounter", "id": "v", "participant": [{"individual": one} for one in people]}
+    asked = [asked_for(f"t{number}", **members) for number, members in enumerate(orders)]
+    model = requisition(*asked, encounter=visit)
+    assert model["sections"][2]["fields"][0]["label"] == "Requesting clinician"
+    assert bare(model["sections"][2]["fields"][0]["value"]) == clinician
+
+
 # --- Whose record ----------------------------------------------------------------------------------------------------
 
 #: Issued on 18 September 2026 (platform_pages).
