@@ -95,6 +95,94 @@ def test_the_medicine_is_the_one_that_the_order_names() -> None:
         laid_out("outpatient-prescription", prescribed(named), {})
 
 
+MEDICINE_TABLES = [
+    ("outpatient-prescription", "orders", MEDICINES),
+    ("discharge-summary", "medicines", "Medicines to go on with"),
+    ("referral-letter", "medicines", "Current medicines"),
+]
+
+
+def named(key: str, name: str, title: str, *orders: dict[str, Any], locale: str = "en") -> list[str]:
+    """What a form says of the medicine of each order."""
+    found = {**full_resources(FORMS[key], locale), name: list(orders)}
+    return [row[1] for row in rows(laid_out(key, found, full_inputs(key, locale), locale), title)]
+
+
+@pytest.mark.parametrize(("key", "name", "title"), MEDICINE_TABLES)
+@pytest.mark.parametrize(
+    ("substitution", "said"),
+    [
+        ({"allowedBoolean": False}, "\ndo not replace by another product"),
+        ({"allowedCodeableConcept": {"coding": [{"code": "N"}]}}, "\ndo not replace by another product"),
+        (
+            {"allowedCodeableConcept": {"text": "Do not substitute"}},
+            "\nReplacing by another product:\nDo not substitute",
+        ),
+        (
+            {"allowedCodeableConcept": {"coding": [{"code": "G", "display": "generic composition"}]}},
+            "\nReplacing by another product:\ngeneric composition",
+        ),
+        ({"allowedBoolean": True}, ""),
+        ({}, ""),
+    ],
+)
+def test_whether_another_product_may_be_given(
+    key: str, name: str, title: str, substitution: dict[str, Any], said: str
+) -> None:
+    one = order(dosageInstruction=[dose()], substitution=substitution)
+    assert named(key, name, title, one) == [f"Amoxicillin 500 mg{said}"]
+
+
+def strength(value: int, unit: str = "mg") -> dict[str, Any]:
+    return {"numerator": amount(value, unit), "denominator": amount(1, "tablet")}
+
+
+@pytest.mark.parametrize(("key", "name", "title"), MEDICINE_TABLES)
+def test_form_and_strength_of_a_contained_medicine_are_not_lost(key: str, name: str, title: str) -> None:
+    """Warfarin 1 tablet may be 1, 3 or 5 mg."""
+
+    def inside(code: str, *ingredients: dict[str, Any], **members: Any) -> dict[str, Any]:
+        medicine = {"resourceType": "Medication", "id": "m", "code": {"text": code}, "ingredient": list(ingredients)}
+        found = order(dosageInstruction=[dose()], contained=[{**medicine, **members}], note=[{"text": "Check INR."}])
+        del found["medicationCodeableConcept"]
+        return {**found, "medicationReference": {"reference": "#m"}}
+
+    single = inside(
+        "Warfarin", {"itemCodeableConcept": {"text": "Warfarin"}, "strength": strength(5)}, form={"text": "tablet"}
+    )
+    several = inside(
+        "Co-amoxiclav",
+        {"itemCodeableConcept": {"text": "Amoxicillin"}, "strength": strength(500)},
+        {"itemReference": {"display": "Clavulanic acid"}, "strength": strength(125)},
+    )
+    assert named(key, name, title, single, several, inside("Cefixime")) == [
+        "Warfarin\ntablet\n5 mg/1 tablet\nNote:\nCheck INR.",
+        "Co-amoxiclav\nAmoxicillin\n500 mg/1 tablet\nClavulanic acid\n125 mg/1 tablet\nNote:\nCheck INR.",
+        "Cefixime\nNote:\nCheck INR.",
+    ]
+    # The one beside the order that it does not name has another strength.
+    other = order(dosageInstruction=[dose()], contained=single["contained"])
+    assert named(key, name, title, other) == ["Amoxicillin 500 mg"]
+
+
+def test_a_referral_names_what_was_reported_and_what_the_ward_gives() -> None:
+    """The next doctor must know of a warfarin that another clinic gave."""
+    table = ("referral-letter", "medicines", "Current medicines")
+    told = order(id="told", reportedBoolean=True, medicationCodeableConcept={"text": "Warfarin"})
+    mother = order(id="m", reportedReference={"display": "Mother"}, medicationCodeableConcept={"text": "Aspirin"})
+    ward = order(id="w", category=[{"coding": [{"code": "inpatient"}]}], medicationCodeableConcept={"text": "Heparin"})
+    own = order(id="o", reportedBoolean=False)
+    proposed = order(id="p", intent="proposal")
+    assert named(*table, told, mother, ward, own, proposed) == [
+        "Warfarin\nreported, not ordered here",
+        "Aspirin\nreported, not ordered here",
+        "Heparin\nordered for the ward",
+        "Amoxicillin 500 mg",
+    ]
+    model = referral(medicines=[proposed])
+    assert empty_words(model, table[2]) == "No active order of a medicine is recorded. Ask the patient."
+
+
 @pytest.mark.parametrize("status", ["on-hold", "draft", "completed", "ended", "unknown"])
 def test_an_order_that_is_not_active_is_not_prescribed_even_if_the_server_finds_it(status: str) -> None:
     active = order(dosageInstruction=[dose()])
