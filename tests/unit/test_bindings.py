@@ -305,6 +305,13 @@ def test_rows_may_be_the_parts_of_each_entry_which_they_can_read() -> None:
 # --- Which resources print ------------------------------------------------------------------------------------
 
 
+def all_orders() -> dict[str, Any]:
+    """The requisition with whatever the service lets it print."""
+    definition = requisition.definition()
+    definition["bindings"]["orders"]["path"] = "%orders"
+    return definition
+
+
 @pytest.mark.parametrize(
     ("members", "prints"),
     [
@@ -319,12 +326,13 @@ def test_rows_may_be_the_parts_of_each_entry_which_they_can_read() -> None:
     ],
 )
 def test_only_current_orders_print(members: dict[str, Any], prints: bool) -> None:
-    model = lay_out(RAW, resources(orders=[order(1, **members)]), request())
+    """Of a form that chooses none itself."""
+    model = lay_out(all_orders(), resources(orders=[order(1, **members)]), request())
     assert (len([entry for entry in model["sections"] if entry["type"] == "table"]) == 2) is prints
 
 
 def test_a_form_may_ask_for_stopped_and_negated_orders() -> None:
-    definition = requisition.definition()
+    definition = all_orders()
     definition["context"]["orders"] |= {"includeStatuses": ["stopped"], "includeNegated": True}
     wanted = [order(1, status="stopped"), order(2, doNotPerform=True), order(3, status="revoked")]
     model = lay_out(definition, resources(orders=wanted), request())
@@ -615,3 +623,72 @@ def _seconds(read: Any, wanted: Any) -> float:
     began = time.process_time()
     lay_out(RAW, read, wanted)
     return time.process_time() - began
+
+
+# --- Dates in order ---------------------------------------------------------------------------------------------
+
+
+def _observed(*moments: str | None) -> dict[str, Any]:
+    """The patient and observations that are called by their moments."""
+    found = [{"resourceType": "Observation", "id": moment or "undated", "status": "final"} for moment in moments]
+    for one, moment in zip(found, moments, strict=True):
+        if moment is not None:
+            one["effectiveDateTime"] = moment
+    return {"patient": PATIENT, "found": found}
+
+
+def _in_order(key: str, *moments: str | None, zone: str = "Asia/Kabul") -> str:
+    path = f"%found.sort({key}).id"
+    definition = form(
+        value={"path": path, "type": "text", "join": "comma"}, context={"found": {"search": "Observation"}}
+    )
+    return fields(lay(definition, _observed(*moments), timeZone=zone))["value"]
+
+
+def test_dates_of_the_record_are_sorted_by_time_and_not_by_their_text() -> None:
+    early, late = "2026-03-20T08:00:00+04:30", "2026-03-20T04:50:00Z"
+    assert _in_order("effective.ofType(dateTime)", late, early) == f"{early}, {late}"
+    assert _in_order("-effective.ofType(dateTime)", early, late) == f"{late}, {early}"
+    # The day before in UTC is the same day in Kabul, and a whole day stands before the moments in it.
+    night = "2026-03-19T20:00:00Z"
+    assert _in_order("effective.ofType(dateTime)", early, "2026-03-20", night) == f"2026-03-20, {night}, {early}"
+    assert _in_order("effective.ofType(dateTime)", early, "2026-03-20", night, zone="UTC") == (
+        f"{night}, 2026-03-20, {early}"
+    )
+    assert _in_order("-effective.ofType(dateTime)", "2026", "2026-03", early, "2025-12-31") == (
+        f"{early}, 2026-03, 2026, 2025-12-31"
+    )
+    # One moment under two names: their order stays.
+    same = "2026-03-20T03:30:00.000Z"
+    assert _in_order("effective.ofType(dateTime)", same, early) == f"{same}, {early}"
+    assert _in_order("-effective.ofType(dateTime)", early, same) == f"{early}, {same}"
+    assert _in_order("effective.empty(), -effective.ofType(dateTime)", None, early, late) == f"{late}, {early}, undated"
+    # What cannot be read as a date is text, and text beside dates is compared as theirs.
+    assert _in_order("effective.ofType(dateTime)", "2026-03-20T99:00:00Z", early) == f"{early}, 2026-03-20T99:00:00Z"
+    assert _in_order("coalesce(effective.ofType(dateTime), 'none')", None, early) == f"{early}, undated"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "zone", "day"),
+    [
+        ("2026-03-20T20:30:00Z", "Asia/Kabul", "2026-03-21"),
+        ("2026-03-20T20:30:00Z", "UTC", "2026-03-20"),
+        ("2026-03-20T20:30:00", "Asia/Kabul", "2026-03-20"),
+        ("2026-03-20", "Asia/Kabul", "2026-03-20"),
+        ("2026-03", "Asia/Kabul", "2026-03"),
+        (None, "Asia/Kabul", "Not recorded"),
+    ],
+)
+def test_the_day_of_a_moment_is_the_tenants(recorded: str | None, zone: str, day: str) -> None:
+    definition = form(
+        value={"path": "%found.effective.ofType(dateTime).localDay()", "type": "text"},
+        context={"found": {"search": "Observation"}},
+    )
+    assert fields(lay(definition, _observed(recorded), timeZone=zone))["value"] == day
+
+
+def test_ages_are_counted_on_the_tenants_day() -> None:
+    definition = form(value={"path": "%issuedAt.substring(0, 10)", "type": "text"})
+    late = {"issuedAt": "2026-03-20T20:30:00+00:00"}
+    assert fields(lay(definition, **late, timeZone="Asia/Kabul"))["value"] == "2026-03-21"
+    assert fields(lay(definition, **late, timeZone="UTC"))["value"] == "2026-03-20"

@@ -95,6 +95,94 @@ def test_the_medicine_is_the_one_that_the_order_names() -> None:
         laid_out("outpatient-prescription", prescribed(named), {})
 
 
+MEDICINE_TABLES = [
+    ("outpatient-prescription", "orders", MEDICINES),
+    ("discharge-summary", "medicines", "Medicines to go on with"),
+    ("referral-letter", "medicines", "Current medicines"),
+]
+
+
+def named(key: str, name: str, title: str, *orders: dict[str, Any], locale: str = "en") -> list[str]:
+    """What a form says of the medicine of each order."""
+    found = {**full_resources(FORMS[key], locale), name: list(orders)}
+    return [row[1] for row in rows(laid_out(key, found, full_inputs(key, locale), locale), title)]
+
+
+@pytest.mark.parametrize(("key", "name", "title"), MEDICINE_TABLES)
+@pytest.mark.parametrize(
+    ("substitution", "said"),
+    [
+        ({"allowedBoolean": False}, "\ndo not replace by another product"),
+        ({"allowedCodeableConcept": {"coding": [{"code": "N"}]}}, "\ndo not replace by another product"),
+        (
+            {"allowedCodeableConcept": {"text": "Do not substitute"}},
+            "\nReplacing by another product:\nDo not substitute",
+        ),
+        (
+            {"allowedCodeableConcept": {"coding": [{"code": "G", "display": "generic composition"}]}},
+            "\nReplacing by another product:\ngeneric composition",
+        ),
+        ({"allowedBoolean": True}, ""),
+        ({}, ""),
+    ],
+)
+def test_whether_another_product_may_be_given(
+    key: str, name: str, title: str, substitution: dict[str, Any], said: str
+) -> None:
+    one = order(dosageInstruction=[dose()], substitution=substitution)
+    assert named(key, name, title, one) == [f"Amoxicillin 500 mg{said}"]
+
+
+def strength(value: int, unit: str = "mg") -> dict[str, Any]:
+    return {"numerator": amount(value, unit), "denominator": amount(1, "tablet")}
+
+
+@pytest.mark.parametrize(("key", "name", "title"), MEDICINE_TABLES)
+def test_form_and_strength_of_a_contained_medicine_are_not_lost(key: str, name: str, title: str) -> None:
+    """Warfarin 1 tablet may be 1, 3 or 5 mg."""
+
+    def inside(code: str, *ingredients: dict[str, Any], **members: Any) -> dict[str, Any]:
+        medicine = {"resourceType": "Medication", "id": "m", "code": {"text": code}, "ingredient": list(ingredients)}
+        found = order(dosageInstruction=[dose()], contained=[{**medicine, **members}], note=[{"text": "Check INR."}])
+        del found["medicationCodeableConcept"]
+        return {**found, "medicationReference": {"reference": "#m"}}
+
+    single = inside(
+        "Warfarin", {"itemCodeableConcept": {"text": "Warfarin"}, "strength": strength(5)}, form={"text": "tablet"}
+    )
+    several = inside(
+        "Co-amoxiclav",
+        {"itemCodeableConcept": {"text": "Amoxicillin"}, "strength": strength(500)},
+        {"itemReference": {"display": "Clavulanic acid"}, "strength": strength(125)},
+    )
+    assert named(key, name, title, single, several, inside("Cefixime")) == [
+        "Warfarin\ntablet\n5 mg/1 tablet\nNote:\nCheck INR.",
+        "Co-amoxiclav\nAmoxicillin\n500 mg/1 tablet\nClavulanic acid\n125 mg/1 tablet\nNote:\nCheck INR.",
+        "Cefixime\nNote:\nCheck INR.",
+    ]
+    # The one beside the order that it does not name has another strength.
+    other = order(dosageInstruction=[dose()], contained=single["contained"])
+    assert named(key, name, title, other) == ["Amoxicillin 500 mg"]
+
+
+def test_a_referral_names_what_was_reported_and_what_the_ward_gives() -> None:
+    """The next doctor must know of a warfarin that another clinic gave."""
+    table = ("referral-letter", "medicines", "Current medicines")
+    told = order(id="told", reportedBoolean=True, medicationCodeableConcept={"text": "Warfarin"})
+    mother = order(id="m", reportedReference={"display": "Mother"}, medicationCodeableConcept={"text": "Aspirin"})
+    ward = order(id="w", category=[{"coding": [{"code": "inpatient"}]}], medicationCodeableConcept={"text": "Heparin"})
+    own = order(id="o", reportedBoolean=False)
+    proposed = order(id="p", intent="proposal")
+    assert named(*table, told, mother, ward, own, proposed) == [
+        "Warfarin\nreported, not ordered here",
+        "Aspirin\nreported, not ordered here",
+        "Heparin\nordered for the ward",
+        "Amoxicillin 500 mg",
+    ]
+    model = referral(medicines=[proposed])
+    assert empty_words(model, table[2]) == "No active order of a medicine is recorded. Ask the patient."
+
+
 @pytest.mark.parametrize("status", ["on-hold", "draft", "completed", "ended", "unknown"])
 def test_an_order_that_is_not_active_is_not_prescribed_even_if_the_server_finds_it(status: str) -> None:
     active = order(dosageInstruction=[dose()])
@@ -139,6 +227,81 @@ def test_the_signer_is_a_clinician_and_only_one_that_is_known() -> None:
     assert prescriber("Dr Noori") == "Dr Noori"
     # Two prescribers: neither of them, and nobody else, is put under the orders of both.
     assert prescriber("Dr Noori", "Dr Sadat") == "Not recorded"
+
+
+# --- Which tests are ordered -----------------------------------------------------------------------------------------
+
+
+def asked_for(name: str = "CBC", **members: Any) -> dict[str, Any]:
+    of = {"status": "active", "intent": "order", "subject": {"reference": "Patient/bare"}}
+    return {"resourceType": "ServiceRequest", "id": name, "code": {"text": name}, **of, **members}
+
+
+def requisition(*orders: dict[str, Any], **found: Any) -> Any:
+    resources = {**bare_resources(FORMS["general-test-requisition"]), "orders": list(orders), **found}
+    return laid_out("general-test-requisition", resources, {})
+
+
+TESTS = "Active orders in the record"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        *({"status": status} for status in ("draft", "on-hold", "completed", "unknown", "revoked")),
+        *({"intent": intent} for intent in ("proposal", "plan", "directive", "option", "an-order", "orders")),
+    ],
+)
+def test_what_is_no_active_order_is_not_requested(members: dict[str, Any]) -> None:
+    proposed = asked_for("CT with contrast", reasonCode=[{"text": "OF ANOTHER"}], **members)
+    model = requisition(asked_for(), proposed)
+    assert [row[1] for row in rows(model, TESTS)] == ["CBC"]
+    assert "OF ANOTHER" not in words(model)
+    with pytest.raises(BindingRequired):
+        requisition(proposed)
+
+
+@pytest.mark.parametrize("intent", ["order", "original-order", "reflex-order", "filler-order", "instance-order"])
+def test_every_kind_of_order_is_requested(intent: str) -> None:
+    assert [row[1] for row in rows(requisition(asked_for(intent=intent)), TESTS)] == ["CBC"]
+
+
+def test_the_side_the_detail_and_the_time_of_a_test_are_not_lost() -> None:
+    where = {"bodySite": [{"text": "left"}], "orderDetail": [{"text": "two planes"}]}
+    at = {"occurrenceDateTime": "2026-09-19T08:00:00+04:30", "note": [{"text": "in a wheelchair"}]}
+    assert rows(requisition(asked_for("X-ray knee", **where, **at)), TESTS)[0][1] == (
+        "X-ray knee\ntwo planes\nleft\nTo be done:\n19 Sep 2026 08:00 +04:30\nin a wheelchair"
+    )
+
+
+def by(name: str, reference: str = "Practitioner/p") -> dict[str, Any]:
+    return {"requester": {"reference": reference, "display": name}}
+
+
+MOTHER = by("The mother", "RelatedPerson/mother")
+
+
+@pytest.mark.parametrize(
+    ("orders", "clinician"),
+    [
+        ([by("Dr Noori"), by("Dr Noori")], "Dr Noori"),
+        ([{}], "Dr Karimi"),
+        ([MOTHER], "Dr Karimi"),
+        ([by("Dr Noori"), {}], "Dr Karimi"),
+        ([by("Dr Noori"), MOTHER], "Dr Karimi"),
+        # As on a prescription: nobody is put under the orders of two.
+        ([by("Dr Noori"), by("Dr Sadat")], "Not recorded"),
+        # What is not requested counts for nothing.
+        ([by("Dr Noori"), {**by("Dr Sadat"), "status": "draft"}], "Dr Noori"),
+    ],
+)
+def test_who_requests_is_who_ordered_and_never_a_relative(orders: list[dict[str, Any]], clinician: str) -> None:
+    people = [MOTHER["requester"], {"display": "Dr Karimi"}]
+    visit = {"resourceType": "Encounter", "id": "v", "participant": [{"individual": one} for one in people]}
+    asked = [asked_for(f"t{number}", **members) for number, members in enumerate(orders)]
+    model = requisition(*asked, encounter=visit)
+    assert model["sections"][2]["fields"][0]["label"] == "Requesting clinician"
+    assert bare(model["sections"][2]["fields"][0]["value"]) == clinician
 
 
 # --- Whose record ----------------------------------------------------------------------------------------------------
@@ -247,6 +410,38 @@ def check(wanted: dict[str, str], members: dict[str, Any], holds: bool) -> None:
         return
     with pytest.raises(PatientMismatch):
         render()
+
+
+# --- Allergies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["outpatient-prescription", "discharge-summary", "referral-letter", "consent"])
+@pytest.mark.parametrize(
+    ("reactions", "printed"),
+    [
+        (
+            [{"manifestation": [{"text": "Rash"}], "severity": "severe", "description": "intubated 2021"}],
+            "Rash, intubated 2021, SEVERE reaction",
+        ),
+        # The severity of one is not that of the next.
+        (
+            [
+                {"manifestation": [{"text": "Anaphylaxis"}, {"text": "Hives"}], "severity": "moderate"},
+                {"manifestation": [{"text": "Rash"}]},
+                {"manifestation": [{"text": "Itch"}], "severity": "mild"},
+            ],
+            "Anaphylaxis, Hives, moderate reaction, Rash, severity not recorded, Itch, mild reaction",
+        ),
+        ([{"manifestation": [{"text": "Rash"}]}, {"manifestation": [{"text": "Itch"}]}], "Rash, Itch"),
+        ([{"description": "swollen face"}], "swollen face"),
+        ([], "Not recorded"),
+    ],
+)
+def test_how_severe_an_allergy_was_is_not_lost(key: str, reactions: list[dict[str, Any]], printed: str) -> None:
+    allergy = {"resourceType": "AllergyIntolerance", "id": "a", "code": {"text": "Penicillin"}, "reaction": reactions}
+    found = {**full_resources(FORMS[key], "en"), "allergies": [allergy]}
+    model = laid_out(key, found, full_inputs(key, "en"))
+    assert rows(model, "Allergies and intolerances") == [["Penicillin", printed, "Not recorded"]]
 
 
 # --- Results and findings --------------------------------------------------------------------------------------------

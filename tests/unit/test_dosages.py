@@ -63,6 +63,72 @@ def test_each_way_to_say_when(repeat: dict[str, Any], expected: str) -> None:
     assert said(**repeated(**repeat)) == f"1 tablet · {expected}"
 
 
+@pytest.mark.parametrize(
+    ("timing", "expected"),
+    [
+        # FHIR means after, and the words say at.
+        (repeated(when=["HS"], offset=30), None),
+        (repeated(when=["C"], offset=30), None),
+        (repeated(when=["PC", "MORN"], offset=30), None),
+        (repeated(when=["HS"], offset=0), "at bedtime"),
+        (repeated(when=["PCM"], offset=60), "60 minutes after breakfast"),
+        (repeated(when=["PHS"], offset=90), "90 minutes after going to sleep"),
+        (repeated(frequency=2, period=1, periodUnit="d", timeOfDay=["08:00:00", "14:00:00", "20:00:00"]), None),
+        (repeated(period=1, periodUnit="d", timeOfDay=["08:00:00", "20:00:00"]), None),
+        (repeated(frequency=2, period=24, periodUnit="h", timeOfDay=["08:00:00"]), None),
+        (repeated(period=8, periodUnit="h", timeOfDay=["08:00:00"]), "every 8 hours · 08:00"),
+        ({"timing": {"code": {"coding": [{"code": "TID"}]}, "repeat": {"timeOfDay": ["08:00:00", "20:00:00"]}}}, None),
+        (
+            repeated(frequency=1, frequencyMax=2, period=1, periodUnit="d", timeOfDay=["08:00:00"]),
+            "1–2 times a day · 08:00",
+        ),
+        (
+            repeated(frequency=2, period=1, periodUnit="d", timeOfDay=["08:00:00", "20:00:00"]),
+            "twice a day · 08:00 · 20:00",
+        ),
+        (
+            repeated(frequency=1, period=1, periodUnit="wk", timeOfDay=["08:00:00", "20:00:00"]),
+            "once a week · 08:00 · 20:00",
+        ),
+    ],
+)
+def test_an_offset_or_times_that_the_words_do_not_bear_refuse(timing: dict[str, Any], expected: str | None) -> None:
+    if expected is not None:
+        assert said(**timing) == f"1 tablet · {expected}"
+        return
+    with pytest.raises(ValueMismatch):
+        said(**timing)
+
+
+@pytest.mark.parametrize("code", ["AM", "PM", "BED"])
+def test_a_code_of_one_moment_beside_more_times_a_day_refuses(code: str) -> None:
+    coded = {"code": {"coding": [{"code": code}]}}
+    for repeat in (
+        {"frequency": 2, "period": 1, "periodUnit": "d"},
+        {"frequency": 1, "frequencyMax": 2, "period": 1, "periodUnit": "d"},
+        {"period": 8, "periodUnit": "h"},
+        {"timeOfDay": ["08:00:00", "20:00:00"]},
+    ):
+        with pytest.raises(ValueMismatch):
+            said(timing={**coded, "repeat": repeat})
+    once = {"frequency": 1, "period": 1, "periodUnit": "d", "timeOfDay": ["08:00:00"]}
+    assert said(timing={**coded, "repeat": once}).startswith("1 tablet · once a day · ")
+    assert said(timing={**coded, "repeat": {"period": 1, "periodUnit": "wk"}}).startswith("1 tablet · once a week · ")
+
+
+def test_what_is_given_topically_is_not_said_to_be_on_the_skin() -> None:
+    for code in ("6064005", "TOPICAL"):
+        for page_style, words in ((EN, "topically"), (DARI, "به‌صورت موضعی"), (PASHTO, "په موضعي ډول")):
+            assert bare(words) in said(page_style, route={"coding": [{"code": code}]})
+    assert said(route={"coding": [{"code": "448598008"}]}) == "1 tablet · on the skin"
+    # The nasal cannula of oxygen is not a spray.
+    assert said(route={"coding": [{"code": "NASINHLC", "display": "nasal cannula"}]}) == "1 tablet · nasal cannula"
+    topical = {"coding": [{"code": "6064005"}]}
+    assert "as written: into the vagina" in said(route=topical, text="into the vagina")
+    with pytest.raises(ValueMismatch):
+        said(route=topical, text="by mouth")
+
+
 def test_single_moments_are_those_of_the_clinic() -> None:
     assert said(timing={"event": ["2026-09-19T04:30:00Z"]}) == "1 tablet · 19 Sep 2026 09:00 +04:30"
 
@@ -94,6 +160,13 @@ def test_what_was_only_calculated_does_not_stand_beside_what_was_ordered() -> No
     ordered = {"type": {"coding": [{"code": "ordered"}]}, "doseQuantity": amount(500, "mg")}
     assert said(doseAndRate=[calculated, ordered]) == "500 mg"
     assert said(doseAndRate=[calculated]) == "487 mg"
+    # A dose that was calculated beside a rate that was ordered: the rate alone says nothing of how much.
+    rate = {"rateQuantity": amount(10, "mL/h")}
+    assert said(doseAndRate=[calculated, rate]) == "487 mg at a rate of 10 mL/h"
+    assert said(doseAndRate=[{**calculated, **rate}, ordered]) == "500 mg at a rate of 10 mL/h"
+    assert said(doseAndRate=[{**calculated, "rateQuantity": amount(9, "mL/h")}, {**ordered, **rate}]) == (
+        "500 mg at a rate of 10 mL/h"
+    )
 
 
 def test_words_stand_below_the_codes_or_are_the_dose() -> None:
@@ -232,7 +305,7 @@ def test_every_word_of_a_locale_is_said_and_isolated(page_style: Any) -> None:
     """Each code of each table, in every locale: no brace is left, and every isolate is closed on its line."""
     everything = {
         **dose(),
-        **repeated(dayOfWeek=list(DAYS), when=list(MOMENTS), offset=30, frequency=5, period=1, periodUnit="d"),
+        **repeated(dayOfWeek=list(DAYS), when=list(MOMENTS), frequency=5, period=1, periodUnit="d"),
         "asNeededBoolean": True,
         "text": "به آب 5 mL",
     }

@@ -58,6 +58,10 @@ def quantity(value: str, unit: str = "", comparator: str | None = None) -> dict[
          "[14.5–|173.1_ng|/|mL]"),
         ("range", {"low": quantity("14.5", "g")}, EN, "[≥_14.5_g]"),
         ("range", {"high": quantity("14.5", "g")}, EN, "[≤_14.5_g]"),
+        ("range", {"high": quantity("5", "g", "<")}, EN, "[<_5_g]"),
+        ("range", {"high": quantity("5", "g", "<=")}, EN, "[≤_5_g]"),
+        ("range", {"low": quantity("5", "g", ">")}, EN, "[>_5_g]"),
+        ("range", {"low": quantity("5", "g", ">=")}, EN, "[≥_5_g]"),
         ("range", {"low": quantity("1", "g"), "high": quantity("1", "kg")}, EN, "[1_g]_–_[1_kg]"),
         ("ratio", {"numerator": quantity("1"), "denominator": quantity("128")}, DARI, "[1:128]"),
         ("ratio", {"numerator": quantity("250", "mg"), "denominator": quantity("5", "mL")}, DARI, "[250_mg|/|5_mL]"),
@@ -107,12 +111,25 @@ def test_values(kind: str, value: object, page_style: Style, expected: str) -> N
     assert shown(kind, value, page_style) == expected
 
 
+def test_a_period_begins_where_the_page_does() -> None:
+    """Its dates are isolated, so that an isolate of the first strong letter runs from left to right on every page."""
+    period = {"start": "2026-03-20", "end": "2026-03-22"}
+    for page_style, opening in ((EN, "\u2066"), (DARI, "\u2067"), (PASHTO_HIJRI, "\u2067")):
+        printed = format_value("anyValue", period, page_style)
+        assert printed.startswith(opening)
+        assert printed.endswith("\u2069")
+    assert shown("anyValue", {"end": "2026-03-22"}, EN) == "[–_[22_Mar_2026]]"
+    assert shown("anyValue", {"start": "2026-03-20"}, EN) == "[[20_Mar_2026]_–_]"
+
+
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
         ("quantity", "5 mg"), ("quantity", {"value": "5"}), ("quantity", {"value": True}),
         ("quantity", {"value": Decimal("1e999999")}), ("quantity", quantity("1", "g", "?")),
         ("range", {"low": quantity("1", "g", "<"), "high": quantity("2", "g")}), ("ratio", 3),
+        ("range", {"low": quantity("1", "g", "<")}), ("range", {"low": quantity("1", "g", "<=")}),
+        ("range", {"high": quantity("1", "g", ">")}), ("range", {"high": quantity("1", "g", ">=")}),
         ("date", "2025-13-01"), ("date", "2025-02-30"), ("date", "yesterday"), ("date", 2025),
         ("dateTime", "2025-11-09T25:00:00Z"), ("dateTime", "2025-11-09T10Z"), ("dateTime", None),
         ("text", 5), ("text", {"value": "x"}), ("boolean", "true"), ("decimal", True), ("decimal", "1.1"),

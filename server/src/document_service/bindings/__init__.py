@@ -54,6 +54,15 @@ def _style(request: Mapping[str, Any], labels: Mapping[str, str]) -> Style:
         raise BindingFailed("The request holds text that cannot be printed.", extra={"field": "request"}) from None
 
 
+def _in_zone(moment: str, page_style: Style) -> str:
+    """A moment of the request in the tenant's zone; what cannot be read stays, and is refused where it is printed."""
+    try:
+        read = datetime.fromisoformat(moment)
+        return moment if read.tzinfo is None else read.astimezone(page_style.zone).isoformat()
+    except (ValueError, OverflowError):
+        return moment
+
+
 def _tenant(request: Mapping[str, Any], page_style: Style) -> TenantLines:
     tenant = request.get("tenant") or {}
     address = tenant.get("address") or []
@@ -107,8 +116,9 @@ def lay_out(
     variables = {
         **printable,
         "inputs": inputs,
-        "issuedAt": request["issuedAt"],
-        "dataAsOf": request["dataAsOf"],
+        # Forms count ages by the day on which the page is issued, which is the tenant's and not that of UTC.
+        "issuedAt": _in_zone(request["issuedAt"], page_style),
+        "dataAsOf": _in_zone(request["dataAsOf"], page_style),
         "ucum": "http://unitsofmeasure.org",
         "sct": "http://snomed.info/sct",
         "loinc": "http://loinc.org",

@@ -15,6 +15,7 @@ from fhirpathpy.engine.nodes import FP_DateTime, FP_Quantity, ResourceNode
 from fhirpathpy.engine.util import arraify, get_data, is_number
 
 from document_service.bindings.durations import add
+from document_service.bindings.moments import DATE_PATHS
 
 Collection = list[Any]
 
@@ -34,9 +35,6 @@ _FACTORS: dict[str, tuple[str, Decimal]] = {
     "mo": ("months", Decimal(1)),
     "a": ("months", Decimal(12)),
 }  # fmt: skip
-
-
-_DATE_PATHS = frozenset({"date", "dateTime", "instant"})
 
 
 def is_only_extension(item: Any) -> bool:
@@ -86,7 +84,7 @@ def _prepared(found: Collection) -> Collection:
         found = [item for item in found if not is_only_extension(item)]
     return [
         (FP_DateTime(item.data) or item)
-        if isinstance(item, ResourceNode) and item.path in _DATE_PATHS and isinstance(item.data, str)
+        if isinstance(item, ResourceNode) and item.path in DATE_PATHS and isinstance(item.data, str)
         else item
         for item in found
     ]

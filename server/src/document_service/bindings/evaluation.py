@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import tzinfo
 from types import FrameType
 from typing import Any
 
@@ -94,8 +95,10 @@ _armed = False
 _evaluating = False
 
 
-def evaluate(step: Step, focus: list[Any], variables: Mapping[str, Any]) -> list[Any]:
+def evaluate(step: Step, focus: list[Any], variables: Mapping[str, Any], zone: tzinfo | None = None) -> list[Any]:
     """The collection of engine values that an expression's ``step`` yields; ``$this`` and the root are ``focus``.
+
+    ``zone`` is the tenant's, by which dates are put in order; UTC where none is named.
 
     Raises EvaluationFailed, or EvaluationTimeout after MOST_SECONDS where an alarm is armed.
     """
@@ -106,6 +109,7 @@ def evaluate(step: Step, focus: list[Any], variables: Mapping[str, Any]) -> list
         "vars": variables,
         "model": R4,
         "userInvocationTable": FUNCTIONS,
+        "zone": zone,
     }
     try:
         if _armed:

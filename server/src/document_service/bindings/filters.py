@@ -7,11 +7,14 @@ takes any element of the record for true, ``false`` included: ``where(doNotPerfo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import tzinfo
 from decimal import Decimal
 from functools import cmp_to_key
 from typing import Any
 
 from fhirpathpy.engine.util import get_data
+
+from document_service.bindings.moments import date_text, place, zone_of
 
 Collection = list[Any]
 Expr = Callable[[Any], Collection]
@@ -137,32 +140,41 @@ class Descending:
         self.key = key
 
 
-def _rank(left: Collection, right: Collection) -> int:
+def _key(found: Collection, zone: tzinfo) -> tuple[int, Any]:
+    """What one item is sorted by, and -1 before a key whose order is turned; dates as their place in time."""
+    item = found[0] if found else None
     sign = 1
-    values = []
-    for found in (left, right):
-        item = found[0] if found else None
-        if isinstance(item, Descending):
-            sign, item = -1, item.key
-        values.append(get_data(item))
-    a, b = values
+    if isinstance(item, Descending):
+        sign, item = -1, item.key
+    text = date_text(item)
+    return sign, get_data(item) if text is None else place(text, zone)
+
+
+def _rank(left: tuple[int, Any], right: tuple[int, Any], zone: tzinfo) -> int:
+    a, b = left[1], right[1]
     if a is None or b is None:
         # Nothing comes first in either order, as the official suite has it.
         return (a is not None) - (b is not None)
-    if isinstance(a, str) != isinstance(b, str) or isinstance(a, dict | list):
+    if isinstance(a, tuple) != isinstance(b, tuple):
+        # Text that a caller supplied, beside dates of the record.
+        a, b = (place(key, zone) if isinstance(key, str) else key for key in (a, b))
+    if isinstance(a, str) != isinstance(b, str) or isinstance(a, tuple) != isinstance(b, tuple):
         raise FunctionRefused("sort() found keys of different types")
+    if isinstance(a, dict | list):
+        raise FunctionRefused("sort() found keys that have no order")
     order: int = (a > b) - (a < b)
-    return sign * order
+    return left[0] * order
 
 
 def _sort(ctx: dict[str, Any], data: Collection, *keys: Expr) -> Collection:
-    columns: list[list[Collection]] = [[found for _, found in _each(ctx, data, key)] for key in keys]
+    zone = zone_of(ctx)
+    columns = [[_key(found, zone) for _, found in _each(ctx, data, key)] for key in keys]
     if not keys:
-        columns = [[[item] for item in data]]
+        columns = [[_key([item], zone) for item in data]]
 
     def compare(left: int, right: int) -> int:
         for column in columns:
-            order = _rank(column[left], column[right])
+            order = _rank(column[left], column[right], zone)
             if order:
                 return order
         return 0

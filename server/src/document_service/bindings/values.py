@@ -90,7 +90,7 @@ class Resolver:
 
     def _evaluated(self, binding: Binding, name: str, focus: list[Any], variables: Mapping[str, Any]) -> list[Any]:
         try:
-            return evaluate(self._plan.expressions[name], focus, variables)
+            return evaluate(self._plan.expressions[name], focus, variables, self._style.zone)
         except EvaluationTimeout:
             raise self._failed(binding, "took longer than its limit") from None
         except EvaluationFailed:

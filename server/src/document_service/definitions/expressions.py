@@ -45,7 +45,7 @@ ALLOWED_FUNCTIONS = frozenset(
         *("indexOf", "substring", "startsWith", "endsWith", "contains", "upper", "lower", "replace", "length"),
         *("matches", "matchesFull", "replaceMatches", "toChars", "join", "split", "trim"),
         *("abs", "ceiling", "floor", "round", "truncate", "sqrt", "ln", "log", "power", "exp"),
-        *("min", "max", "sum", "avg", "lowBoundary", "highBoundary", "precision"),
+        *("min", "max", "sum", "avg", "lowBoundary", "highBoundary", "precision", "localDay"),
     }
 )
 

@@ -107,11 +107,18 @@ def _one_line(value: object, style: Style) -> str:
 
 
 def _ordered(dosage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The amounts that were ordered; what was only calculated counts where nothing else is there."""
+    """The amounts that were ordered; a dose or a rate that was only calculated counts where no other one is there."""
     kinds = ("type", *_DOSES, *_RATES)
     amounts = [structure(entry, kinds, KIND) for entry in entries(dosage.get("doseAndRate"), KIND)]
-    ordered = [entry for entry in amounts if not entry.get("type") or "calculated" not in concept_codes(entry["type"])]
-    return ordered or amounts
+    calculated = ["calculated" in concept_codes(entry["type"]) if entry.get("type") else False for entry in amounts]
+    for names in (_DOSES, _RATES):
+        holding = [any(entry.get(name) is not None for name in names) for entry in amounts]
+        if any(held and not worked_out for held, worked_out in zip(holding, calculated, strict=True)):
+            amounts = [
+                {name: entry[name] for name in entry if name not in names} if worked_out else entry
+                for entry, worked_out in zip(amounts, calculated, strict=True)
+            ]
+    return amounts
 
 
 def _amount(dosage: Mapping[str, Any], style: Style) -> list[str]:
@@ -179,7 +186,7 @@ def _check_words(dosage: Mapping[str, Any]) -> None:
         amounts=coded_amounts(_ordered(dosage)),
         rates=known_rates(timing),
         days=known_days(timing),
-        routes=frozenset(ROUTES[code] for code in (concept_codes(route) if route else ()) if code in ROUTES),
+        routes=_known_routes(route),
         regularly=_known_regularly(dosage),
         sides=_known_sides(dosage.get("site") or {}),
         weekdays=frozenset((timing.get("repeat") or {}).get("dayOfWeek") or ()),
@@ -192,6 +199,12 @@ def _check_words(dosage: Mapping[str, Any]) -> None:
     text = heard[0] if isinstance(dosage.get("text"), str) else Said()
     if any(contradicts(words, known) for words in heard) or any(contradicts(words, text) for words in heard[1:]):
         refuse(CONTRADICTED)
+
+
+def _known_routes(route: object) -> frozenset[str]:
+    """The ways that words may name beside this one: what is given topically may be given vaginally or rectally."""
+    ways = frozenset(ROUTES[code] for code in (concept_codes(route) if route else ()) if code in ROUTES)
+    return ways | {"dosageVaginal", "dosageRectal"} if "dosageTopically" in ways else ways
 
 
 def _known_sides(site: Mapping[str, Any]) -> frozenset[str]:

@@ -88,7 +88,10 @@ def quantity_text(value: object, style: Style) -> str:
 
 
 def range_text(value: object, style: Style) -> str:
-    """A FHIR Range such as ``14.5–173.1 ng/mL``; an open side prints as ≥ or ≤. Raises as quantity_text does."""
+    """A FHIR Range such as ``14.5–173.1 ng/mL``; an open side prints as ≥ or ≤, or as the comparator that it has.
+
+    Raises as quantity_text does, also for a comparator that points to the other side.
+    """
     if not isinstance(value, Mapping):
         raise ValueMismatch("range")
     sides = [_quantity(value[side]) if value.get(side) else None for side in ("low", "high")]
@@ -98,7 +101,10 @@ def range_text(value: object, style: Style) -> str:
     if low is None or high is None:
         side = low or high
         assert side is not None
-        return _with_unit(f"{'≥' if high is None else '≤'} {side[1]}", side[2], style)
+        signs = ("≥", ">") if high is None else ("≤", "<")
+        if side[0] and side[0] not in signs:
+            raise ValueMismatch("range")
+        return _with_unit(f"{side[0] or signs[0]} {side[1]}", side[2], style)
     if low[0] or high[0]:
         # R4 allows no comparator inside a Range: two signs beside a dash cannot be read with certainty.
         raise ValueMismatch("range")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from document_service.formatting.dates import date_time_text
-from document_service.formatting.isolation import FSI, NO_BREAK_SPACE, PDI
+from document_service.formatting.isolation import LRI, NO_BREAK_SPACE, PDI, RLI
 from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueAbsent, ValueMismatch
 from document_service.formatting.people import code_text, text_value
@@ -25,8 +25,9 @@ def period_text(value: object, style: Style) -> str:
     start, end = (date_time_text(value[side], style) if value.get(side) else "" for side in ("start", "end"))
     if not start and not end:
         raise ValueAbsent
-    # Each date is isolated already; the outer isolate keeps start before end in the direction of the page.
-    return f"{FSI}{start}{NO_BREAK_SPACE}–{NO_BREAK_SPACE}{end}{PDI}".replace(f"{FSI}{NO_BREAK_SPACE}", FSI)
+    # Each date is isolated already, so an isolate of the first strong letter would find none and always be Latin.
+    opening = RLI if style.direction == "rtl" else LRI
+    return f"{opening}{start}{NO_BREAK_SPACE}–{NO_BREAK_SPACE}{end}{PDI}".replace(f"{opening}{NO_BREAK_SPACE}", opening)
 
 
 # A day, a dateTime or an instant in full; anything shorter may be a word or a number that somebody wrote.

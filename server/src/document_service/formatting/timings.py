@@ -39,6 +39,7 @@ _REPEAT = (
     *("frequency", "frequencyMax", "period", "periodMax", "periodUnit", "dayOfWeek", "timeOfDay", "when", "offset"),
 )
 _DAILY = ("dosageOnceDaily", "dosageTwiceDaily", "dosageThreeDaily", "dosageFourDaily")
+_ONE_DAY = ((1, "d"), (24, "h"))
 # What is said in fewer words than "every …"; the number of days of a week counts as one.
 _RHYTHM_WORDS = {
     (2, "d"): "dosageEveryOtherDay",
@@ -46,6 +47,8 @@ _RHYTHM_WORDS = {
     (7, "d"): "dosageOnceWeekly",
     (1, "mo"): "dosageOnceMonthly",
 }
+# Only these words say on which side of the moment an offset lies: "30 minutes at bedtime" would be neither.
+_BEFORE_OR_AFTER = frozenset({"AC", "ACM", "ACD", "ACV", "PC", "PCM", "PCD", "PCV", "PHS"})
 _TIME_OF_DAY = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d):00(?:\.0+)?")
 #: Hours of the units whose length does not change; how often in a month is how often in no number of days.
 _HOURS = {"s": Fraction(1, 3600), "min": Fraction(1, 60), "h": Fraction(1), "d": Fraction(24), "wk": Fraction(168)}
@@ -141,6 +144,7 @@ def timing_parts(value: object, style: Style) -> Iterator[str]:
     timing = structure(value, ("event", "repeat", "code"), KIND)
     repeat = structure(timing.get("repeat") or {}, _REPEAT, KIND)
     _check_numbers(repeat, style)
+    _check_times(timing, repeat)
     yield from _code_parts(timing.get("code"), repeat, style)
     yield from _moments(repeat, style)
     events = entries(timing.get("event"), KIND)
@@ -169,6 +173,28 @@ def _check_numbers(repeat: Mapping[str, Any], style: Style) -> None:
         least, most = repeat.get(member), repeat.get(f"{member}Max")
         if least is not None and most is not None and most < least:
             refuse(KIND)
+
+
+def _check_times(timing: Mapping[str, Any], repeat: Mapping[str, Any]) -> None:
+    """Refuse as many times of a day as "so often a day" does not ask for: one of the two is another dose.
+
+    Another rhythm bears them: "every 8 hours" may begin at one of its times. Raises ValueMismatch.
+    """
+    codes = concept_codes(timing["code"]) if timing.get("code") else ()
+    often = times_a_day(timing)
+    if not DAILY_MOMENTS.keys().isdisjoint(codes):
+        # "In the morning" is once a day.
+        often = often or (Fraction(1), Fraction(1))
+        if often[1] > 1:
+            refuse(KIND)
+    elif repeat.get("period"):
+        if (repeat["period"], repeat.get("periodUnit")) not in _ONE_DAY:
+            return
+    elif not any(code in RHYTHMS and RHYTHMS[code][1:] == (1, "d") for code in codes):
+        return
+    times = {str(time) for time in entries(repeat.get("timeOfDay"), KIND)}
+    if times and often and often[0] >= 1 and not often[0] <= len(times) <= often[1]:
+        refuse(KIND)
 
 
 def _code_parts(code: object, repeat: Mapping[str, Any], style: Style) -> Iterator[str]:
@@ -211,7 +237,7 @@ def _how_often(repeat: Mapping[str, Any], style: Style) -> list[str]:
         if longest is not None or unit is not None:
             refuse(KIND)
         return [style.words["dosageOnce"] if often == 1 and most is None else said(style, "dosageTimes", n=times)]
-    if longest is None and ((period, unit) in ((1, "d"), (24, "h"))):
+    if longest is None and (period, unit) in _ONE_DAY:
         daily = most is None and often <= len(_DAILY)
         return [style.words[_DAILY[often - 1]] if daily else said(style, "dosageTimesDaily", n=times)]
     if often == 1 and most is None:
@@ -231,6 +257,8 @@ def _moments(repeat: Mapping[str, Any], style: Style) -> Iterator[str]:
         refuse(KIND)
     for moment in moments:
         words = word_of(moment, MOMENTS, style, KIND)
+        if offset and moment not in _BEFORE_OR_AFTER:
+            refuse(KIND)
         before = time_text(offset, None, "min", style, KIND) if offset else ""
         yield f"{before}{NO_BREAK_SPACE}{words}" if before else words
     for time in entries(repeat.get("timeOfDay"), KIND):
