@@ -129,6 +129,13 @@ def test_what_is_given_topically_is_not_said_to_be_on_the_skin() -> None:
         said(route=topical, text="by mouth")
 
 
+def test_a_form_that_was_published_before_a_word_came_prints_the_senders() -> None:
+    """A locale of a tenant's own brings its words; a published version never gets another."""
+    words = {key: value for key, value in style("en").words.items() if key != "dosageTopically"}
+    route = {"coding": [{"code": "6064005", "display": "Topical route"}]}
+    assert said(style("ur", labels=words), route=route) == "1 tablet · Topical route"
+
+
 def test_single_moments_are_those_of_the_clinic() -> None:
     assert said(timing={"event": ["2026-09-19T04:30:00Z"]}) == "1 tablet · 19 Sep 2026 09:00 +04:30"
 

@@ -103,7 +103,8 @@ def concept_words(value: object, table: Mapping[str, str], style: Style, kind: s
     known = {table[code] for code in concept_codes(value) if code in table}
     if len(known) > 1:
         refuse(kind)
-    if not known:
+    # A form in a locale of its own that was published before a word came has none for it: the sender's then.
+    if not known or not known <= style.words.keys():
         return own_words(value, style, kind)
     return style.comma.join([style.words[known.pop()], *further_text(value, style)])
 
