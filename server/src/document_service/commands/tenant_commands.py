@@ -163,8 +163,9 @@ def create(
         async with owner_transaction(settings) as connection:
             keys = await runtime.open_keys(settings, connection)
             if await tenants.is_there(connection, tenant_id) and not keys.has_tenant(tenant_id):
-                # Another key opens nothing of this tenant, and what is made with it is lost when the right one is back.
-                raise TenantKeyMissing(f"{tenant_id} is known here; put its key back into {settings.keys}")
+                raise TenantKeyMissing(
+                    f"put its key back into {settings.keys}: another one opens nothing of {tenant_id}"
+                )
             keys.create_tenant(tenant_id)
             sealed = None
             if fhir_token_file is not None:
