@@ -126,8 +126,7 @@ def create(
     options: Options, /, tenant_id: str, fhir_url: str | None, fhir_token_file: Path | None, **given: Any
 ) -> None:
     """Create a tenant, or change what is given of one that exists."""
-    from document_service import audit, runtime, templates, tenants
-    from document_service.errors import TenantKeyMissing
+    from document_service import audit, templates, tenants
 
     as_json = given.pop("as_json")
     if fhir_url is not None and not fhir_url.startswith(("http://", "https://")):
@@ -161,12 +160,7 @@ def create(
 
     async def apply() -> Any:
         async with owner_transaction(settings) as connection:
-            keys = await runtime.open_keys(settings, connection)
-            if await tenants.is_there(connection, tenant_id) and not keys.has_tenant(tenant_id):
-                raise TenantKeyMissing(
-                    f"put its key back into {settings.keys}: another one opens nothing of {tenant_id}"
-                )
-            keys.create_tenant(tenant_id)
+            keys = await _keys_of(settings, connection, tenant_id)
             sealed = None
             if fhir_token_file is not None:
                 sealed = keys.seal(tenant_id, "fhir-token", fhir_token_file.read_bytes().strip())
@@ -240,6 +234,22 @@ def _looks(given: dict[str, Any]) -> dict[str, Any]:
             )
     # The name stands in the tenant's own row; one that an administrator had chosen gives way to it.
     return looks | ({} if given["name"] is None else {"name": None})
+
+
+async def _keys_of(settings: Settings, connection: Any, tenant_id: str) -> Any:
+    """The key folder with a key of this tenant, made for a new one.
+
+    Raises TenantKeyMissing for a known tenant without one: another key opens nothing of it, and what is made with that
+    is lost when the right one is back.
+    """
+    from document_service import runtime, tenants
+    from document_service.errors import TenantKeyMissing
+
+    keys = await runtime.open_keys(settings, connection)
+    if await tenants.is_there(connection, tenant_id) and not keys.has_tenant(tenant_id):
+        raise TenantKeyMissing(f"put its key back into {settings.keys}")
+    keys.create_tenant(tenant_id)
+    return keys
 
 
 async def _brand(connection: Any, tenant_id: str, looks: dict[str, Any], logo_file: Path | None) -> None:
