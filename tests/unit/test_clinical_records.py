@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 from document_service.bindings import lay_out
+from document_service.definitions import read_json
 from document_service.errors import BindingFailed, BindingRequired, PatientMismatch
+from document_service.exact_json import dumps_exact
+from document_service.formatting.dosage_words import DOSAGE_WORD_KEYS, LATER_WORDS
+from document_service.formatting.locales import STANDARD_LABEL_KEYS, STANDARD_WORDS
 from form_rows import bare, dose, empty_words, laid_out, order, prescribed, rows, words
 from platform_pages import FORMS, bare_resources, full_inputs, full_resources, request
 
@@ -274,6 +278,18 @@ def test_the_side_the_detail_and_the_time_of_a_test_are_not_lost() -> None:
     )
 
 
+def test_a_test_to_be_done_in_a_time_or_more_than_once_says_so() -> None:
+    period = {"occurrencePeriod": {"start": "2026-09-19", "end": "2026-09-21"}}
+    repeated = {"occurrenceTiming": {"repeat": {"frequency": 1, "period": 6, "periodUnit": "h"}}}
+    unknown = {"_occurrenceDateTime": {"extension": [{"url": "http://x.example/why", "valueCode": "unknown"}]}}
+    found = requisition(asked_for("A", **period), asked_for("Troponin", **repeated), asked_for("C", **unknown))
+    assert [row[1] for row in rows(found, TESTS)] == [
+        "A\nTo be done:\n19 Sep 2026 – 21 Sep 2026",
+        "Troponin\nMore than once: see the order.",
+        "C",
+    ]
+
+
 def by(name: str, reference: str = "Practitioner/p") -> dict[str, Any]:
     return {"requester": {"reference": reference, "display": name}}
 
@@ -434,6 +450,7 @@ def check(wanted: dict[str, str], members: dict[str, Any], holds: bool) -> None:
         ),
         ([{"manifestation": [{"text": "Rash"}]}, {"manifestation": [{"text": "Itch"}]}], "Rash, Itch"),
         ([{"description": "swollen face"}], "swollen face"),
+        ([{"manifestation": [{"text": "Rash"}], "description": "Rash"}], "Rash"),
         ([], "Not recorded"),
     ],
 )
@@ -456,6 +473,37 @@ def test_a_laboratorys_remark_stands_with_its_result() -> None:
     remarked = observation(valueQuantity=amount(Decimal("6.8"), "mmol/L"), note=[{"text": "Haemolysed"}])
     model = laid_out("laboratory-report", {**found, "results": [remarked]}, {})
     assert rows(model, "Results")[0][:2] == ["Potassium\nHaemolysed", "6.8 mmol/L"]
+
+
+def test_a_result_whose_time_is_not_known_stands_behind_the_others() -> None:
+    """Only an extension stands where its time would: it has no place in time, and refuses no report."""
+    why = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
+    undated = {"_effectiveDateTime": {"extension": [why]}}
+    measured = [
+        observation(id="a", code={"text": "A"}, valueString="1", **undated),
+        observation(id="b", code={"text": "B"}, valueString="2", effectiveDateTime="2026-03-20T08:00:00+04:30"),
+        observation(id="c", code={"text": "C"}, valueString="3", issued="2026-03-21T08:00:00+04:30", **undated),
+        observation(id="d", code={"text": "D"}, valueString="4", **undated),
+    ]
+    found = {**bare_resources(FORMS["laboratory-report"]), "results": measured}
+    assert [row[0] for row in rows(laid_out("laboratory-report", found, {}), "Results")] == ["C", "B", "A", "D"]
+    told = {"from": "2026-03-21", "until": "2026-03-21"}
+    assert [row[0] for row in rows(laid_out("laboratory-report", found, told), "Results")] == ["C", "A", "D"]
+
+
+def test_a_form_of_a_tenants_own_locale_that_is_older_than_a_word_prints_on() -> None:
+    form = read_json(FORMS["outpatient-prescription"].definition.encode())
+    others = {key: "{" + "}{".join(sorted(names)) + "}" if names else key for key, names in DOSAGE_WORD_KEYS.items()}
+    standard = {key: text for key, text in STANDARD_WORDS["en"].items() if key in STANDARD_LABEL_KEYS}
+    form["labels"]["ur"] = {**standard, **others, **form["labels"]["en"]}
+    form["locales"] = [*form["locales"], "ur"]
+    for word in LATER_WORDS:
+        del form["labels"]["ur"][word]
+    ointment = dose(), {"route": {"coding": [{"code": "6064005", "display": "Topical route"}]}}
+    found = prescribed(order(dosageInstruction=[{**ointment[0], **ointment[1]}]))
+    for locale, way in (("en", "topically"), ("ur", "Topical route")):
+        asked = {**request(FORMS["outpatient-prescription"], "en", {}), "locale": locale}
+        assert way in words(lay_out(dumps_exact(form), read_json(dumps_exact(found)), asked))
 
 
 def test_parts_of_two_panels_stand_below_their_own_with_its_day_and_state() -> None:

@@ -111,7 +111,7 @@ def lay_out(
     if problems:
         raise InputsInvalid(errors=tuple(problems))
     printable = screen(form.definition, resources)
-    printable["patient"] = current(printable["patient"], request["issuedAt"])
+    printable["patient"] = current(printable["patient"], _in_zone(request["issuedAt"], page_style))
     check_patient(printable["patient"], request.get("patientCheck"))
     variables = {
         **printable,

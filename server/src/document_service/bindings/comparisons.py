@@ -15,6 +15,7 @@ from fhirpathpy.engine.nodes import FP_DateTime, FP_Quantity, ResourceNode
 from fhirpathpy.engine.util import arraify, get_data, is_number
 
 from document_service.bindings.durations import add
+from document_service.bindings.extensions import is_only_extension
 from document_service.bindings.moments import DATE_PATHS
 
 Collection = list[Any]
@@ -35,12 +36,6 @@ _FACTORS: dict[str, tuple[str, Decimal]] = {
     "mo": ("months", Decimal(1)),
     "a": ("months", Decimal(12)),
 }  # fmt: skip
-
-
-def is_only_extension(item: Any) -> bool:
-    """Whether a node carries the extensions of a primitive and no value; null in an array is one too."""
-    data = item.data if isinstance(item, ResourceNode) else item
-    return data is None or (isinstance(data, dict) and "extension" in data and data.keys() <= {"extension", "id"})
 
 
 def quantity_of(item: Any) -> tuple[Decimal, str] | None:

@@ -19,7 +19,7 @@ from typing import Any
 from fhirpathpy.engine.invocations.constants import constants
 from fhirpathpy.engine.nodes import FP_DateTime, FP_Quantity, FP_Time, ResourceNode, TypeInfo
 
-from document_service.bindings.comparisons import is_only_extension
+from document_service.bindings.extensions import is_only_extension
 from document_service.bindings.functions import FUNCTIONS
 from document_service.bindings.members import R4
 from document_service.bindings.steps import Step

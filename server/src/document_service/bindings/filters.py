@@ -14,6 +14,7 @@ from typing import Any
 
 from fhirpathpy.engine.util import get_data
 
+from document_service.bindings.extensions import is_only_extension
 from document_service.bindings.moments import date_text, place, zone_of
 
 Collection = list[Any]
@@ -87,7 +88,8 @@ def _coalesce(ctx: dict[str, Any], data: Collection, *options: Expr) -> Collecti
     outer = ctx.get("$this")
     try:
         for option in options:
-            found = option(data)
+            # Only an extension, such as the reason why there is none, is no value to fall back from.
+            found = [item for item in option(data) if not is_only_extension(item)]
             if found:
                 return found
         return []
@@ -142,7 +144,7 @@ class Descending:
 
 def _key(found: Collection, zone: tzinfo) -> tuple[int, Any]:
     """What one item is sorted by, and -1 before a key whose order is turned; dates as their place in time."""
-    item = found[0] if found else None
+    item = next((item for item in found if not is_only_extension(item)), None)
     sign = 1
     if isinstance(item, Descending):
         sign, item = -1, item.key

@@ -33,7 +33,7 @@ from document_service.definitions.searches import check_searches
 from document_service.definitions.sections import check_sections, placeholders
 from document_service.definitions.sound_part import is_about_a_stand_in, sound_part
 from document_service.errors import DefinitionInvalid, Problem
-from document_service.formatting.dosage_words import DOSAGE_WORD_KEYS
+from document_service.formatting.dosage_words import DOSAGE_WORD_KEYS, LATER_WORDS
 from document_service.formatting.isolation import UnprintableText, clean
 from document_service.formatting.locales import STANDARD_LABEL_KEYS, STANDARD_WORDS
 
@@ -203,9 +203,10 @@ def _label_problems(definition: Mapping[str, Any]) -> Iterator[Problem]:
     present = [locale for locale in locales if locale in labels]
     keys = sorted({key for locale in present for key in labels[locale]})
     provided = {*STANDARD_LABEL_KEYS, *(DOSAGE_WORD_KEYS if _says_dosages(definition) else ())}
+    required = provided - LATER_WORDS
     for locale in present:
         words = labels[locale]
-        needed = keys if locale in STANDARD_WORDS else sorted({*keys, *provided})
+        needed = keys if locale in STANDARD_WORDS else sorted({*keys, *required})
         for key in needed:
             if key not in words and not (key in provided and locale in STANDARD_WORDS):
                 yield Problem(pointer(("labels", locale)), "LABEL_MISSING", f"Add the label {key} in {locale}.")

@@ -236,6 +236,12 @@ ROUTES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: Words that say in general what another says in particular: where codings of one way have both, that one is said.
+GENERAL_WORDS: Mapping[str, str] = MappingProxyType({"dosageTopically": "dosageOnSkin"})
+
+#: Words that came after the first forms in locales of tenants' own; where one lacks them, the sender's are said.
+LATER_WORDS = frozenset({"dosageTopically"})
+
 #: HL7 v3 GTSAbbreviation: times, and the period with its unit.
 RHYTHMS: Mapping[str, tuple[int, int, str]] = MappingProxyType(
     {

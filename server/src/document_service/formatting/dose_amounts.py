@@ -69,7 +69,7 @@ def dose_ratio_text(value: object, style: Style) -> str:
 
 def _positive(quantity: Any) -> None:
     # Called once ``quantities`` found the number sound.
-    if quantity["value"] <= 0:
+    if quantity.get("value") is not None and quantity["value"] <= 0:
         raise ValueMismatch(KIND)
 
 

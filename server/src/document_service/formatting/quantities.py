@@ -119,12 +119,19 @@ def ratio_text(value: object, style: Style) -> str:
         raise ValueMismatch("ratio")
     if not value.get("numerator") or not value.get("denominator"):
         raise ValueAbsent
-    top, bottom = _quantity(value["numerator"]), _quantity(value["denominator"])
+    top, per = _quantity(value["numerator"]), value["denominator"]
+    if isinstance(per, Mapping) and per.get("value") is None and (per.get("unit") or per.get("code")):
+        # "5 mg per tablet": of one, without the number.
+        unit = _quantity({**per, "value": 1})[2]
+        return isolate_ltr(f"{_spoken(top, style)}{WORD_JOINER}/{WORD_JOINER}{glue(unit)}")
+    bottom = _quantity(per)
     if not top[2] and not bottom[2]:
         joined = f"{top[0]}{top[1]}:{bottom[0]}{bottom[1]}"
         return isolate_ltr(glue(digits(joined, style.numerals)))
-    sides = []
-    for sign, number, unit in (top, bottom):
-        spoken = glue(digits(f"{sign} {number}" if sign else number, style.numerals))
-        sides.append(f"{spoken}{NO_BREAK_SPACE}{glue(unit)}" if unit else spoken)
-    return isolate_ltr(f"{WORD_JOINER}/{WORD_JOINER}".join(sides))
+    return isolate_ltr(f"{WORD_JOINER}/{WORD_JOINER}".join(_spoken(side, style) for side in (top, bottom)))
+
+
+def _spoken(side: tuple[str, str, str], style: Style) -> str:
+    sign, number, unit = side
+    spoken = glue(digits(f"{sign} {number}" if sign else number, style.numerals))
+    return f"{spoken}{NO_BREAK_SPACE}{glue(unit)}" if unit else spoken

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from document_service.formatting.dosage_words import TIME_UNITS
+from document_service.formatting.dosage_words import GENERAL_WORDS, TIME_UNITS
 from document_service.formatting.isolation import LRI, NO_BREAK_SPACE, PDI, RLI
 from document_service.formatting.locales import Style
 from document_service.formatting.mismatch import ValueAbsent, ValueMismatch
@@ -101,6 +101,8 @@ def concept_words(value: object, table: Mapping[str, str], style: Style, kind: s
     CT says nothing to who gives the dose.
     """
     known = {table[code] for code in concept_codes(value) if code in table}
+    # One coding says in general what another says in particular.
+    known -= {general for general, particular in GENERAL_WORDS.items() if particular in known}
     if len(known) > 1:
         refuse(kind)
     # A form in a locale of its own that was published before a word came has none for it: the sender's then.

@@ -185,10 +185,10 @@ def _check_times(timing: Mapping[str, Any], repeat: Mapping[str, Any]) -> None:
     if not DAILY_MOMENTS.keys().isdisjoint(codes):
         # "In the morning" is once a day.
         often = often or (Fraction(1), Fraction(1))
-        if often[1] > 1:
+        if often[1] > 1 or (repeat.get("frequency") or 1) > 1:
             refuse(KIND)
     elif repeat.get("period"):
-        if (repeat["period"], repeat.get("periodUnit")) not in _ONE_DAY:
+        if (repeat["period"], str(repeat.get("periodUnit"))) not in _ONE_DAY:
             return
     elif not any(code in RHYTHMS and RHYTHMS[code][1:] == (1, "d") for code in codes):
         return
