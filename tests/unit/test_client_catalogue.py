@@ -13,6 +13,7 @@ from document_client import unlocked
 from document_client.errors import (
     ClientError,
     NotTheService,
+    ServerUnreachable,
     TemplateAmbiguous,
     TemplateNotInUse,
     TemplateUnknown,
@@ -111,7 +112,7 @@ def test_a_first_request_without_any_catalogue_asks_for_it(tmp_path: Path) -> No
         assert device.client.request(FORM, "p1")["status"] == "queued"
         device.login("dr.b", keep_sealed=True)
         device.transport.offline = True
-        with pytest.raises(TemplateUnknown):
+        with pytest.raises(ServerUnreachable):
             device.client.request(FORM, "p1")
 
 
