@@ -176,6 +176,13 @@ async def test_what_was_purged_does_not_come_back_with_an_older_copy_of_the_stor
             await store.stat(tenant, name)
 
 
+class Clean:
+    """A scanner to which every file is a clean PDF of one page."""
+
+    async def scan(self, *_: Any) -> Any:
+        return SimpleNamespace(state="accepted", kind="pdf", pages=1, code=None, title=None, findings=())
+
+
 async def test_a_scan_of_what_was_in_quarantine_destroys_nothing(service: Service, fhir_url: str) -> None:
     tenant, content = service.create_tenant(fhir_url), b"%PDF-1.4 evidence"
     nurse = Caller(tenant, "nurse", frozenset({"CLINICIAN"}), frozenset({"elsewhere"}))
@@ -189,10 +196,6 @@ async def test_a_scan_of_what_was_in_quarantine_destroys_nothing(service: Servic
         "scanned_record",
         "t",
     )
-
-    class Clean:
-        async def scan(self, *_: Any) -> Any:
-            return SimpleNamespace(state="accepted", kind="pdf", pages=1, code=None, title=None, findings=())
 
     fhir = FhirReader()
     async with opened(service) as (database, keys, store):
@@ -373,10 +376,6 @@ async def test_a_received_file_does_not_go_for_what_may_pass(
     nurse = Caller(tenant, "nurse", frozenset({"CLINICIAN"}), None)
     digest = hashlib.sha256(content).hexdigest()
     sent = uploads.NewUpload("a.pdf", "application/pdf", len(content), digest, "p", "e", "scanned_record", "t")
-
-    class Clean:
-        async def scan(self, *_: Any) -> Any:
-            return SimpleNamespace(state="accepted", kind="pdf", pages=1, code=None, title=None, findings=())
 
     class Refusing:
         async def read(self, *_: Any) -> Any:

@@ -663,6 +663,14 @@ def test_dates_of_the_record_are_sorted_by_time_and_not_by_their_text() -> None:
     assert _in_order("effective.ofType(dateTime)", same, early) == f"{same}, {early}"
     assert _in_order("-effective.ofType(dateTime)", early, same) == f"{early}, {same}"
     assert _in_order("effective.empty(), -effective.ofType(dateTime)", None, early, late) == f"{late}, {early}, undated"
+    # A reason why there is no moment is no moment, also where the order is turned.
+    definition = form(
+        value={"path": "%found.sort(-effective.ofType(dateTime)).id", "type": "text", "join": "comma"},
+        context={"found": {"search": "Observation"}},
+    )
+    record = _observed(early, None, late)
+    record["found"][1]["_effectiveDateTime"] = {"extension": [{"url": "http://x.example/why", "valueCode": "unknown"}]}
+    assert fields(lay(definition, record, timeZone="Asia/Kabul"))["value"] == f"undated, {late}, {early}"
     # What cannot be read as a date is text, and text beside dates is compared as theirs.
     assert _in_order("effective.ofType(dateTime)", "2026-03-20T99:00:00Z", early) == f"{early}, 2026-03-20T99:00:00Z"
     assert _in_order("coalesce(effective.ofType(dateTime), 'none')", None, early) == f"{early}, undated"

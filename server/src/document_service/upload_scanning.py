@@ -37,7 +37,6 @@ _WORKERS_LOST_TITLE = (
 )
 _LOST_TITLE = "The server lost a part of the file that it had received; send the file again."
 
-
 #: The key was there when the scan began: its folder went away, and a received file does not go for that.
 _KEY_AWAY = (KeyStoreUnusable, TenantKeyMissing)
 

@@ -56,8 +56,8 @@ PIECES_LEFT_AFTER = timedelta(seconds=30)
 WORKERS_LIMIT, SERVICES_LIMIT = 8, 50
 WORKERS_LOST = "SCAN_WORKERS_LOST"
 
-#: Failures after which finalize scans the file again; its pieces are kept for that.
 _FHIR_CODES = ("FHIR_UNAVAILABLE", "FHIR_REFUSED", "FHIR_INVALID")
+#: Failures after which finalize scans the file again; its pieces are kept for that.
 WAITING_CODES = ("SCANNER_UNAVAILABLE", "SCANNER_ANSWER_INVALID", *_FHIR_CODES, WORKERS_LOST)
 
 

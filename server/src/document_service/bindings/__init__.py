@@ -111,13 +111,14 @@ def lay_out(
     if problems:
         raise InputsInvalid(errors=tuple(problems))
     printable = screen(form.definition, resources)
-    printable["patient"] = current(printable["patient"], _in_zone(request["issuedAt"], page_style))
+    # Forms count ages by the day on which the page is issued, which is the tenant's and not that of UTC.
+    issued_at = _in_zone(request["issuedAt"], page_style)
+    printable["patient"] = current(printable["patient"], issued_at)
     check_patient(printable["patient"], request.get("patientCheck"))
     variables = {
         **printable,
         "inputs": inputs,
-        # Forms count ages by the day on which the page is issued, which is the tenant's and not that of UTC.
-        "issuedAt": _in_zone(request["issuedAt"], page_style),
+        "issuedAt": issued_at,
         "dataAsOf": _in_zone(request["dataAsOf"], page_style),
         "ucum": "http://unitsofmeasure.org",
         "sct": "http://snomed.info/sct",

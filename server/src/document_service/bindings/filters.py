@@ -144,10 +144,12 @@ class Descending:
 
 def _key(found: Collection, zone: tzinfo) -> tuple[int, Any]:
     """What one item is sorted by, and -1 before a key whose order is turned; dates as their place in time."""
-    item = next((item for item in found if not is_only_extension(item)), None)
+    item = found[0] if found else None
     sign = 1
     if isinstance(item, Descending):
         sign, item = -1, item.key
+    if is_only_extension(item):
+        return sign, None
     text = date_text(item)
     return sign, get_data(item) if text is None else place(text, zone)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from document_service.database import Connection
+from document_service.database import Address, Connection
 from document_service.settings import Settings
 
 
 @asynccontextmanager
-async def owner_connection(settings: Settings) -> AsyncIterator[Connection]:
-    """A connection of the owner role to a database that is up to date, without a transaction around it.
+async def owner_database(settings: Settings) -> AsyncIterator[tuple[Address, Connection]]:
+    """Where a database is that is up to date, and a connection of the owner role to it.
 
     Raises:
         DatabaseUnavailable: PostgreSQL does not answer.
@@ -22,7 +22,14 @@ async def owner_connection(settings: Settings) -> AsyncIterator[Connection]:
     async with runtime.open_address(settings, stays=False) as address:
         await runtime.prepare_database(address)
         async with runtime.owner_connection(address) as connection:
-            yield connection
+            yield address, connection
+
+
+@asynccontextmanager
+async def owner_connection(settings: Settings) -> AsyncIterator[Connection]:
+    """The connection of ``owner_database`` alone, without a transaction around it."""
+    async with owner_database(settings) as (_, connection):
+        yield connection
 
 
 @asynccontextmanager

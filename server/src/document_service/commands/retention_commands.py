@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -13,7 +12,7 @@ import click
 
 from document_service.commands.counting import counted
 from document_service.commands.options import Options, run, setting_options
-from document_service.commands.owner import owner_transaction
+from document_service.commands.owner import owner_database, owner_transaction
 
 if TYPE_CHECKING:
     from document_service.database import Connection
@@ -254,11 +253,7 @@ async def _purge(
     settings = options.settings()
     acts: list[dict[str, Any]] = []
     passed_over: list[str] = []
-    settings.make_data_dir()
-    async with contextlib.AsyncExitStack() as stack:
-        address = await stack.enter_async_context(runtime.open_address(settings, stays=False))
-        await runtime.prepare_database(address)
-        connection = await stack.enter_async_context(runtime.owner_connection(address))
+    async with owner_database(settings) as (address, connection):
         keys = await runtime.open_keys(settings, connection)
         await runtime.refuse_absent_store(settings, connection)
         store = open_store(settings.objects, keys)
